@@ -1,0 +1,1 @@
+"""Exports: a model to an artifact, and the proof that the artifact computes the same."""

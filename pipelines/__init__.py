@@ -1,0 +1,1 @@
+"""tf.data pipelines: files on disk to batches."""
