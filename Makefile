@@ -1,0 +1,60 @@
+# make demo       maps of the photographs in examples/photos, with the small install (no TensorFlow)
+# make test       every test, TensorFlow backend
+# make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, JAX backend
+# make lint       ruff: rules and format
+# make bench      speed of prediction and of the training pipeline
+#
+# Each makes .venv when it is missing. `make demo` installs what prediction needs; the others add the developer's set
+# to the same .venv. PYTHON=python3.12 chooses another interpreter than the first suitable one.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= maps
+
+IS_SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(IS_SUITABLE)' 2>/dev/null && echo $$python && break; done)
+
+# The same tests give the same numbers on every machine, and no start-up notes between the results.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CORE_TESTS := tests/backbones tests/layers tests/models tests/test_losses.py tests/test_metrics.py tests/test_optimizers.py
+
+.PHONY: demo test test-jax lint bench clean
+
+demo: $(VENV)/base
+	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask --type cutout --type heatmap --type overlay
+	@echo "The pictures:" && find $(OUT) -type f | sort
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-jax: $(VENV)/dev
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(CORE_TESTS) $(PYTEST_ARGS)
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/predict.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# Stamps, touched when the install has gone through; a change of the package's metadata installs anew.
+$(VENV)/base: pyproject.toml setup.py | $(VENV)/made
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/dev: pyproject.toml setup.py requirements.txt | $(VENV)/made
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $(VENV)/base $@
+
+$(VENV)/made:
+	@$(or $(PYTHON),false) -c '$(IS_SUITABLE)' || { \
+		echo "keras_recnet needs Python 3.11, 3.12 or 3.13. Found: $$($(or $(PYTHON),python3) --version 2>&1)."; \
+		echo "Install one of them, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; } >&2
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
