@@ -1,0 +1,82 @@
+"""The head of one of RecNet's branches."""
+
+import keras
+from keras import ops
+
+from keras_recnet.layers._convolution import convolution
+
+
+@keras.saving.register_keras_serializable(package="keras_recnet")
+class PredictionHead(keras.layers.Layer):
+    """Turns the features of one branch into logits: conv 3×3, conv 3×3, each with a ReLU, and conv 1×1 to one channel.
+
+    The edge version (ours) goes on to finer grids: for each side-output that it is given, from coarse to fine, the
+    features are resized bilinearly to that side-output's size and joined with a 1×1 convolution of it, before the next
+    conv 3×3. There are two 3×3 convolutions, or one more than finer side-outputs, whichever is more.
+
+    Args:
+        filters: channels of the 3×3 convolutions.
+        finer: number of finer side-outputs; 0 is the paper.
+        separable: depthwise separable 3×3 convolutions (ours, for the edge version).
+        normalization: None (the paper) or `"batch"`.
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Input shape:
+        A list of `1 + finer` tensors: the features `(batch, height, width, channels)` and the side-outputs, from coarse
+        to fine.
+
+    Output shape:
+        `(batch, height, width, 1)` of the finest input, logits.
+
+    Raises:
+        ValueError: if the number of inputs is not `1 + finer`.
+
+    Reference:
+        RecNet paper, "Cooperative Supervision"; kernel widths as in its text, the finer grids are ours.
+    """
+
+    def __init__(self, filters=128, *, finer=0, separable=False, normalization=None, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.finer = finer
+        self.separable = separable
+        self.normalization = normalization
+        options = {"separable": separable, "normalization": normalization}
+        self.convolutions = [convolution(filters, 3, **options, name=f"conv{i}") for i in range(max(2, 1 + finer))]
+        self.laterals = [convolution(filters // 2, 1, **options, name=f"lateral{i}") for i in range(finer)]
+        self.logits = keras.layers.Conv2D(1, 1, name="logits")
+
+    def build(self, input_shape):
+        if len(input_shape) != 1 + self.finer:
+            raise ValueError(f"`PredictionHead` expects {1 + self.finer} inputs. Received: input_shape={input_shape}")
+        shape = tuple(input_shape[0])
+        for index, block in enumerate(self.convolutions):
+            if 0 < index <= self.finer:
+                finer = tuple(input_shape[index])
+                self.laterals[index - 1].build(finer)
+                shape = (*finer[:-1], self.filters + self.filters // 2)
+            block.build(shape)
+            shape = (*shape[:-1], self.filters)
+        self.logits.build(shape)
+
+    def call(self, inputs, training=None):
+        x = inputs[0]
+        for index, block in enumerate(self.convolutions):
+            if 0 < index <= self.finer:
+                lateral = self.laterals[index - 1](inputs[index], training=training)
+                x = ops.image.resize(x, lateral.shape[1:3], interpolation="bilinear")
+                x = ops.concatenate([x, lateral], axis=-1)
+            x = block(x, training=training)
+        return self.logits(x)
+
+    def compute_output_shape(self, input_shape):
+        return (*tuple(input_shape[-1])[:-1], 1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "finer": self.finer,
+            "separable": self.separable,
+            "normalization": self.normalization,
+        }

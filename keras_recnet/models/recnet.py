@@ -1,0 +1,288 @@
+"""RecNet: salient object detection by two branches that help each other."""
+
+import os
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_recnet import backbones
+from keras_recnet.layers import FUSIONS, FeatureIntegration, Fusion, PredictionHead, ReciprocalAttention
+from keras_recnet.models import preset
+
+STRIDE = 8  # of the integrated features and of the attention
+BRANCHES = ("both", "foreground")
+HEAD_STRIDES = (8, 4, 2)
+
+
+@keras.saving.register_keras_serializable(package="keras_recnet")
+class RecNet(keras.Model):
+    """RecNet, a functional model from an image to the logits of a foreground and a background map.
+
+    A backbone's side-outputs are integrated twice, for the foreground and for the background (`FeatureIntegration`);
+    `ReciprocalAttention` lets the two exchange context; a `PredictionHead` each gives logits, which are resized
+    bilinearly to the image's size. Both branches leave the model as one tensor, so that one standard Keras loss sees
+    them; `to_inference()` ends in the fused map.
+
+    The defaults are the paper. The edge version (ours) that ships as the preset `"recnet_lite0"` is
+    `RecNet("efficientnet_lite0", 224, integration_filters=64, key_channels=64, attention_normalize="each",
+    scale_scores=True, head_filters=64, head_stride=4, separable=True, normalization="batch", fusion="average")`.
+
+    Args:
+        backbone: name in `keras_recnet.backbones.BACKBONES`.
+        image_size: height and width of the images, one number or two; a multiple of the backbone's stride and of 8.
+        output_stride: stride of the backbone's `P5`; None: the backbone's own (8 for `resnet50`).
+        backbone_weights: `"imagenet"`, the path of a weights file, or None for random values.
+        freeze_batch_normalization: the backbone uses its stored statistics also in training.
+        branches: `"both"`, or `"foreground"` alone (first row of Table 2): one channel of logits.
+        integration_filters: channels of each side-output after the integration.
+        attention: `"both"`, `"background"`, `"foreground"` (the one-way modules of Table 2) or None.
+        key_channels: see `ReciprocalAttention`.
+        value_channels: see `ReciprocalAttention`.
+        attention_normalize: `"joint"` or `"each"`, see `ReciprocalAttention`.
+        scale_scores: see `ReciprocalAttention`.
+        head_filters: channels of the heads' 3×3 convolutions.
+        head_stride: 8 (the paper); 4 or 2: the heads go on to finer side-outputs (ours).
+        separable: depthwise separable 3×3 convolutions outside the backbone (ours).
+        normalization: None (the paper) or `"batch"`, batch normalisation outside the backbone (ours).
+        fusion: how `to_inference()` joins the branches: `"subtract"`, `"foreground"`, `"inverse_background"` or
+            `"average"`; with one branch `"foreground"` is the only sensible one and is taken.
+        name: of the model.
+
+    Input shape:
+        `(batch, height, width, 3)`, RGB in 0…255, floating point or uint8.
+
+    Output shape:
+        `(batch, height, width, 2)`, logits, float32; channel 0 foreground, channel 1 background. With
+        `branches="foreground"`: `(batch, height, width, 1)`.
+
+    Raises:
+        ValueError: if an argument is unknown or arguments contradict each other.
+        WeightsError: if the backbone's weights cannot be had.
+
+    Example:
+        >>> model = RecNet("efficientnet_lite0", 224, integration_filters=64, separable=True)
+        >>> model.compile("adam", keras_recnet.losses.SaliencyLoss())
+        >>> model.fit(images_and_masks)
+        >>> saliency_map = model.to_inference().predict(images)
+
+    Reference:
+        RecNet paper: Fig. 2, Table 2 (`branches`, `attention`) and Table 3 (`fusion`).
+    """
+
+    def __init__(
+        self,
+        backbone="resnet50",
+        image_size=384,
+        *,
+        output_stride=None,
+        backbone_weights="imagenet",
+        freeze_batch_normalization=True,
+        branches="both",
+        integration_filters=256,
+        attention="both",
+        key_channels=512,
+        value_channels=None,
+        attention_normalize="joint",
+        scale_scores=False,
+        head_filters=128,
+        head_stride=8,
+        separable=False,
+        normalization=None,
+        fusion="subtract",
+        name="recnet",
+    ):
+        if branches not in BRANCHES:
+            raise ValueError(f"`branches` must be one of {BRANCHES}. Received: branches={branches!r}")
+        if branches == "foreground" and attention is not None:
+            raise ValueError(
+                f"`attention` needs two branches; give attention=None. Received: branches={branches!r}, "
+                f"attention={attention!r}"
+            )
+        if head_stride not in HEAD_STRIDES:
+            raise ValueError(f"`head_stride` must be one of {HEAD_STRIDES}. Received: head_stride={head_stride!r}")
+        if fusion not in FUSIONS:
+            raise ValueError(f"`fusion` must be one of {tuple(FUSIONS)}. Received: fusion={fusion!r}")
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if height % STRIDE or width % STRIDE:
+            raise ValueError(f"`image_size` must be a multiple of {STRIDE}. Received: image_size={image_size!r}")
+
+        # Layers
+        options = {} if output_stride is None else {"output_stride": output_stride}
+        backbone_model = backbones.build(
+            backbone,
+            (height, width),
+            weights=backbone_weights,
+            freeze_batch_normalization=freeze_batch_normalization,
+            **options,
+        )
+        strides = backbone_model.strides
+        block = {"separable": separable, "normalization": normalization}
+        names = ["foreground", "background"] if branches == "both" else ["foreground"]
+        finer = _finer_side_outputs(strides, head_stride)
+        attention_layer = None
+        if attention is not None:
+            attention_layer = ReciprocalAttention(
+                key_channels=key_channels,
+                value_channels=value_channels,
+                normalize=attention_normalize,
+                scale_scores=scale_scores,
+                direction=attention,
+                name="reciprocal_attention",
+            )
+
+        # Functional model
+        image = keras.Input((height, width, 3), name="image")
+        side_outputs = backbone_model(image)
+        features = [
+            FeatureIntegration(
+                strides, filters=integration_filters, stride=STRIDE, **block, name=f"{branch}_integration"
+            )(side_outputs)
+            for branch in names
+        ]
+        if attention_layer is not None:
+            features = attention_layer(features)
+        logits = [
+            PredictionHead(head_filters, finer=len(finer), **block, name=f"{branch}_head")(
+                [feature, *(side_outputs[key] for key in finer)]
+            )
+            for branch, feature in zip(names, features, strict=True)
+        ]
+        joined = layers.Concatenate(name="branches")(logits) if len(logits) > 1 else logits[0]
+        upsampling = layers.UpSampling2D(head_stride, interpolation="bilinear", name="logits", dtype="float32")
+        super().__init__(inputs=image, outputs=upsampling(joined), name=name)
+
+        # Configuration
+        self.backbone = backbone_model
+        self.attention_layer = attention_layer
+        self.backbone_name = backbone
+        self.image_size = (height, width)
+        self.output_stride = output_stride
+        self.freeze_batch_normalization = freeze_batch_normalization
+        self.branches = branches
+        self.integration_filters = integration_filters
+        self.attention = attention
+        self.key_channels = key_channels
+        self.value_channels = value_channels
+        self.attention_normalize = attention_normalize
+        self.scale_scores = scale_scores
+        self.head_filters = head_filters
+        self.head_stride = head_stride
+        self.separable = separable
+        self.normalization = normalization
+        self.fusion = fusion if branches == "both" else "foreground"
+
+    def to_inference(self, fusion: str | None = None) -> keras.Model:
+        """The functional model from the image to one map in 0…1, `(batch, height, width, 1)`; it shares the weights.
+
+        Args:
+            fusion: as the constructor's; None takes that one.
+
+        Raises:
+            ValueError: if the fusion is unknown, or needs a background branch that the model has not.
+        """
+        fusion = fusion or self.fusion
+        logits = self.outputs[0]
+        if self.branches == "both":
+            saliency = Fusion(fusion, name="saliency", dtype="float32")(logits)
+        elif fusion == "foreground":
+            saliency = layers.Activation("sigmoid", name="saliency", dtype="float32")(logits)
+        else:
+            raise ValueError(
+                f"`fusion` must be 'foreground' for a model with the foreground branch alone. Received: fusion={fusion!r}"
+            )
+        return keras.Model(self.input, saliency, name=f"{self.name}_inference")
+
+    def attention_map(self, image, pixel: tuple[int, int], direction: str = "foreground") -> np.ndarray:
+        """What one pixel looks at: how much each place of the other branch helps it.
+
+        Args:
+            image: `(height, width, 3)`, RGB in 0…255, of the model's `image_size`.
+            pixel: row and column in that image.
+            direction: `"foreground"`: the pixel is taken in the foreground branch and the map lies over the background
+                branch (Eq. 3); `"background"`: the reverse (Eq. 2).
+
+        Returns:
+            `(height / 8, width / 8)`, float32, weights ≥ 0; they sum to 1, for `"background"` with
+            `attention_normalize="each"` only.
+
+        Raises:
+            ValueError: if the model has no attention in that direction, or the image or pixel do not fit.
+        """
+        height, width = self.image_size
+        image = np.asarray(image)
+        if image.shape != (height, width, 3):
+            raise ValueError(f"`image` must have the shape {(height, width, 3)}. Received: image.shape={image.shape}")
+        row, column = pixel
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(f"`pixel` must lie in the image of {height} rows and {width} columns. Received: {pixel!r}")
+        if self.attention_layer is None:
+            raise ValueError("This model has no attention. Received: attention=None")
+        features = keras.Model(self.input, self.attention_layer.input)(image[None].astype("float32"), training=False)
+        weights = self.attention_layer.attention_weights(features)
+        if direction not in weights:
+            raise ValueError(f"`direction` must be one of {tuple(weights)}. Received: direction={direction!r}")
+        position = row // STRIDE * (width // STRIDE) + column // STRIDE
+        of_pixel = keras.ops.convert_to_numpy(weights[direction][0, position])
+        return of_pixel.reshape(height // STRIDE, width // STRIDE)
+
+    @classmethod
+    def from_preset(cls, name_or_folder: str | os.PathLike, **overrides) -> "RecNet":
+        """Builds the model of a preset and loads its weights.
+
+        Args:
+            name_or_folder: name of a preset that ships, or a folder that `save_to_preset` wrote.
+            **overrides: constructor arguments to change, such as `image_size`; the weights must still fit.
+
+        Raises:
+            PresetError: if there is no such preset, or it is damaged, or the weights do not fit.
+        """
+        return preset.load(cls, name_or_folder, overrides)
+
+    def save_to_preset(self, folder: str | os.PathLike, **notes) -> None:
+        """Writes `config.json` and `model.weights.h5` (kernels as float16) into a folder, which is made if missing.
+
+        Args:
+            folder: where to. Files of a preset that lie there are replaced.
+            **notes: further entries for `config.json`.
+
+        Raises:
+            DiskError: if the disk is full or the folder cannot be written.
+        """
+        preset.save(self, folder, {"task": "saliency", "fusion": self.fusion, **notes})
+
+    def get_config(self):
+        return {
+            "backbone": self.backbone_name,
+            "image_size": list(self.image_size),
+            "output_stride": self.output_stride,
+            "backbone_weights": None,  # they are in the model's own weights by now
+            "freeze_batch_normalization": self.freeze_batch_normalization,
+            "branches": self.branches,
+            "integration_filters": self.integration_filters,
+            "attention": self.attention,
+            "key_channels": self.key_channels,
+            "value_channels": self.value_channels,
+            "attention_normalize": self.attention_normalize,
+            "scale_scores": self.scale_scores,
+            "head_filters": self.head_filters,
+            "head_stride": self.head_stride,
+            "separable": self.separable,
+            "normalization": self.normalization,
+            "fusion": self.fusion,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+def _finer_side_outputs(strides, head_stride):
+    """Names of the side-outputs at strides 4 … `head_stride`, the deepest of each, from coarse to fine."""
+    names, stride = [], STRIDE // 2
+    while stride >= head_stride:
+        at_stride = sorted(name for name, value in strides.items() if value == stride)
+        names.append(at_stride[-1])
+        stride //= 2
+    return names
