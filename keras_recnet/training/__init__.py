@@ -1,0 +1,1 @@
+"""A validated YAML configuration → a fitted model, its checkpoints and a preset folder."""
