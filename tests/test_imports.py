@@ -74,7 +74,7 @@ def imports(source, module, is_package=False):
             yield (
                 f"keras_recnet.{node.attr}",
                 at_top,
-            )  # After `import keras_recnet` this loads the part or the lazy name.
+            )  # This loads the part, or what a lazy name stands for.
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for child in node.orelse:
                 yield from visit(child, at_top)
