@@ -1,0 +1,198 @@
+"""Which image belongs to which mask: two folders, or a list file."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+IMAGE_EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
+)
+SHOWN_PROBLEMS = 20
+
+
+class PipelineDataError(ValueError):
+    """Everything that is wrong with the data, at once.
+
+    Args:
+        problems: one line a problem, each naming its file.
+        way_out: what the reader can do about them.
+
+    Attributes:
+        problems: all of them; the message shows the first 20.
+    """
+
+    def __init__(self, problems, way_out="Correct or remove these files, or leave them out with a list of names."):
+        self.problems = list(problems)
+        shown = [f"  - {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
+        hidden = len(self.problems) - len(shown)
+        if hidden:
+            shown.append(f"  … and {hidden} more")
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n".join([f"{count} in the data:", *shown, way_out]))
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """One image and its mask; `name` is the image's path inside its folder, without extension."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def find_pairs(images=None, masks=None, *, names=None, exclude=None):
+    """Pairs every image with the mask of the same name.
+
+    A name is a path inside the folder without its extension, so sub-folders are kept: `images/cats/01.JPG` goes with
+    `masks/cats/01.png`. Hidden files and files that are not pictures by their extension are passed over.
+
+    Args:
+        images: folder of images.
+        masks: folder of masks. Both folders may be None when `names` is a list file of paths.
+        names: which pairs to take, in this order; None takes all, sorted. A sequence of names, or the path of a list
+            file with one entry a line: a name (an extension is ignored), or the paths of an image and its mask
+            separated by a tab or a space, relative to the list file or to the two folders.
+        exclude: names to leave out, a sequence or a list file, for instance those held out for validation. At least
+            one of them must occur: a list that matches nothing is a mistake that would train on validation images.
+
+    Returns:
+        A list of `Pair`.
+
+    Raises:
+        PipelineDataError: naming every image without a mask, mask without an image, name without files, and so on.
+    """
+    for folder, kind in ((images, "images"), (masks, "masks")):
+        if folder is not None and not Path(folder).is_dir():
+            raise PipelineDataError([f"{folder}: the folder of {kind} does not exist"], "Correct the path.")
+    if (images is None) != (masks is None) or (images is None and names is None):
+        raise ValueError(
+            "`find_pairs` needs a folder of images and one of masks, or a list file of paths. "
+            f"Received: images={images!r}, masks={masks!r}, names={names!r}"
+        )
+    problems = []
+    image_files = _files_by_name(images, problems) if images is not None else {}
+    mask_files = _files_by_name(masks, problems) if masks is not None else {}
+    if images is not None:
+        for folder, files, kind in ((images, image_files, "images"), (masks, mask_files, "masks")):
+            if not files and not problems:
+                problems.append(f"{folder}: no picture in the folder of {kind}")
+    if problems:
+        raise PipelineDataError(problems)
+
+    excluded = {_without_extension(entry) for entry in _entries(exclude)} if exclude is not None else set()
+    if names is None:
+        pairs = _pairs_of_folders(image_files, mask_files, excluded, problems)
+        present = image_files.keys()
+    else:
+        folders = [Path(folder) for folder in (images, masks) if folder is not None]
+        base = Path(names).parent if isinstance(names, str | os.PathLike) else None
+        pairs = [_pair_of_entry(e, image_files, mask_files, base, folders, problems) for e in _entries(names)]
+        pairs = [pair for pair in pairs if pair is not None]
+        present = {pair.name for pair in pairs}
+        problems.extend(_doubles(pairs))
+        pairs = [pair for pair in pairs if pair.name not in excluded]
+    if excluded and not excluded & present:
+        example = sorted(excluded)[0]
+        problems.append(
+            f"exclude={exclude if isinstance(exclude, str | os.PathLike) else list(exclude)[:3]}: none of its "
+            f"{len(excluded)} names ({example!r}, …) is among the images, so nothing would be held out"
+        )
+    if not problems and not pairs:
+        problems.append(f"no pair is left: images={images}, names={names}, exclude={exclude}")
+    if problems:
+        raise PipelineDataError(problems)
+    return pairs
+
+
+def _files_by_name(folder, problems):
+    """{name: path} of the pictures in a folder and its sub-folders."""
+    files = {}
+    for root, folders, filenames in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for filename in sorted(filenames):
+            # Hidden files hold no photographs: macOS leaves "._a.jpg" beside "a.jpg".
+            if filename.startswith(".") or Path(filename).suffix.lower() not in IMAGE_EXTENSIONS:
+                continue
+            path = Path(root, filename)
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            if name in files:
+                problems.append(f"{path}: has the same name as {files[name]}, so its partner is not clear")
+            files.setdefault(name, path)
+    return files
+
+
+def _pairs_of_folders(image_files, mask_files, excluded, problems):
+    wanted = [name for name in sorted(image_files) if name not in excluded]
+    problems.extend(f"{image_files[name]}: image without mask" for name in wanted if name not in mask_files)
+    problems.extend(
+        f"{mask_files[name]}: mask without image"
+        for name in sorted(mask_files)
+        if name not in image_files and name not in excluded
+    )
+    return [Pair(name, image_files[name], mask_files[name]) for name in wanted if name in mask_files]
+
+
+def _entries(names):
+    """Entries of a list file or a sequence, without blank lines."""
+    if not isinstance(names, str | os.PathLike):
+        return [str(name) for name in names]
+    try:
+        # utf-8-sig: Windows editors put a mark in front of the first name.
+        lines = Path(names).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineDataError([f"{names}: the list cannot be read ({error})"], "Give a text file in UTF-8.") from None
+    entries = [line.strip() for line in lines if line.strip()]
+    if not entries:
+        raise PipelineDataError([f"{names}: the list is empty"], "Give one name a line.")
+    return entries
+
+
+def _without_extension(entry):
+    path = PurePosixPath(entry.replace("\\", "/"))
+    return path.with_suffix("").as_posix() if path.suffix.lower() in IMAGE_EXTENSIONS else path.as_posix()
+
+
+def _pair_of_entry(entry, image_files, mask_files, base, folders, problems):
+    """The pair that one line of a list stands for, or None and a problem."""
+    name = _without_extension(entry)
+    if name in image_files and name in mask_files:
+        return Pair(name, image_files[name], mask_files[name])
+    # A path may hold spaces itself, so every place to cut is tried, and the files on disk decide.
+    words = entry.split("\t") if "\t" in entry else entry.split(" ")
+    for cut in range(1, len(words)):
+        image = _existing(" ".join(words[:cut]).strip(), base, folders[:1])
+        mask = _existing(" ".join(words[cut:]).strip(), base, folders[1:])
+        if image and mask:
+            return Pair(_name_of_path(image, base, folders[:1]), image, mask)
+    where = f"line {entry!r} of the list"
+    if name in image_files:
+        problems.append(f"{where}: image without mask ({image_files[name]})")
+    elif name in mask_files:
+        problems.append(f"{where}: mask without image ({mask_files[name]})")
+    elif len(words) > 1:
+        problems.append(f"{where}: neither a name nor the paths of an image and a mask that exist")
+    else:
+        problems.append(f"{where}: no image of this name")
+    return None
+
+
+def _existing(text, base, folders):
+    for folder in (*([base] if base is not None else []), *folders, Path()):
+        if (folder / text).is_file():
+            return folder / text
+    return None
+
+
+def _name_of_path(image, base, folders):
+    for folder in (*folders, *([base] if base is not None else [])):
+        if image.is_relative_to(folder):
+            return image.relative_to(folder).with_suffix("").as_posix()
+    return image.with_suffix("").as_posix()
+
+
+def _doubles(pairs):
+    seen = set()
+    for pair in pairs:
+        if pair.name in seen:
+            yield f"{pair.name}: stands twice in the list"
+        seen.add(pair.name)
