@@ -1,1 +1,5 @@
-"""Exports: a model to an artifact, and the proof that the artifact computes the same."""
+"""Exports: a model or preset becomes an artifact, and the artifact is proved to compute the same."""
+
+from keras_recnet.export.litert import ConversionError, add_to_preset, convert
+
+__all__ = ["ConversionError", "add_to_preset", "convert"]

@@ -1,0 +1,151 @@
+"""LiteRT: the inference network as one file that runs without TensorFlow.
+
+The file has one signature, `serving_default`: input `image` float32 `(1, H, W, 3)`, RGB in 0…255; output `saliency`
+float32 `(1, H, W, 1)` in 0…1. Batch and size are fixed, and it needs no operation beyond LiteRT's own ("Flex").
+
+TensorFlow's converter leaks memory and can crash, so it runs in a process of its own.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from keras_recnet import presets
+from keras_recnet.errors import MissingExtraError, RecNetError
+from keras_recnet.files import atomic_path
+
+PRECISIONS = ("float16", "float32")
+SIGNATURE = "serving_default"
+# Largest difference of a map from Keras' that is let through. Weights rounded to float16 move a pixel by about 0.001;
+# a wrong conversion moves some by half the range.
+TOLERANCE = {"float16": 0.02, "float32": 0.001}
+
+
+class ConversionError(RecNetError):
+    """A conversion that failed, or whose file does not compute what Keras computes."""
+
+
+def convert(model, out: str | os.PathLike, *, precision: str = "float16") -> Path:
+    """Writes the inference network as a LiteRT file, after comparing both on a test image.
+
+    Args:
+        model: a `RecNet`, or the name or folder of a preset.
+        out: the file to write, `….tflite`.
+        precision: of the stored weights, `"float16"` (half the size) or `"float32"`; the computation is in float32
+            either way.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConversionError: if the conversion fails or the file computes something else than Keras.
+        MissingExtraError: if TensorFlow is not installed.
+        PresetError: if there is no such preset or it is damaged.
+
+    Example:
+        >>> convert("recnet_lite0", "recnet_lite0.tflite")
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}")
+    _need_tensorflow()
+    if isinstance(model, (str, os.PathLike)):
+        return _convert_elsewhere(presets.find(model).folder, Path(out), precision)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        model.save(file)
+        return _convert_elsewhere(file, Path(out), precision)
+
+
+def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16") -> Path:
+    """Converts a preset and puts `model.tflite` into its folder, with its checksum in `config.json`.
+
+    Args:
+        folder: of the preset, as `RecNet.save_to_preset` wrote it.
+        precision: as `convert`'s.
+
+    Returns:
+        The path of the LiteRT file.
+
+    Raises:
+        as `convert`.
+    """
+    preset = presets.find(folder)
+    out = convert(preset.folder, preset.folder / presets.LITERT, precision=precision)
+    presets.write_config(preset.folder, preset.config, sorted({*preset.config["files"], presets.LITERT}))
+    return out
+
+
+def _need_tensorflow():
+    if importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError('Conversion to LiteRT needs TensorFlow: pip install "keras-recnet[tensorflow]".')
+
+
+def _convert_elsewhere(source, out, precision):
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # whatever made this module importable here
+    }
+    with atomic_path(out) as temporary:
+        code = "import sys; from keras_recnet.export import litert; litert._convert_here(*sys.argv[1:])"
+        command = [sys.executable, "-c", code, source, temporary, precision]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
+            raise ConversionError(f"{source}: the conversion to LiteRT failed (status {done.returncode}):\n{last}")
+    return out
+
+
+def _convert_here(source, out, precision):
+    """Runs in the process of its own: converts, then checks the file's operations and its output."""
+    import keras
+
+    from keras_recnet.models import RecNet, load_model
+
+    model = load_model(source) if source.endswith(".keras") else RecNet.from_preset(source)
+    inference = model.to_inference()
+    Path(out).write_bytes(_flatbuffer(inference, precision))
+
+    image = np.random.default_rng(0).uniform(0, 255, inference.input_shape[1:]).astype("float32")
+    expected = keras.ops.convert_to_numpy(inference(image[None], training=False))
+    difference = float(np.abs(_run(out, image[None]) - expected).max())
+    if not difference <= TOLERANCE[precision]:
+        raise ConversionError(
+            f"{out}: the LiteRT file computes something else than Keras. The largest difference allowed is "
+            f"{TOLERANCE[precision]}. Received: {difference}"
+        )
+
+
+def _flatbuffer(inference, precision):
+    import tensorflow as tf
+    from keras.export import ExportArchive
+
+    with tempfile.TemporaryDirectory() as folder:
+        archive = ExportArchive()
+        archive.track(inference)
+        archive.add_endpoint(
+            SIGNATURE,
+            lambda image: {"saliency": inference(image, training=False)},
+            input_signature=[tf.TensorSpec((1, *inference.input_shape[1:]), tf.float32, name="image")],
+        )
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if precision == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
+
+
+def _run(file, image):
+    from ai_edge_litert.interpreter import Interpreter
+
+    # The interpreter of the pip package knows no Flex operations: a file that needs them fails here.
+    return Interpreter(file).get_signature_runner(SIGNATURE)(image=image)["saliency"]

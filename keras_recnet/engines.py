@@ -1,0 +1,102 @@
+"""Engines: what runs the network on one picture of its own size. Neither is imported before it is asked for."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from keras_recnet import presets
+from keras_recnet.errors import MissingExtraError, PresetError
+
+_KERAS_EXTRA = frozenset(("keras", "tensorflow", "jax", "torch", "h5py"))
+
+
+class LiteRTEngine:
+    """The shipped LiteRT file on the CPU, through XNNPACK, without TensorFlow and Keras.
+
+    Args:
+        file: the `.tflite` file, as `keras_recnet.export.litert` writes it.
+        threads: for the network's operations.
+    """
+
+    name = "litert"
+
+    def __init__(self, file: Path, *, threads: int):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"{file}: the LiteRT engine needs ai-edge-litert: pip install ai-edge-litert. Where there is none for "
+                f"your system, use the Keras engine (--engine keras)."
+            ) from error
+        try:
+            self._interpreter = Interpreter(str(file), num_threads=threads)
+            self._interpreter.allocate_tensors()
+            (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            batch, height, width, channels = inputs["shape"].tolist()
+            if (batch, channels) != (1, 3) or outputs["shape"].tolist() != [1, height, width, 1]:
+                raise ValueError(f"its input is {inputs['shape']}, its output {outputs['shape']}")
+        except (RuntimeError, ValueError) as error:
+            raise PresetError(f"{file}: not the LiteRT file of a saliency network ({error}).") from error
+        self.size = (height, width)
+        self.threads = threads
+        self._input, self._output = inputs["index"], outputs["index"]
+        self._lock = threading.Lock()
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        """The map, float32 `(H, W)`, of `rgb`, uint8 `(H, W, 3)` of the engine's size. Threads take turns."""
+        image = rgb[None].astype(np.float32)
+        with self._lock:
+            self._interpreter.set_tensor(self._input, image)
+            self._interpreter.invoke()
+            return self._interpreter.get_tensor(self._output)[0, ..., 0]
+
+
+class KerasEngine:
+    """The Keras model on any of Keras' backends and whatever device it finds.
+
+    Args:
+        preset: with `model.weights.h5` in it.
+        size: `(height, width)` to build the network for; None: the preset's own.
+        fusion: as in `RecNet.to_inference`; None: the preset's own.
+    """
+
+    name = "keras"
+
+    def __init__(self, preset: presets.Preset, *, size: tuple[int, int] | None = None, fusion: str | None = None):
+        try:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow talks at its start
+            import keras
+
+            from keras_recnet import models
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in _KERAS_EXTRA:
+                raise
+            raise MissingExtraError(
+                f'The Keras engine needs Keras and one of its backends: pip install "keras-recnet[tensorflow]". '
+                f"Missing: {error.name}"
+            ) from error
+        self._keras = keras
+        try:
+            cls = getattr(models, preset.config["class"])
+        except (KeyError, AttributeError) as error:
+            raise PresetError(f"{preset.folder}: this version has no model {preset.config.get('class')!r}.") from error
+        try:
+            self.model = cls.from_preset(preset.folder, **({"image_size": list(size)} if size else {}))
+            self._inference = self.model.to_inference(fusion)
+        except ValueError as error:
+            raise PresetError(f"{preset.folder}: {error}") from error
+        self.size = tuple(self.model.image_size)
+        self.threads = None
+        self._lock = threading.Lock()
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        """The map, float32 `(H, W)`, of `rgb`, uint8 `(H, W, 3)` of the engine's size. Threads take turns."""
+        with self._lock:
+            return self._inference.predict_on_batch(rgb[None].astype(np.float32))[0, ..., 0]
+
+    def attention(self, rgb: np.ndarray, pixel: tuple[int, int]) -> np.ndarray:
+        """What `pixel` (row, column) of `rgb` attends to, `(h, w)`, at the attention's own resolution."""
+        with self._lock:
+            return self.model.attention_map(rgb, pixel)

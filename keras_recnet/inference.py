@@ -1,0 +1,166 @@
+"""Pictures to saliency maps: `saliency` for one, `Predictor` for many."""
+
+import functools
+import os
+import threading
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from keras_recnet import presets
+from keras_recnet.errors import ImageError, PresetError
+from keras_recnet.imaging.reading import MAX_PIXELS, Picture, read
+from keras_recnet.imaging.resizing import resize_map, resize_rgb
+from keras_recnet.parallel import cores, ordered
+
+DEFAULT_PRESET = "recnet_lite0"
+ENGINES = ("litert", "keras")
+
+
+class Predictor:
+    """A network, loaded once, that turns pictures into saliency maps of their own size.
+
+    It may be called from several threads at once. It holds the network and a few pictures, however many it is given.
+
+    Args:
+        preset: name of a preset that ships, or a preset's folder.
+        engine: `"litert"` runs the preset's LiteRT file without TensorFlow and Keras, `"keras"` its Keras weights on
+            Keras' backend. None takes `"litert"` where the preset and the other arguments allow it; `engine_note` says
+            why not.
+        size: height and width at which the network sees a picture, one number or two; None: the preset's own. Another
+            size than the LiteRT file's needs the Keras engine.
+        fusion: how the branches are joined, as in `RecNet.to_inference`; None: the preset's way. Another one needs the
+            Keras engine.
+        threads: of the LiteRT engine; None: as many as the process has cores.
+        max_pixels: pictures with more pixels are refused before they are decoded. Pillow's own limits
+            (`PIL.Image.MAX_IMAGE_PIXELS`) hold beside it.
+
+    Attributes:
+        preset: the `keras_recnet.presets.Preset`.
+        engine: what runs the network; `.name`, `.size`, `.threads`.
+        engine_note: why the Keras engine was taken, or None.
+
+    Raises:
+        PresetError: if there is no such preset, it is damaged, or it lacks what the engine needs.
+        MissingExtraError: if the engine's package is not installed.
+
+    Example:
+        >>> predictor = Predictor()
+        >>> predictor("photo.jpg").shape
+        (3000, 4000)
+        >>> for saliency_map in predictor.map(Path("photos").glob("*.jpg")):
+        ...     print(saliency_map.mean())
+    """
+
+    def __init__(
+        self,
+        preset: str | os.PathLike = DEFAULT_PRESET,
+        *,
+        engine: str | None = None,
+        size: int | tuple[int, int] | None = None,
+        fusion: str | None = None,
+        threads: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        if engine not in (None, *ENGINES):
+            raise ValueError(f"`engine` must be one of {ENGINES} or None. Received: engine={engine!r}")
+        self.preset = presets.find(preset)
+        self.max_pixels = max_pixels
+        size = (size, size) if isinstance(size, int) else size and tuple(size)
+        obstacle = _obstacle_to_litert(self.preset, size, fusion)
+        if engine == "litert" and obstacle:
+            raise PresetError(f"{self.preset.folder}: not for the LiteRT engine: {obstacle}. Use the Keras engine.")
+        self.engine_note = None
+        if engine == "keras" or obstacle:
+            from keras_recnet.engines import KerasEngine
+
+            self.engine = KerasEngine(self.preset, size=size, fusion=fusion)
+            if engine is None:
+                self.engine_note = f"using the Keras engine, which starts slowly: {obstacle}"
+        else:
+            from keras_recnet.engines import LiteRTEngine
+
+            self.engine = LiteRTEngine(self.preset.file(presets.LITERT), threads=threads or cores())
+
+    def __call__(self, image) -> np.ndarray:
+        """The saliency map of one picture.
+
+        Args:
+            image: a path, the bytes of a file, a `PIL.Image.Image` or an array in RGB; see
+                `keras_recnet.imaging.reading.read`.
+
+        Returns:
+            float32 `(H, W)` in 0…1, at the picture's own size after its EXIF rotation.
+
+        Raises:
+            ImageError: if it cannot be read or is refused.
+        """
+        return self.of_picture(read(image, fit=self.engine.size, max_pixels=self.max_pixels))
+
+    def of_picture(self, picture: Picture) -> np.ndarray:
+        """The map, as of a call, of a picture that was read before."""
+        return resize_map(self.engine(resize_rgb(picture.rgb, self.engine.size)), picture.size)
+
+    def map(self, images: Iterable, *, jobs: int | None = None, errors: str = "raise") -> Iterator[np.ndarray]:
+        """Maps of many pictures, in their order; pictures are decoded in threads while the network runs.
+
+        Args:
+            images: any number of pictures, as of a call; taken as they are needed.
+            jobs: threads; None: one more than the process has cores.
+            errors: what happens for a picture that cannot be read: `"raise"` the `ImageError` at its turn, or
+                `"return"` it in the place of its map.
+
+        Yields:
+            as a call returns.
+        """
+        if errors not in ("raise", "return"):
+            raise ValueError(f"`errors` must be 'raise' or 'return'. Received: errors={errors!r}")
+        one = self if errors == "raise" else self._map_or_error
+        return ordered(one, images, workers=jobs or cores() + 1)
+
+    def _map_or_error(self, image):
+        try:
+            return self(image)
+        except ImageError as error:
+            return error
+
+
+def _obstacle_to_litert(preset, size, fusion):
+    if not preset.has(presets.LITERT):
+        return f"the preset {preset.name!r} has no {presets.LITERT} (keras_recnet.export.add_to_preset makes it)"
+    own_size, own_fusion = tuple(preset.config["image_size"]), preset.config.get("fusion")
+    if size not in (None, own_size):
+        return "its LiteRT file is for {}×{}, not for {}×{}".format(*own_size, *size)
+    if fusion not in (None, own_fusion):
+        return f"its LiteRT file has the fusion {own_fusion!r}, not {fusion!r}"
+    return None
+
+
+_lock = threading.Lock()
+
+
+@functools.cache
+def _default_predictor():
+    return Predictor()
+
+
+def saliency(image) -> np.ndarray:
+    """The saliency map of one picture, by the preset that ships. The network is loaded at the first call and kept.
+
+    Args:
+        image: a path, the bytes of a file, a `PIL.Image.Image` or an array in RGB: `(H, W)`, `(H, W, 1)`, `(H, W, 3)`
+            or `(H, W, 4)`; bool, uint8, uint16, or float in 0…1.
+
+    Returns:
+        float32 `(H, W)` in 0…1, at the picture's own size after its EXIF rotation.
+
+    Raises:
+        ImageError: if it cannot be read or is refused.
+
+    Example:
+        >>> import keras_recnet
+        >>> saliency_map = keras_recnet.saliency("photo.jpg")
+    """
+    with _lock:  # only one thread loads the network
+        predictor = _default_predictor()
+    return predictor(image)
