@@ -24,9 +24,11 @@ MAY_IMPORT = {
     "pipelines": set(),
     "export": {"models"} | BASE,
     "imaging": {"errors", "files"},
-    "inference": {"imaging", "models"} | BASE,
-    "training": CORE | BASE | {"pipelines"},
-    "cli": {"imaging", "inference", "training", "export", "__init__"} | BASE,
+    "parallel": set(),
+    "engines": {"models"} | BASE,
+    "inference": {"engines", "imaging", "parallel"} | BASE,
+    "training": CORE | BASE | {"pipelines", "export"},
+    "cli": {"engines", "export", "imaging", "inference", "parallel", "training", "__init__"} | BASE,
 }
 
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
@@ -38,10 +40,12 @@ NEVER = {
     **dict.fromkeys(CORE, BACKENDS | {"cv2"}),
     "pipelines": {"keras"},
     "imaging": FRAMEWORKS,
-    "inference": BACKENDS,
+    "parallel": FRAMEWORKS,
+    "engines": BACKENDS,
+    "inference": FRAMEWORKS,
     "cli": BACKENDS,
 }
-LAZILY = {"inference": {"keras"}, "cli": {"keras", "pydantic", "matplotlib", "numpy", "cv2", "PIL"}}
+LAZILY = {"engines": {"keras"}, "cli": {"keras", "pydantic", "matplotlib", "numpy", "cv2", "PIL"}}
 
 
 def part_of(module):
@@ -122,8 +126,8 @@ def test_imports_only_what_its_part_may(file, module):
         ("from keras_recnet.errors import DataError", "keras_recnet.pipelines.duts"),
         ("import keras_recnet\nkeras_recnet.saliency", "keras_recnet.models.recnet"),
         ("from pipelines import duts", "keras_recnet.training.run"),
-        ("import keras", "keras_recnet.inference"),
-        ("try:\n    import keras\nexcept ImportError:\n    pass", "keras_recnet.inference"),
+        ("import keras", "keras_recnet.engines"),
+        ("try:\n    import keras\nexcept ImportError:\n    pass", "keras_recnet.engines"),
         ("import keras", "keras_recnet"),
     ],
 )
@@ -137,8 +141,8 @@ def test_finds_a_forbidden_import(source, module):
         ("import keras_recnet\nkeras_recnet.__version__", "keras_recnet.models.preset"),
         ("from .fusion import Fusion", "keras_recnet.layers.attention"),
         ("from keras_recnet import __version__, files, losses", "keras_recnet.training.run"),
-        ("def f():\n    import keras", "keras_recnet.inference"),
-        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import keras", "keras_recnet.inference"),
+        ("def f():\n    import keras", "keras_recnet.engines"),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import keras", "keras_recnet.engines"),
     ],
 )
 def test_lets_an_allowed_import_pass(source, module):
