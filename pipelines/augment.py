@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
 from keras_recnet.pipelines.resizing import resize
 
 # Rec. 601 luma, which Pillow's "L" uses too.

@@ -1,25 +1,32 @@
 """Pairs decoded once into one array in memory."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
-from keras_recnet.pipelines.pairs import PipelineDataError
-from keras_recnet.pipelines.reading import for_all, read_pair
+
+from keras_recnet.pipelines.checking import Progress, for_all
+from keras_recnet.pipelines.pairs import Pair, PipelineDataError
+from keras_recnet.pipelines.reading import read_pair
 from keras_recnet.pipelines.resizing import resize
 
-# What must stay free beside the cache: the training itself needs memory too.
+# What must stay free beside the cache: the training needs memory too.
 RESERVE = 512 * 2**20
 
 
-def fill_cache(pairs, size, *, workers=2, progress=None):
+def fill_cache(
+    pairs: Sequence[Pair], size: tuple[int, int], *, workers: int = 2, progress: Progress | None = None
+) -> np.ndarray:
     """Decodes all pairs into one array.
 
     Args:
-        pairs: sequence of `Pair`.
+        pairs: what `find_pairs` gave.
         size: `(height, width)` that images and masks are resized to.
         workers: number of threads.
         progress: called as `progress(done, total)` after each pair.
 
     Returns:
-        `(pairs, height, width, 4)` uint8: RGB and the mask in the fourth channel.
+        `(pairs, height, width, 4)` uint8: RGB, and the mask in the fourth channel.
 
     Raises:
         PipelineDataError: naming every file that cannot be used, or when the array does not fit in the free memory.
@@ -29,40 +36,46 @@ def fill_cache(pairs, size, *, workers=2, progress=None):
     if available is not None and needed + RESERVE > available:
         raise PipelineDataError(
             [
-                f"caching {len(pairs)} pairs at {size[0]}×{size[1]} takes {needed / 2**30:.2f} GiB, "
-                f"and {max(available - RESERVE, 0) / 2**30:.2f} GiB of memory are free for it"
+                f"caching {len(pairs)} pairs at {size[0]}×{size[1]} takes {needed / 2**30:.2f} GiB of memory, and "
+                f"{max(available - RESERVE, 0) / 2**30:.2f} GiB are free for it"
             ],
-            "Decode from disk instead (`cache: none`), or make `cache_size` smaller.",
+            "Decode from disk instead (`cache: none`), or choose a smaller `cache_size`.",
         )
     array = np.empty((len(pairs), *size, 4), np.uint8)
-    rows = {id(pair): row for row, pair in enumerate(pairs)}
 
-    def fill(pair):
-        image, mask = read_pair(pair)
-        row = array[rows[id(pair)]]
-        row[..., :3] = resize(image, size)
-        row[..., 3] = resize(mask, size)
+    def fill(row):
+        image, mask = read_pair(pairs[row], at_least=2 * max(size))
+        array[row, ..., :3] = resize(image, size)
+        array[row, ..., 3] = resize(mask, size)
 
-    for_all(fill, pairs, workers, progress)
+    for_all(fill, range(len(pairs)), workers, progress)
     return array
 
 
-def available_memory():
-    """Bytes that can still be allocated, the container's limit included, or None where the system does not tell."""
-    limits = []
+def available_memory(root: str | Path = "/") -> int | None:
+    """Bytes that can still be allocated, a container's limit included; None where the system does not tell.
+
+    Args:
+        root: where `proc` and `sys` lie.
+    """
+    root = Path(root)
     try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        limits.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    except (OSError, KeyError, ValueError):
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError, IndexError):
         return None
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    group = root / "sys/fs/cgroup"
+    for limit, used, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            with open(limit) as limit_file, open(used) as used_file:
-                limits.append(int(limit_file.read()) - int(used_file.read()))
+            statistics = dict(
+                line.split() for line in (group / limit).with_name("memory.stat").read_text().splitlines()
+            )
+            # Files that the system keeps in memory count as used, but make room at once.
+            taken = int((group / used).read_text()) - int(statistics.get(cached, 0))
+            free.append(int((group / limit).read_text()) - taken)
         except (OSError, ValueError):  # No container, or "max": no limit of its own.
             continue
-    return min(limits)
+    return min(free, default=None)

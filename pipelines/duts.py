@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import tensorflow as tf
+
 from keras_recnet.pipelines.augment import Augment, split
 from keras_recnet.pipelines.cache import fill_cache
 from keras_recnet.pipelines.reading import read_pair
@@ -190,10 +191,12 @@ class SaliencyPairs:
         return self._batch(rows, None, self._array if self.augment is None else None)
 
     def _batch(self, rows, draws, array):
+        kept = 1.0 if draws is None else self.augment.min_crop
+        at_least = math.ceil(2 * max(self.image_size) / kept)
         images = np.empty((len(rows), *self.image_size, 3), np.uint8)
         masks = np.empty((len(rows), *self.image_size, 1), np.uint8)
         for place, row in enumerate(rows):
-            planes = [array[row]] if array is not None else read_pair(self.pairs[row])
+            planes = [array[row]] if array is not None else read_pair(self.pairs[row], at_least)
             if draws is not None:
                 image, mask = self.augment(planes, self.image_size, draws[place])
             else:
