@@ -42,8 +42,7 @@ def branch_cross_entropy(y_true, y_pred, pixel_reduction="mean"):
     Reference:
         RecNet paper, Eq. 4.
     """
-    mask, logits = _checked(y_true, y_pred)
-    return _over_pixels(_pixel_cross_entropy(mask, logits), pixel_reduction)
+    return _over_pixels(_cross_entropy_map(y_true, y_pred), pixel_reduction)
 
 
 def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mean"):
@@ -67,26 +66,25 @@ def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mea
         RecNet paper, Eq. 5.
     """
     _check_arguments(terms=terms, epsilon=epsilon)
-    _, logits = _checked(y_true, y_pred)
-    if logits.shape[-1] != 2:
+    branches = _branches(y_true, y_pred)
+    if len(branches) != 2:
         raise ValueError(
             "The cooperative loss compares two branches and needs logits with 2 channels; set its weight to 0 for a "
-            f"model of one branch. Received: y_pred.shape={tuple(logits.shape)}"
+            f"model of one branch. Received: y_pred.shape={tuple(branches[0][1].shape)}"
         )
-    log_f, log_b = ops.split(ops.log_sigmoid(logits), 2, axis=-1)
-    log_not_f, log_not_b = ops.split(ops.log_sigmoid(-logits), 2, axis=-1)
-    f, b = ops.split(ops.sigmoid(logits), 2, axis=-1)
-    not_f, not_b = ops.split(ops.sigmoid(-logits), 2, axis=-1)
-    lowest, highest = math.log(epsilon), math.log1p(-epsilon)
+    (_, z_f), (_, z_b) = branches
+    f, log_not_f = ops.sigmoid(z_f), ops.log_sigmoid(-z_f)
+    # With the logits z of p and q: KL(p ‖ q) = p (z_p - z_q) + log(1 - p) - log(1 - q).
     divergence = 0.0
+    bound = math.log1p(-epsilon) - math.log(epsilon)
     if terms != "overlap":
-        log_q = ops.clip(log_not_b, lowest, highest)
-        log_not_q = ops.clip(log_b, lowest, highest)
-        divergence = f * (log_f - log_q) + not_f * (log_not_f - log_not_q)
+        z_q = ops.clip(-z_b, -bound, bound)
+        divergence = f * (z_f - z_q) + log_not_f - ops.log_sigmoid(-z_q)
     if terms != "match":
-        # log(1 - f·b) = log(1 - f) + log(1 + e^z_f (1 - b)): finite where 1 - f·b itself rounds to 0.
-        log_not_both = log_not_f - ops.log_sigmoid(-(logits[..., :1] + log_not_b))
-        divergence = divergence + f * b * (log_f + log_b - lowest) + (not_f + f * not_b) * (log_not_both - highest)
+        # 1 - f·b = (1 - f) (1 + e^z_f (1 - b)), whose logarithm stays finite where 1 - f·b itself rounds to 0.
+        log_p = ops.log_sigmoid(z_f) + ops.log_sigmoid(z_b)
+        log_not_p = log_not_f - ops.log_sigmoid(-(z_f + ops.log_sigmoid(-z_b)))
+        divergence += f * ops.sigmoid(z_b) * (log_p - log_not_p + bound) + log_not_p - math.log1p(-epsilon)
     return _over_pixels(divergence, pixel_reduction)
 
 
@@ -108,8 +106,8 @@ def dice(y_true, y_pred, smooth=1.0):
     Reference:
         Milletari et al., "V-Net", 2016 (here with `p` and `t` in the denominator, not their squares).
     """
-    intersection, total = _region_sums(y_true, y_pred, smooth)
-    return ops.sum(1.0 - (2.0 * intersection + smooth) / (total + smooth), axis=-1)
+    regions = _region_sums(y_true, y_pred, smooth)
+    return sum(1.0 - (2.0 * intersection + smooth) / (total + smooth) for intersection, total in regions)
 
 
 def iou(y_true, y_pred, smooth=1.0):
@@ -129,8 +127,7 @@ def iou(y_true, y_pred, smooth=1.0):
     Reference:
         Qin et al., "BASNet", CVPR 2019.
     """
-    intersection, total = _region_sums(y_true, y_pred, smooth)
-    return _iou_of(intersection, total, smooth)
+    return _iou_of(_region_sums(y_true, y_pred, smooth), smooth)
 
 
 def structure_weight(y_true):
@@ -174,10 +171,9 @@ def structure_cross_entropy(y_true, y_pred, pixel_reduction="mean"):
         Wei et al., "F3Net: Fusion, Feedback and Focus for Salient Object Detection", AAAI 2020, Eq. 6. (Its code passes
         `reduce='none'` to PyTorch, which averages before the weights come in; this is the equation.)
     """
-    mask, logits = _checked(y_true, y_pred)
-    weight = structure_weight(mask)
-    weight = weight / ops.mean(weight, axis=(1, 2), keepdims=True)
-    return _over_pixels(weight * _pixel_cross_entropy(mask, logits), pixel_reduction)
+    cross_entropy = _cross_entropy_map(y_true, y_pred)
+    weight = structure_weight(y_true)
+    return _over_pixels(weight * cross_entropy, pixel_reduction) / ops.mean(weight, axis=(1, 2, 3))
 
 
 def structure_iou(y_true, y_pred, smooth=1.0):
@@ -196,8 +192,7 @@ def structure_iou(y_true, y_pred, smooth=1.0):
     Reference:
         Wei et al., "F3Net: Fusion, Feedback and Focus for Salient Object Detection", AAAI 2020, Eq. 8.
     """
-    intersection, total = _region_sums(y_true, y_pred, smooth, weighted=True)
-    return _iou_of(intersection, total, smooth)
+    return _iou_of(_region_sums(y_true, y_pred, smooth, structure_weight(y_true)), smooth)
 
 
 class _FunctionLoss(keras.losses.Loss):
@@ -401,8 +396,11 @@ def _check_arguments(terms="both", epsilon=1e-4, pixel_reduction="mean", smooth=
         raise ValueError(f"`smooth` must be above 0. Received: smooth={smooth!r}")
 
 
-def _checked(y_true, y_pred):
-    """Mask and logits as float32, or an error that shows both shapes."""
+def _branches(y_true, y_pred):
+    """`[(target, logits), …]` of the foreground and, if it is there, the background: `(batch, height, width, 1)` each.
+
+    Split, as arrays with the two channels innermost make reductions and concatenations slow on a CPU.
+    """
     mask, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     shapes = tuple(mask.shape), tuple(logits.shape)
     fits = len(shapes[0]) == 4 and len(shapes[1]) == 4 and shapes[0][-1] == 1 and shapes[1][-1] in (1, 2)
@@ -412,38 +410,38 @@ def _checked(y_true, y_pred):
             "Expected a mask (batch, height, width, 1) and logits (batch, height, width, 2) or (batch, height, width, "
             f"1) of the same size. Received: y_true.shape={shapes[0]}, y_pred.shape={shapes[1]}"
         )
-    return ops.cast(mask, "float32"), ops.cast(logits, "float32")
+    mask, logits = ops.cast(mask, "float32"), ops.cast(logits, "float32")
+    if shapes[1][-1] == 1:
+        return [(mask, logits)]
+    foreground, background = ops.split(logits, 2, axis=-1)
+    return [(mask, foreground), (1.0 - mask, background)]
 
 
-def _targets(mask, logits):
-    """What each channel of the logits should be: the mask, and its complement for the background."""
-    return mask if logits.shape[-1] == 1 else ops.concatenate([mask, 1.0 - mask], axis=-1)
-
-
-def _pixel_cross_entropy(mask, logits):
-    targets = _targets(mask, logits)
-    return -(targets * ops.log_sigmoid(logits) + (1.0 - targets) * ops.log_sigmoid(-logits))
+def _cross_entropy_map(y_true, y_pred):
+    # -[t log p + (1 - t) log(1 - p)], as log(1 - p) = log p - z.
+    return sum((1.0 - target) * logits - ops.log_sigmoid(logits) for target, logits in _branches(y_true, y_pred))
 
 
 def _over_pixels(values, pixel_reduction):
-    """`(batch, height, width, channels)` -> `(batch,)`: the channels summed, the pixels as told."""
     _check_arguments(pixel_reduction=pixel_reduction)
-    pixels = ops.sum if pixel_reduction == "sum" else ops.mean
-    return ops.sum(pixels(values, axis=(1, 2)), axis=-1)
+    return (ops.sum if pixel_reduction == "sum" else ops.mean)(values, axis=(1, 2, 3))
 
 
-def _region_sums(y_true, y_pred, smooth, weighted=False):
-    """Sums over the pixels, `(batch, channels)` each: probability times target, and probability plus target."""
+def _region_sums(y_true, y_pred, smooth, weight=None):
+    """For each branch the sums over the pixels, `(batch,)`: probability times target, and probability plus target."""
     _check_arguments(smooth=smooth)
-    mask, logits = _checked(y_true, y_pred)
-    targets, probabilities = _targets(mask, logits), ops.sigmoid(logits)
-    weight = structure_weight(mask) if weighted else 1.0
-    intersection = ops.sum(weight * probabilities * targets, axis=(1, 2))
-    return intersection, ops.sum(weight * (probabilities + targets), axis=(1, 2))
+    sums = []
+    for target, logits in _branches(y_true, y_pred):
+        probability = ops.sigmoid(logits)
+        both, either = probability * target, probability + target
+        if weight is not None:
+            both, either = weight * both, weight * either
+        sums.append((ops.sum(both, axis=(1, 2, 3)), ops.sum(either, axis=(1, 2, 3))))
+    return sums
 
 
-def _iou_of(intersection, total, smooth):
-    return ops.sum(1.0 - (intersection + smooth) / (total - intersection + smooth), axis=-1)
+def _iou_of(regions, smooth):
+    return sum(1.0 - (intersection + smooth) / (total - intersection + smooth) for intersection, total in regions)
 
 
 def _band(size):
