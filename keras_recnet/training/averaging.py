@@ -53,7 +53,7 @@ def averaged_weights(model: keras.Model):
             optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
         )
     ]
-    trained = [ops.convert_to_numpy(variable).copy() for variable, _ in pairs]
+    trained = [ops.convert_to_numpy(variable) for variable, _ in pairs]
     for variable, average in pairs:
         variable.assign(average)
     try:

@@ -104,11 +104,21 @@ class CheckpointFolder:
             raise DataError("\n".join(damaged))
         return None
 
-    def bytes_needed(self, model: keras.Model) -> int:
-        """How much disk the run needs for its checkpoints: those that stay, one in the making, and twice the best."""
+    def remove_unfinished(self) -> None:
+        """Removes what a killed run left of a checkpoint in the making."""
+        for path in self.folder.glob(".*.npz"):
+            path.unlink()
+
+    def bytes_needed(self, model: keras.Model, slots: int) -> int:
+        """How much disk a run needs: the checkpoints that stay, one in the making, and twice the best.
+
+        Args:
+            model: what is trained.
+            slots: arrays that the optimizer keeps for each trainable weight.
+        """
         weights = sum(_bytes(variable) for variable in model.variables)
-        optimizer = sum(_bytes(variable) for variable in model.optimizer.variables)
-        return (self.keep + 1) * (weights + optimizer) + 2 * weights
+        trained = sum(_bytes(variable) for variable in model.trainable_variables)
+        return (self.keep + 1) * (weights + slots * trained) + 2 * weights
 
 
 def read(path: str | os.PathLike) -> Checkpoint:

@@ -58,11 +58,13 @@ class ModelConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random changes of a training image and its mask."""
+    """The arguments of `keras_recnet.pipelines.duts.Augment`: random changes of a training image and its mask."""
 
-    flip: bool = True
-    crop: Annotated[float, Field(gt=0, le=1)] = 0.75
-    brightness: Share = 0.15
+    flip: Share = 0.5
+    min_crop: Annotated[float, Field(gt=0, le=1)] = 0.75
+    brightness: Share = 0.2
+    contrast: Share = 0.0
+    saturation: Share = 0.0
 
 
 class DataConfig(Section):

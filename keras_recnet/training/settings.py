@@ -68,7 +68,7 @@ def read(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
         nested = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        _merge(settings, nested, {key: f"--set {entry}", **{place: f"--set {entry}" for place in places}})
+        _merge(settings, nested, {key: f"--set {entry}", **dict.fromkeys(places, f"--set {entry}")})
     return settings
 
 

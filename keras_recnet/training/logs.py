@@ -1,0 +1,130 @@
+"""What a run writes down: CSV tables, TensorBoard events and learning curves."""
+
+import csv
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+from keras_recnet.files import atomic_path
+
+CURVES = (("loss", "loss"), ("mean absolute error", "mae"), ("F-measure", "f"), ("learning rate", "learning_rate"))
+
+
+class Logs:
+    """`log.csv` (one line an epoch), `steps.csv` (one line every `every` steps), `curves.png`, TensorBoard events.
+
+    `log.csv` is written anew from the whole history at each epoch, so that a resumed run never has an epoch twice.
+
+    Args:
+        folder: the run's folder.
+        start_step: the step that a resumed run goes on from; later lines of `steps.csv` are dropped.
+        tensorboard: whether to write events to `folder/tensorboard`; needs the package tensorboard.
+        every: steps between two lines of `steps.csv`.
+    """
+
+    def __init__(self, folder: str | os.PathLike, start_step: int = 0, tensorboard: bool = True, every: int = 20):
+        self.folder = Path(folder)
+        self.every = every
+        self.steps_path = self.folder / "steps.csv"
+        self._drop_steps_after(start_step)
+        self._events = _Events(self.folder / "tensorboard", start_step) if tensorboard else None
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Notes a step, if it is one of every `every`."""
+        if step % self.every:
+            return
+        new = not self.steps_path.exists()
+        with open(self.steps_path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *(_short(value) for value in values.values())])
+        if self._events:
+            self._events.write("step", step, values)
+
+    def epoch(self, history: list[dict]) -> None:
+        """Notes an epoch: the last row of `history`."""
+        with (
+            atomic_path(self.folder / "log.csv") as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, fieldnames=list(history[0]))
+            writer.writeheader()
+            writer.writerows({key: _short(value) for key, value in row.items()} for row in history)
+        if self._events:
+            numbers = {key: value for key, value in history[-1].items() if isinstance(value, float)}
+            self._events.write("epoch", history[-1]["step"], numbers)
+        draw_curves(history, self.folder / "curves.png")
+
+    def close(self) -> None:
+        """Writes out what is still in memory."""
+        if self._events:
+            self._events.close()
+
+    def _drop_steps_after(self, step: int):
+        if not self.steps_path.exists():
+            return
+        header, *rows = self.steps_path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        # a kill may have cut the last line
+        kept = [
+            row for row in rows if row.endswith("\n") and row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step
+        ]
+        with atomic_path(self.steps_path) as temporary:
+            temporary.write_text("".join([header, *kept]), encoding="utf-8")
+
+
+class _Events:
+    """TensorBoard events written by the package tensorboard itself, so that every Keras backend can have them."""
+
+    def __init__(self, folder: Path, start_step: int):
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._writer = EventFileWriter(str(folder))
+        if start_step:
+            # TensorBoard forgets what an earlier writer noted from this step on
+            log = SessionLog(status=SessionLog.START)
+            self._writer.add_event(Event(session_log=log, step=start_step + 1, wall_time=time.time()))
+
+    def write(self, group: str, step: int, values: dict[str, float]):
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        summary = Summary(value=[Summary.Value(tag=f"{group}/{key}", simple_value=v) for key, v in values.items()])
+        self._writer.add_event(Event(summary=summary, step=step, wall_time=time.time()))
+        self._writer.flush()
+
+    def close(self):
+        self._writer.close()
+
+
+def tensorboard_installed() -> bool:
+    """Whether events can be written."""
+    return importlib.util.find_spec("tensorboard") is not None
+
+
+def draw_curves(history: list[dict], path: str | os.PathLike) -> None:
+    """Draws loss, errors and learning rates over the epochs into a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    epochs = [row["epoch"] for row in history]
+    for axes, (title, word) in zip(figure.subplots(2, 2).flat, CURVES, strict=True):
+        for key in history[0]:
+            if key == word or key.endswith(f"_{word}") or (word == "learning_rate" and key.startswith("learning_rate")):
+                axes.plot(epochs, [row[key] for row in history], marker="o", markersize=3, label=key)
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+        if word == "learning_rate":
+            axes.set_yscale("log")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+def _short(value):
+    return f"{value:.6g}" if isinstance(value, float) else value

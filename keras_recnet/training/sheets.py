@@ -1,0 +1,60 @@
+"""A sheet of sample maps: image, mask and map side by side, for the same images after every epoch."""
+
+import os
+
+import keras
+import numpy as np
+
+from keras_recnet.files import atomic_path
+
+CELL = 160
+GAP = 4
+
+
+def choose(count: int, total: int) -> list[int]:
+    """`count` indices spread evenly over `total`, always the same ones."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
+def collect(batches, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The images and masks at `indices` of an in-order iterable of batches."""
+    wanted, images, masks, seen = set(indices), [], [], 0
+    for batch_images, batch_masks in batches:
+        for image, mask in zip(np.asarray(batch_images), np.asarray(batch_masks), strict=True):
+            if seen in wanted:
+                images.append(image)
+                masks.append(mask)
+            seen += 1
+        if seen > max(indices):
+            break
+    return np.stack(images), np.stack(masks)
+
+
+def draw(inference: keras.Model, images: np.ndarray, masks: np.ndarray, path: str | os.PathLike) -> None:
+    """Writes the sheet as a PNG file.
+
+    Args:
+        inference: `model.to_inference()`, which shares the weights of the model in training.
+        images: `(count, height, width, 3)`, RGB 0…255.
+        masks: `(count, height, width, 1)`, 0…1.
+        path: the file.
+    """
+    import cv2
+
+    maps = inference.predict_on_batch(images)
+    rows = []
+    for image, mask, saliency in zip(images, masks, maps, strict=True):
+        cells = [image, np.repeat(255.0 * mask, 3, axis=-1), np.repeat(255.0 * saliency, 3, axis=-1)]
+        small = [
+            cv2.resize(cell.clip(0, 255).astype(np.uint8), (CELL, CELL), interpolation=cv2.INTER_AREA) for cell in cells
+        ]
+        rows.append(
+            np.concatenate([np.pad(cell, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=90) for cell in small], axis=1)
+        )
+    half = (len(rows) + 1) // 2
+    if len(rows) % 2:
+        rows.append(np.full_like(rows[0], 90))
+    sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], axis=1)
+    with atomic_path(path) as temporary:
+        if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
+            raise OSError(f"{path}: the sheet of samples could not be written.")
