@@ -24,7 +24,7 @@ CORE_TESTS := tests/backbones tests/layers tests/models tests/test_losses.py tes
 .PHONY: demo test test-jax lint bench clean
 
 demo: $(VENV)/base
-	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask --type cutout --type heatmap --type overlay
+	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
 	@echo "The pictures:" && find $(OUT) -type f | sort
 
 test: $(VENV)/dev

@@ -27,8 +27,9 @@ MAY_IMPORT = {
     "parallel": set(),
     "engines": {"models"} | BASE,
     "inference": {"engines", "imaging", "parallel"} | BASE,
+    "batch": {"imaging", "inference", "parallel"} | BASE,
     "training": CORE | BASE | {"pipelines", "export"},
-    "cli": {"engines", "export", "imaging", "inference", "parallel", "training", "__init__"} | BASE,
+    "cli": {"batch", "engines", "export", "imaging", "inference", "parallel", "training", "__init__"} | BASE,
 }
 
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
@@ -43,6 +44,7 @@ NEVER = {
     "parallel": FRAMEWORKS,
     "engines": BACKENDS,
     "inference": FRAMEWORKS,
+    "batch": FRAMEWORKS,
     "cli": BACKENDS,
 }
 LAZILY = {"engines": {"keras"}, "cli": {"keras", "pydantic", "matplotlib", "numpy", "cv2", "PIL"}}

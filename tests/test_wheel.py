@@ -107,7 +107,7 @@ def test_predicts_outside_the_checkout(installed, tmp_path):
         "import keras_recnet.cli\n"
         "print(keras_recnet.cli.__file__)\n"
         "try:\n"
-        "    keras_recnet.cli.main()\n"
+        "    sys.exit(keras_recnet.cli.main())\n"
         "finally:\n"
         "    assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )
