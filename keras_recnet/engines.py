@@ -40,7 +40,7 @@ class LiteRTEngine:
         except (RuntimeError, ValueError) as error:
             raise PresetError(f"{file}: not the LiteRT file of a saliency network ({error}).") from error
         self.size = (height, width)
-        self.threads = threads
+        self.device = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
         self._input, self._output = inputs["index"], outputs["index"]
         self._lock = threading.Lock()
 
@@ -77,7 +77,6 @@ class KerasEngine:
                 f'The Keras engine needs Keras and one of its backends: pip install "keras-recnet[tensorflow]". '
                 f"Missing: {error.name}"
             ) from error
-        self._keras = keras
         try:
             cls = getattr(models, preset.config["class"])
         except (KeyError, AttributeError) as error:
@@ -88,7 +87,7 @@ class KerasEngine:
         except ValueError as error:
             raise PresetError(f"{preset.folder}: {error}") from error
         self.size = tuple(self.model.image_size)
-        self.threads = None
+        self.device = f"{keras.backend.backend()} on {_device(keras)}"
         self._lock = threading.Lock()
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
@@ -100,3 +99,10 @@ class KerasEngine:
         """What `pixel` (row, column) of `rgb` attends to, `(h, w)`, at the attention's own resolution."""
         with self._lock:
             return self.model.attention_map(rgb, pixel)
+
+
+def _device(keras):
+    try:
+        return ", ".join(keras.distribution.list_devices())  # of the best kind that is there
+    except AttributeError:  # the torch backend has no such list
+        return "its default device"

@@ -82,6 +82,10 @@ class Predictor:
 
             self.engine = LiteRTEngine(self.preset.file(presets.LITERT), threads=threads or cores())
 
+    def __str__(self):
+        height, width = self.engine.size
+        return f"{self.preset.name}, {self.engine.name} {height}×{width}, {self.engine.device}"
+
     def __call__(self, image) -> np.ndarray:
         """The saliency map of one picture.
 
@@ -100,6 +104,25 @@ class Predictor:
     def of_picture(self, picture: Picture) -> np.ndarray:
         """The map, as of a call, of a picture that was read before."""
         return resize_map(self.engine(resize_rgb(picture.rgb, self.engine.size)), picture.size)
+
+    def attention(self, picture: Picture, pixel: tuple[int, int]) -> np.ndarray:
+        """What one pixel of a picture attends to, as `RecNet.attention_map`; with the Keras engine only.
+
+        Args:
+            picture: as `read` gives it.
+            pixel: (row, column) in the whole picture.
+
+        Returns:
+            float `(h, w)`, not negative, at the attention's own resolution.
+
+        Raises:
+            PresetError: with the LiteRT engine, whose file ends in the map alone.
+        """
+        if self.engine.name != "keras":
+            raise PresetError("Attention needs the Keras engine (--engine keras; in Python engine='keras').")
+        height, width = self.engine.size
+        place = (pixel[0] * height // picture.size[0], pixel[1] * width // picture.size[1])
+        return self.engine.attention(resize_rgb(picture.rgb, self.engine.size), place)
 
     def map(self, images: Iterable, *, jobs: int | None = None, errors: str = "raise") -> Iterator[np.ndarray]:
         """Maps of many pictures, in their order; pictures are decoded in threads while the network runs.

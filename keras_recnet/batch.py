@@ -1,0 +1,126 @@
+"""Many pictures to files: what `keras-recnet predict` does between its options and its messages."""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from keras_recnet.errors import ImageError, MissingExtraError
+from keras_recnet.imaging import KINDS_OF_THE_MAP, cutout, drawing
+from keras_recnet.imaging.finding import STANDARD_STREAM, Task
+from keras_recnet.imaging.reading import read
+from keras_recnet.imaging.writing import png, write
+from keras_recnet.inference import Predictor
+from keras_recnet.parallel import cores, ordered
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What became of a picture.
+
+    Attributes:
+        source: the picture's path, or `"-"`.
+        outputs: kind → file, of those that are there now.
+        size: `(height, width)` of the picture, None when it was not read.
+        seconds: spent on it, waiting for the network included.
+        skipped: all its outputs were there before.
+        error: why it failed, or None.
+    """
+
+    source: str
+    outputs: dict[str, Path | str]
+    size: tuple[int, int] | None = None
+    seconds: float = 0.0
+    skipped: bool = False
+    error: str | None = None
+
+    def as_json(self) -> dict:
+        """Plain values for `json.dumps`."""
+        fields = dataclasses.asdict(self)
+        return {
+            **fields,
+            "outputs": {kind: os.fspath(path) for kind, path in self.outputs.items()},
+            "seconds": round(self.seconds, 4),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Predicts pictures and writes what was asked for.
+
+    Args:
+        predictor: the loaded network.
+        threshold: of `binary`, see `keras_recnet.imaging.drawing.binary`.
+        background: for `cutout`: None (transparent), (red, green, blue), or a picture, uint8 `(h, w, 3)`.
+        pixel: for `attention`: (row, column) in the picture; None: its most salient pixel.
+        skip_existing: leave out outputs that are there.
+    """
+
+    predictor: Predictor
+    threshold: float | str = 0.5
+    background: tuple[int, int, int] | np.ndarray | None = None
+    pixel: tuple[int, int] | None = None
+    skip_existing: bool = False
+
+    def run(self, tasks: Iterable[Task], *, jobs: int | None = None) -> Iterator[Result]:
+        """Does the tasks with `jobs` threads (None: one more than the process has cores); results come in their order.
+
+        A picture that cannot be read is a result with an error; the others are done all the same.
+
+        Raises:
+            DiskError: if the disk is full or the output folder cannot be written; nothing more is done then.
+        """
+        return ordered(self.do, tasks, workers=jobs or cores() + 1)
+
+    def do(self, task: Task) -> Result:
+        """Does one task."""
+        start = time.perf_counter()
+        missing = task.outputs
+        if self.skip_existing:
+            missing = {kind: path for kind, path in missing.items() if not os.path.exists(path)}
+            if not missing:
+                return Result(task.source, task.outputs, skipped=True)
+        try:
+            size = self._predict(task.source, missing)
+        except (ImageError, MissingExtraError) as error:
+            return Result(task.source, {}, seconds=time.perf_counter() - start, error=str(error))
+        except MemoryError:
+            error = f"{task.source}: not enough memory for this picture. Work on fewer at once (--jobs 1)."
+            return Result(task.source, {}, seconds=time.perf_counter() - start, error=error)
+        return Result(task.source, task.outputs, size, time.perf_counter() - start)
+
+    def _predict(self, source, outputs):
+        predictor = self.predictor
+        whole = not KINDS_OF_THE_MAP.issuperset(outputs)
+        data, name = (sys.stdin.buffer.read(), "standard input") if source == STANDARD_STREAM else (source, source)
+        picture = read(data, fit=None if whole else predictor.engine.size, max_pixels=predictor.max_pixels, name=name)
+        saliency_map = predictor.of_picture(picture)
+        for kind, path in outputs.items():
+            drawn = self._draw(kind, picture, saliency_map)
+            write(png(drawn, profile=picture.profile if kind == "cutout" else None), path)
+        return picture.size
+
+    def _draw(self, kind, picture, saliency_map):
+        if kind == "mask":
+            return drawing.to_8_bits(saliency_map)
+        if kind == "binary":
+            return drawing.binary(saliency_map, self.threshold)
+        if kind == "heatmap":
+            return drawing.heatmap(saliency_map)
+        if kind == "overlay":
+            return drawing.overlay(picture.rgb, saliency_map)
+        if kind == "attention":
+            return self._attention(picture, saliency_map)
+        drawn = cutout.cutout(picture.rgb, saliency_map, picture.alpha)
+        return drawn if self.background is None else cutout.on_background(drawn, self.background)
+
+    def _attention(self, picture, saliency_map):
+        height, width = picture.size
+        pixel = self.pixel or tuple(map(int, np.unravel_index(saliency_map.argmax(), saliency_map.shape)))
+        if not (0 <= pixel[0] < height and 0 <= pixel[1] < width):
+            raise ImageError(f"--pixel {pixel[1]},{pixel[0]} lies outside this picture of {width} × {height} pixels.")
+        return drawing.attention(picture.rgb, self.predictor.attention(picture, pixel), pixel)

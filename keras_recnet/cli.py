@@ -1,0 +1,297 @@
+"""`keras-recnet`: a thin shell over the library. What takes long to import is imported by the command that needs it."""
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+import time
+
+import click
+
+from keras_recnet import __version__
+from keras_recnet.errors import ConfigError, DiskError, MissingExtraError, RecNetError
+from keras_recnet.imaging import KINDS
+
+FAILED, NOT_STARTED, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
+    try:
+        return cli.main(arguments, prog_name="keras-recnet", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except RecNetError as error:
+        click.echo(f"Error: {error}", err=True)
+        return NOT_STARTED if isinstance(error, ConfigError | MissingExtraError) else FAILED
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="keras-recnet")
+def cli():
+    """Saliency maps of photographs: predict with a network that ships, or train your own."""
+
+
+class _NotStarted(click.ClickException):
+    exit_code = NOT_STARTED
+
+
+class _Kinds(click.ParamType):
+    name = "TYPE[,TYPE…]"
+
+    def convert(self, value, param, ctx):
+        kinds = [kind.strip() for kind in value.split(",")]
+        for kind in kinds:
+            if kind not in KINDS:
+                self.fail(f"must be one or several of {', '.join(KINDS)}. Received: {kind!r}", param, ctx)
+        return kinds
+
+
+class _Pair(click.ParamType):
+    def __init__(self, name, separator, least, one_for_both=False):
+        self.name, self.separator, self.least, self.one_for_both = name, separator, least, one_for_both
+
+    def convert(self, value, param, ctx):
+        try:
+            numbers = tuple(int(part) for part in value.split(self.separator))
+        except ValueError:
+            numbers = ()
+        if len(numbers) == 1 and self.one_for_both:
+            numbers *= 2
+        if len(numbers) != 2 or min(numbers) < self.least:
+            self.fail(f"must be {self.name} in whole numbers from {self.least}. Received: {value!r}", param, ctx)
+        return numbers
+
+
+class _Threshold(click.ParamType):
+    name = "0…1|adaptive"
+
+    def convert(self, value, param, ctx):
+        if value == "adaptive":
+            return value
+        with contextlib.suppress(ValueError):
+            if 0.0 <= float(value) <= 1.0:
+                return float(value)
+        return self.fail(f"must be a number in 0…1 or 'adaptive'. Received: {value!r}", param, ctx)
+
+
+@cli.command()
+@click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
+@click.option(
+    "-o", "--out", required=True, help="Folder to write to; or a .png file, or - for stdout, for one picture."
+)
+@click.option("--type", "kinds", type=_Kinds(), multiple=True, help=f"{', '.join(KINDS)}.  [default: mask]")
+@click.option("--background", metavar="COLOR|FILE", help="Lay the cutout over a colour (white, #ff8800) or a picture.")
+@click.option(
+    "--threshold",
+    type=_Threshold(),
+    metavar="0…1|adaptive",
+    help="Of binary; adaptive is twice the map's mean.  [default: 0.5]",
+)
+@click.option("--pixel", type=_Pair("X,Y", ",", 0), help="Whose attention to draw.  [default: the most salient pixel]")
+@click.option("--preset", help="Name of a preset that ships, or a preset's folder.  [default: recnet_lite0]")
+@click.option("--engine", type=click.Choice(("litert", "keras")), help="[default: litert, if the preset has its file]")
+@click.option(
+    "--size",
+    type=_Pair("N or HxW", "x", 1, True),
+    metavar="N|HxW",
+    help="The network's input; other than the preset's: keras.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Pictures worked on at once.  [default: cores + 1]")
+@click.option("--threads", type=click.IntRange(min=1), help="Of the litert engine.  [default: cores]")
+@click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures.  [default: 89478485]")
+@click.option("--skip-existing", is_flag=True, help="Leave out what is there already.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each picture on stdout.")
+def predict(inputs, out, kinds, background, threshold, pixel, max_pixels, skip_existing, jobs, as_json, **network):
+    """Write the saliency maps of pictures.
+
+    INPUT is a file, a folder (searched with its subfolders, whose structure is kept), a quoted pattern such as
+    "photos/**/*.jpg", or - for a picture on standard input.
+
+    A mask is an 8-bit PNG of the picture's own size, OUT/NAME.png. The other types go to OUT/NAME.TYPE.png. Where a.jpg
+    lies beside a.png, both keep the suffix: OUT/a.jpg.png.
+
+    Exit status: 0 all good; 1 some pictures failed (the others are done, failures are listed at the end), or the disk
+    is full; 2 nothing was started: a wrong option, a preset or package that is not there; 130 interrupted.
+    """
+    kinds = list(dict.fromkeys(kind for group in kinds for kind in group)) or ["mask"]
+    for option, value, kind in (
+        ("--background", background, "cutout"),
+        ("--threshold", threshold, "binary"),
+        ("--pixel", pixel, "attention"),
+    ):
+        if value is not None and kind not in kinds:
+            raise click.UsageError(f"{option} needs --type {kind}.")
+    if as_json and out == "-":
+        raise click.UsageError("--json and a picture (-o -) cannot both go to standard output.")
+    if "attention" in kinds:
+        if network["engine"] == "litert":
+            raise click.UsageError("--type attention needs --engine keras.")
+        network["engine"] = "keras"
+
+    from keras_recnet.imaging import finding, reading
+
+    found, problems = finding.find_pictures(inputs, outside=out)
+    try:
+        tasks = finding.plan(found, out, kinds)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    max_pixels = max_pixels or reading.MAX_PIXELS
+    reading.lift_pixel_limit(max_pixels)
+    batch = None
+    if tasks:
+        try:
+            batch = _batch(
+                {**network, "max_pixels": max_pixels},
+                threshold=0.5 if threshold is None else threshold,
+                background=_background(background, max_pixels),
+                pixel=pixel and pixel[::-1],
+                skip_existing=skip_existing,
+            )
+        except RecNetError as error:
+            raise _NotStarted(str(error)) from error
+    return _run(batch, tasks, problems, out, jobs, as_json)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each preset.")
+def presets(as_json):
+    """List the presets that ship."""
+    from keras_recnet import presets as folder_of_presets
+
+    for preset in folder_of_presets.available():
+        config = preset.config
+        megabytes = {name: entry["bytes"] / 1e6 for name, entry in config["files"].items()}
+        if as_json:
+            click.echo(json.dumps({"name": preset.name, "folder": str(preset.folder), **config}))
+            continue
+        height, width = config["image_size"]
+        files = ", ".join(f"{name} {size:.1f} MB" for name, size in megabytes.items())
+        click.echo(f"{preset.name}  {config['class']}  {height}×{width}  {files}\n    {preset.folder}")
+
+
+@cli.command()
+@click.argument("config")
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change an entry, such as optimizer.epochs=3."
+)
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of this configuration's folder.")
+def train(config, overrides, resume):
+    """Train as a configuration says.
+
+    CONFIG is a YAML file or the name of a configuration that ships.
+    """
+    try:
+        from keras_recnet.training import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("keras_recnet"):
+            raise
+        raise MissingExtraError(
+            f'Training needs more packages: pip install "keras-recnet[tensorflow]". Missing: {error.name}'
+        ) from error
+    run.train(config, list(overrides), resume)
+
+
+def _batch(network, **options):
+    from keras_recnet.batch import Batch
+    from keras_recnet.inference import DEFAULT_PRESET, Predictor
+
+    with _quiet_start():
+        predictor = Predictor(network.pop("preset") or DEFAULT_PRESET, **network)
+    if predictor.engine_note:
+        click.echo(f"Note: {predictor.engine_note}", err=True)
+    return Batch(predictor, **options)
+
+
+def _background(text, max_pixels):
+    if text is None:
+        return None
+    from PIL import ImageColor
+
+    from keras_recnet.imaging.reading import read
+
+    try:
+        return ImageColor.getcolor(text, "RGB")
+    except ValueError:
+        if not os.path.exists(text):
+            raise click.UsageError(f"--background {text}: neither a colour (white, #ff8800) nor a file.") from None
+        return read(text, max_pixels=max_pixels).rgb
+
+
+def _run(batch, tasks, problems, out, jobs, as_json):
+    """Does the tasks, says what became of them, and returns the exit status."""
+    from keras_recnet.batch import Result
+
+    start, total = time.perf_counter(), len(tasks) + len(problems)
+    done, failures = 0, []
+    results = (Result(source, {}, error=error) for source, error in problems)
+    work = batch.run(tasks, jobs=jobs) if batch else (nothing for nothing in ())
+    try:
+        with _progress(total) as advance, contextlib.closing(work):
+            for result in itertools.chain(results, work):
+                advance()
+                if as_json:
+                    click.echo(json.dumps(result.as_json()))
+                if result.error:
+                    failures.append(result.error)
+                else:
+                    done += 1
+    except KeyboardInterrupt:
+        _say(f"Interrupted after {done} of {total} pictures. What is written is whole; go on with --skip-existing.")
+        return INTERRUPTED
+    except DiskError as error:
+        _say(f"Error: {error} Stopped after {done} of {total} pictures.")
+        return FAILED
+    if batch and out != "-":
+        seconds = time.perf_counter() - start
+        _say(f"{done} of {total} pictures in {seconds:.1f} s ({batch.predictor}) -> {out}")
+    if failures:
+        _say(f"{len(failures)} failed:", *(f"  {failure}" for failure in failures))
+    return FAILED if failures else 0
+
+
+def _say(*lines):
+    # File names that are no UTF-8 come as surrogates, which a terminal refuses.
+    click.echo("\n".join(lines).encode("utf-8", "replace").decode(), err=True)
+
+
+@contextlib.contextmanager
+def _progress(total):
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
+def _quiet_start():
+    # LiteRT and TensorFlow greet on stderr, below Python, and know no switch for it. Errors come as exceptions.
+    try:
+        stderr = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # replaced by something that is no file
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(stderr)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stderr)
+        yield
+    finally:
+        os.dup2(kept, stderr)
+        os.close(kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

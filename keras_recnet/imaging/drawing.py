@@ -1,0 +1,50 @@
+"""Maps as pictures to look at: grey, binary, in colours, over the photograph."""
+
+import cv2
+import numpy as np
+
+ADAPTIVE = "adaptive"
+
+
+def to_8_bits(saliency_map: np.ndarray) -> np.ndarray:
+    """Map in 0…1, float32 `(H, W)`, to uint8 0…255, rounded."""
+    return cv2.convertScaleAbs(saliency_map, alpha=255.0)
+
+
+def binary(saliency_map: np.ndarray, threshold: float | str = 0.5) -> np.ndarray:
+    """uint8 `(H, W)`: 255 where the map reaches the threshold, else 0.
+
+    Args:
+        saliency_map: float32 `(H, W)` in 0…1.
+        threshold: a number in 0…1, or `"adaptive"`: twice the map's mean, at most 1, as the field's adaptive F-measure.
+    """
+    if threshold == ADAPTIVE:
+        threshold = min(2.0 * float(saliency_map.mean()), 1.0)
+    return (saliency_map >= threshold).astype(np.uint8) * 255
+
+
+def heatmap(saliency_map: np.ndarray) -> np.ndarray:
+    """uint8 `(H, W, 3)`, RGB: the map in colours from black over red to pale yellow ("inferno")."""
+    return cv2.cvtColor(cv2.applyColorMap(to_8_bits(saliency_map), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def overlay(rgb: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:
+    """uint8 `(H, W, 3)`: half the photograph and half its heatmap."""
+    return cv2.addWeighted(rgb, 0.5, heatmap(saliency_map), 0.5, 0.0)
+
+
+def attention(rgb: np.ndarray, weights: np.ndarray, pixel: tuple[int, int]) -> np.ndarray:
+    """uint8 `(H, W, 3)`: what `pixel` attends to, over the photograph, with a ring around the pixel.
+
+    Args:
+        rgb: uint8 `(H, W, 3)`.
+        weights: float `(h, w)`, not negative; shown relative to the largest.
+        pixel: (row, column) in `rgb`.
+    """
+    height, width = rgb.shape[:2]
+    weights = (weights / max(float(weights.max()), 1e-12)).astype(np.float32)
+    drawn = overlay(rgb, np.clip(cv2.resize(weights, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0))
+    radius = max(3, round(max(height, width) / 60))
+    for color, thickness in ((0, 0, 0), max(3, radius // 2)), ((255, 255, 255), max(1, radius // 4)):
+        cv2.circle(drawn, (pixel[1], pixel[0]), radius, color, thickness, cv2.LINE_AA)
+    return drawn
