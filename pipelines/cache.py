@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_recnet.pipelines.checking import Progress, for_all
+from keras_recnet.pipelines.checking import Progress, for_all, read_checked
 from keras_recnet.pipelines.pairs import Pair, PipelineDataError
-from keras_recnet.pipelines.reading import read_pair
 from keras_recnet.pipelines.resizing import resize
 
 # What must stay free beside the cache: the training needs memory too.
@@ -44,7 +43,7 @@ def fill_cache(
     array = np.empty((len(pairs), *size, 4), np.uint8)
 
     def fill(row):
-        image, mask = read_pair(pairs[row], at_least=2 * max(size))
+        image, mask = read_checked(pairs[row], at_least=2 * max(size))
         array[row, ..., :3] = resize(image, size)
         array[row, ..., 3] = resize(mask, size)
 

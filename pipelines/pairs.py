@@ -72,10 +72,9 @@ def find_pairs(images=None, masks=None, *, names=None, exclude=None):
     problems = []
     image_files = _files_by_name(images, problems) if images is not None else {}
     mask_files = _files_by_name(masks, problems) if masks is not None else {}
-    if images is not None:
-        for folder, files, kind in ((images, image_files, "images"), (masks, mask_files, "masks")):
-            if not files and not problems:
-                problems.append(f"{folder}: no picture in the folder of {kind}")
+    for folder, files, kind in ((images, image_files, "images"), (masks, mask_files, "masks")):
+        if folder is not None and not files:
+            problems.append(f"{folder}: no picture in the folder of {kind}")
     if problems:
         raise PipelineDataError(problems)
 

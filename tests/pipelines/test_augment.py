@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_recnet.pipelines import Augment
+from keras_recnet.pipelines.resizing import resize
+
+RANDOM = np.random.default_rng(0)
+PICTURE = np.asarray(Image.fromarray(RANDOM.integers(0, 256, (6, 8, 4), np.uint8), "RGBX").resize((80, 60)))
+GEOMETRY = {"brightness": 0, "contrast": 0, "saturation": 0}
+STILL = {"flip": 0, "min_crop": 1}
+MIDDLE = 0.5  # the draw that leaves a colour as it is
+
+
+def draws(flip=1.0, crop=(1, 1, 0, 0), brightness=MIDDLE, contrast=MIDDLE, saturation=MIDDLE):
+    return np.array([flip, *crop, brightness, contrast, saturation], float)
+
+
+# Resizing
+
+
+@pytest.mark.parametrize("size", [(30, 40), (13, 50), (120, 100), (60, 80)])
+@pytest.mark.parametrize("channels", [None, 3, 4])
+def test_resizes_as_pillow_and_tensorflow_do(size, channels):
+    array = PICTURE[..., 0] if channels is None else PICTURE[..., :channels]
+    resized = resize(array, size)
+    assert resized.shape == (*size, *array.shape[2:])
+    planes = array.reshape(60, 80, -1)
+    for plane, got in zip(np.moveaxis(planes, -1, 0), np.moveaxis(resized.reshape(*size, -1), -1, 0), strict=True):
+        np.testing.assert_array_equal(got, Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
+        expected = tf.image.resize(plane[..., None].astype("float32"), size, antialias=True)[..., 0]
+        np.testing.assert_allclose(got, expected, atol=1.01)
+
+
+def test_resizes_a_part():
+    np.testing.assert_array_equal(resize(PICTURE, (15, 20), (0.25, 0.5, 0.5, 0.75)), PICTURE[30:45, 20:40])
+
+
+# Geometry
+
+
+@pytest.mark.parametrize("planes", [[PICTURE], [PICTURE[..., :3], PICTURE[..., 3]]], ids=["packed", "separate"])
+def test_does_nothing_when_all_is_off(planes):
+    image, mask = Augment(**STILL, **GEOMETRY)(planes, (60, 80), RANDOM.random(8))
+    np.testing.assert_array_equal(image, PICTURE[..., :3])
+    np.testing.assert_array_equal(mask, PICTURE[..., 3])
+
+
+def test_flips_image_and_mask_below_the_probability():
+    augment = Augment(flip=0.3, min_crop=1, **GEOMETRY)
+    for flip, expected in ((0.29, PICTURE[:, ::-1]), (0.31, PICTURE)):
+        image, mask = augment([PICTURE], (60, 80), draws(flip))
+        np.testing.assert_array_equal(np.dstack([image, mask]), expected)
+
+
+def test_crops_height_and_width_by_their_own_draws():
+    # Half of the height from a quarter on (top = 0.5 of what is left over), and all of the width.
+    image, mask = Augment(min_crop=0.5, **GEOMETRY)([PICTURE], (30, 80), draws(crop=(0, 1, 0.5, 0.7)))
+    np.testing.assert_array_equal(np.dstack([image, mask]), PICTURE[15:45])
+    # Three quarters of the width, at the right.
+    image, _ = Augment(min_crop=0.5, **GEOMETRY)([PICTURE], (60, 60), draws(crop=(1, 0.5, 0, 1)))
+    np.testing.assert_array_equal(image, PICTURE[:, 20:, :3])
+
+
+@pytest.mark.parametrize("mask_scale", [1, 2])
+def test_image_and_mask_stay_aligned(mask_scale):
+    y, x = np.mgrid[:120, :160]
+    mask = np.rint(127.5 + 60 * np.sin(x / 15) + 60 * np.cos(y / 11)).astype(np.uint8)
+    image = np.repeat(mask[..., None], 3, axis=-1)
+    mask = resize(mask, (120 // mask_scale, 160 // mask_scale))
+    planes = [np.dstack([image, mask])] if mask_scale == 1 else [image, mask]
+    for row in RANDOM.random((50, Augment.DRAWS)):
+        image, mask = Augment(**GEOMETRY)(planes, (48, 48), row)
+        np.testing.assert_allclose(image[..., 0].astype(int), mask, atol=0 if mask_scale == 1 else 6)
+
+
+# Colour
+
+
+def test_colour_leaves_the_mask_alone():
+    for row in RANDOM.random((20, Augment.DRAWS)):
+        image, mask = Augment(**STILL)([PICTURE], (60, 80), row)
+        np.testing.assert_array_equal(mask, PICTURE[..., 3])
+        assert (image != PICTURE[..., :3]).any()
+
+
+def test_brightness_multiplies():
+    image, _ = Augment(**STILL, brightness=0.5)([PICTURE], (60, 80), draws(brightness=0))
+    np.testing.assert_allclose(image, PICTURE[..., :3] * 0.5, atol=1)
+    image, _ = Augment(**STILL, brightness=0.5)([PICTURE], (60, 80), draws(brightness=1))
+    np.testing.assert_allclose(image, np.minimum(PICTURE[..., :3] * 1.5, 255), atol=1)
+
+
+def test_without_contrast_all_is_the_mean_grey():
+    image, _ = Augment(**STILL, contrast=1)([PICTURE], (60, 80), draws(contrast=0))
+    mean = PICTURE[..., :3].mean(axis=(0, 1)) @ (0.299, 0.587, 0.114)
+    np.testing.assert_allclose(image, np.full((60, 80, 3), mean), atol=1)
+
+
+def test_without_saturation_all_is_grey():
+    image, _ = Augment(**STILL, saturation=1)([PICTURE], (60, 80), draws(saturation=0))
+    grey = PICTURE[..., :3] @ (0.299, 0.587, 0.114)
+    np.testing.assert_allclose(image, np.repeat(grey[..., None], 3, axis=-1), atol=1)
+
+
+def test_the_three_together_follow_the_formula():
+    augment = Augment(**STILL, brightness=0.2, contrast=0.4, saturation=0.6)
+    image, _ = augment([PICTURE], (60, 80), draws(brightness=0.25, contrast=0.75, saturation=0))
+    x = PICTURE[..., :3].astype(float)
+    luma = np.array([0.299, 0.587, 0.114])
+    m = (x @ luma).mean()
+    saturated = 0.4 * x + 0.6 * (x @ luma)[..., None]
+    # OpenCV computes in fixed point.
+    np.testing.assert_allclose(image, np.clip(0.9 * (1.2 * (saturated - m) + m), 0, 255), atol=1)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"flip": 1.1}, {"min_crop": 0}, {"min_crop": 1.2}, {"brightness": -0.1}, {"contrast": 2}, {"saturation": 9}]
+)
+def test_says_what_it_expected_and_what_it_got(bad):
+    with pytest.raises(ValueError, match=f"`{next(iter(bad))}` must lie in .* Received"):
+        Augment(**bad)

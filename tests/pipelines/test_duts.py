@@ -1,0 +1,229 @@
+import gc
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_recnet.imaging import reading as imaging
+from keras_recnet.pipelines import Augment, PipelineDataError, SaliencyPairs, find_pairs, read_pair
+from keras_recnet.pipelines.resizing import resize
+
+COUNT = 11
+CACHES = pytest.mark.parametrize("cache", ["memory", None])
+
+
+@pytest.fixture
+def pairs(folders, save_pair):
+    for number in range(COUNT):
+        save_pair(f"{number:02}", size=(40 + number, 30))
+    return find_pairs(*folders)
+
+
+def make(pairs, **changes):
+    arguments = {"image_size": 16, "batch_size": 4, "seed": 1, "augment": Augment(), "cache_size": 20, **changes}
+    return SaliencyPairs(pairs, **arguments)
+
+
+def arrays(dataset):
+    return [(images.numpy(), masks.numpy()) for images, masks in dataset]
+
+
+def assert_same(one, other):
+    for (images, masks), (other_images, other_masks) in zip(one, other, strict=True):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(masks, other_masks)
+
+
+def differ(one, other):
+    return any((images != other_images).any() for (images, _), (other_images, _) in zip(one, other, strict=True))
+
+
+# What the batches are
+
+
+@CACHES
+def test_batches_are_rgb_in_0_255_and_masks_in_0_1(pairs, cache):
+    data = make(pairs, image_size=(12, 16), cache=cache)
+    dataset = data.epoch(0)
+    assert dataset.element_spec == (
+        tf.TensorSpec((4, 12, 16, 3), tf.float32),
+        tf.TensorSpec((4, 12, 16, 1), tf.float32),
+    )
+    assert dataset.cardinality() == data.steps_per_epoch == 2
+    for images, masks in arrays(dataset):
+        assert 200 < images.max() <= 255
+        assert images.min() >= 0
+        assert masks.max() == 1
+        assert masks.min() == 0
+        # Edges are soft, not cut to 0 and 1.
+        assert ((masks > 0) & (masks < 1)).any()
+
+
+@CACHES
+def test_without_augmentation_a_picture_is_resized_once_from_its_file(pairs, cache):
+    (images, masks), *_ = arrays(make(pairs, augment=None, cache=cache).evaluation())
+    for image, mask, pair in zip(images, masks, pairs, strict=False):
+        expected, expected_mask = (resize(array, (16, 16)) for array in read_pair(pair))
+        np.testing.assert_array_equal(image, expected)
+        np.testing.assert_array_equal(mask[..., 0], np.float32(expected_mask) / np.float32(255))
+        # Prediction shows the network the same.
+        np.testing.assert_array_equal(image, imaging.read(pair.image, fit=(16, 16)).rgb)
+
+
+@CACHES
+def test_evaluation_shows_all_in_order_and_the_rest(pairs, cache):
+    plain = arrays(make(pairs, augment=None, cache=cache).evaluation())
+    assert [len(images) for images, _ in plain] == [4, 4, 3]
+    # The cache of augmented training pictures has another size, so evaluation reads the files.
+    assert_same(arrays(make(pairs, cache=cache).evaluation()), plain)
+    one_by_one = make(pairs, augment=None, cache=cache, batch_size=1)
+    assert_same(arrays(one_by_one.evaluation().unbatch()), [(i, m) for b in plain for i, m in zip(*b, strict=True)])
+    assert one_by_one.names == [f"{number:02}" for number in range(COUNT)]
+    assert len(one_by_one) == COUNT
+
+
+def test_evaluation_shows_all_even_when_they_do_not_fill_a_batch(pairs):
+    ((images, _),) = arrays(make(pairs, batch_size=COUNT + 1, drop_remainder=False).evaluation())
+    assert len(images) == COUNT
+
+
+# The batch at (seed, epoch, step) is a function of these three
+
+
+@CACHES
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_fresh_object_gives_the_same_batches(pairs, cache, workers):
+    assert_same(arrays(make(pairs, cache=cache).epoch(3)), arrays(make(pairs, cache=cache, workers=workers).epoch(3)))
+
+
+@CACHES
+def test_starting_at_a_step_equals_skipping_to_it(pairs, cache):
+    data = make(pairs, batch_size=2, cache=cache)
+    whole = arrays(data.epoch(2))
+    for start in range(data.steps_per_epoch + 1):
+        assert_same(arrays(make(pairs, batch_size=2, cache=cache).epoch(2, start)), whole[start:])
+
+
+def test_starting_at_a_step_decodes_nothing_before_it(pairs, monkeypatch):
+    data = make(pairs, batch_size=2, cache=None, workers=1)
+    read = []
+    monkeypatch.setattr(
+        "keras_recnet.pipelines.duts.read_pair", lambda pair, *rest: read.append(pair.name) or read_pair(pair, *rest)
+    )
+    arrays(data.epoch(0, data.steps_per_epoch - 1))
+    assert len(read) == 2
+
+
+def test_training_joins_the_epochs(pairs):
+    data = make(pairs)
+    joined = [*arrays(data.epoch(1, 1)), *arrays(data.epoch(2)), *arrays(data.epoch(3))]
+    dataset = data.training(4, start_epoch=1, start_step=1)
+    assert dataset.cardinality() == len(joined) == 5
+    assert_same(arrays(dataset), joined)
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"seed": -1}, {"seed": 2**70}, {"seed": 0}])
+def test_another_seed_gives_other_batches(pairs, change):
+    assert differ(arrays(make(pairs).epoch(0)), arrays(make(pairs, **change).epoch(0)))
+
+
+def shown(data, epoch):
+    """Numbers of the pictures in the order in which an epoch shows them."""
+    known = [image.tobytes() for image, _ in arrays(data.evaluation().unbatch())]
+    return [known.index(image.tobytes()) for image, _ in arrays(data.epoch(epoch).unbatch())]
+
+
+def test_an_epoch_shows_each_pair_once_in_an_order_of_its_own(pairs):
+    data = make(pairs, augment=None, drop_remainder=False)
+    orders = [shown(data, epoch) for epoch in range(4)]
+    for order in orders:
+        assert sorted(order) == list(range(COUNT))
+    for one, other in itertools.combinations(orders, 2):
+        assert one != other
+
+
+def test_the_remainder_is_dropped_or_kept(pairs):
+    assert [len(images) for images, _ in arrays(make(pairs).epoch(0))] == [4, 4]
+    assert [len(images) for images, _ in arrays(make(pairs, drop_remainder=False).epoch(0))] == [4, 4, 3]
+
+
+def test_the_batch_size_changes_no_picture(pairs):
+    one, other = (arrays(make(pairs, batch_size=size).epoch(5).unbatch()) for size in (2, 5))
+    assert_same(one, other)
+
+
+def test_epochs_are_augmented_differently(folders, save_pair):
+    save_pair("a")
+    data = make(find_pairs(*folders), batch_size=1)
+    assert differ(arrays(data.epoch(0)), arrays(data.epoch(1)))
+
+
+@CACHES
+def test_image_and_mask_belong_together(folders, cache):
+    """Each picture is its own mask in grey, so every batch must show equal ones."""
+    for number in range(6):
+        grey = resize(np.random.default_rng(number).integers(0, 256, (5, 5), np.uint8), (40, 50))
+        for folder in folders:
+            Image.fromarray(grey).save(folder / f"{number}.png")
+    data = make(find_pairs(*folders), augment=Augment(brightness=0, contrast=0, saturation=0), cache=cache)
+    for image, mask in arrays(data.epoch(0)):
+        np.testing.assert_allclose(image[..., :1], mask * 255, atol=1e-3)
+
+
+# Life and errors
+
+
+def test_a_dataset_outlives_the_object_that_made_it(pairs):
+    expected = arrays(make(pairs).epoch(0))
+    dataset = make(pairs).epoch(0)
+    gc.collect()
+    assert_same(arrays(dataset), expected)
+    assert_same(arrays(dataset), expected)
+
+
+def test_a_file_that_vanishes_during_training_is_named(pairs):
+    data = make(pairs, cache=None)
+    for pair in pairs:
+        pair.image.unlink()
+    with pytest.raises(tf.errors.OpError, match=r"\d\d\.jpg: no such file"):
+        arrays(data.epoch(0))
+
+
+def test_the_cache_names_faulty_files_and_tells_how_far_it_is(pairs):
+    seen = []
+    make(pairs, progress=lambda *step: seen.append(step))
+    assert seen == [(done, COUNT) for done in range(1, COUNT + 1)]
+    pairs[3].mask.write_bytes(b"")
+    with pytest.raises(PipelineDataError, match=r"03\.png: empty file"):
+        make(pairs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": COUNT + 1}, "11 pairs do not fill a batch"),
+        ({"batch_size": 0}, "`batch_size` and `workers` must be 1 or more"),
+        ({"workers": 0}, "`batch_size` and `workers` must be 1 or more"),
+        ({"cache": "disk"}, "`cache` must be one of"),
+        ({"image_size": 0}, "`image_size` must be"),
+        ({"image_size": (8, 8, 3)}, "`image_size` must be"),
+        ({"cache_size": -1}, "`cache_size` must be"),
+        ({"augment": True}, "`augment` must be an `Augment` or None"),
+    ],
+)
+def test_says_what_it_expected_and_what_it_got(pairs, changes, message):
+    with pytest.raises(ValueError, match=f"{message}.*Received: "):
+        make(pairs, **changes)
+
+
+def test_needs_a_pair():
+    with pytest.raises(ValueError, match=r"Received: pairs=\[\]"):
+        make([])
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(-1, 0), (0, -1), (0, 3)])
+def test_refuses_a_start_that_is_none(pairs, epoch, step):
+    with pytest.raises(ValueError, match=f"Received: epoch={epoch}, start_step={step}"):
+        make(pairs).epoch(epoch, step)

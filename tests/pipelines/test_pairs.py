@@ -1,0 +1,174 @@
+import pytest
+
+from keras_recnet.pipelines import Pair, PipelineDataError, find_pairs
+
+
+def names_of(pairs):
+    return [pair.name for pair in pairs]
+
+
+def test_pairs_by_name_whatever_the_extension_and_keeps_sub_folders(folders, save_pair):
+    images, masks = folders
+    save_pair("b", image_extension=".JPG", mask_extension=".Png")
+    save_pair("cats/a.2", image_extension=".jpeg", mask_extension=".bmp")
+    save_pair("a")
+    assert find_pairs(images, masks) == [
+        Pair("a", images / "a.jpg", masks / "a.png"),
+        Pair("b", images / "b.JPG", masks / "b.Png"),
+        Pair("cats/a.2", images / "cats/a.2.jpeg", masks / "cats/a.2.bmp"),
+    ]
+
+
+def test_passes_over_what_is_no_picture(folders, save_pair):
+    save_pair("a")
+    for name in (".hidden.jpg", "._a.jpg", "notes.txt", "Thumbs.db", "README"):
+        (folders[0] / name).write_bytes(b"x")
+    assert names_of(find_pairs(*folders)) == ["a"]
+
+
+def test_names_every_missing_partner_at_once(folders, save_pair):
+    images, masks = folders
+    for name in ("good", "lonely", "widow"):
+        save_pair(name)
+    (masks / "lonely.png").unlink()
+    (images / "widow.jpg").unlink()
+    with pytest.raises(PipelineDataError) as caught:
+        find_pairs(images, masks)
+    assert caught.value.problems == [
+        f"{images / 'lonely.jpg'}: image without mask",
+        f"{masks / 'widow.png'}: mask without image",
+    ]
+
+
+def test_two_images_of_one_name_are_told(folders, save_pair):
+    save_pair("a")
+    save_pair("a", image_extension=".png")
+    with pytest.raises(PipelineDataError, match=r"a\.png: has the same name as .*a\.jpg"):
+        find_pairs(*folders)
+
+
+def test_shows_twenty_problems_and_counts_the_others():
+    error = PipelineDataError([f"{number}.jpg: bad" for number in range(25)], "Do this.")
+    assert len(error.problems) == 25
+    lines = str(error).splitlines()
+    assert lines[0] == "25 problems in the data:"
+    assert lines[1] == "  - 0.jpg: bad"
+    assert lines[20:] == ["  - 19.jpg: bad", "  … and 5 more", "Do this."]
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_folder_that_does_not_exist(folders, kind):
+    folders = list(folders)
+    folders[kind] = folders[kind] / "nowhere"
+    with pytest.raises(PipelineDataError, match=r"nowhere: the folder of (images|masks) does not exist"):
+        find_pairs(*folders)
+
+
+def test_empty_folders(folders):
+    with pytest.raises(PipelineDataError) as caught:
+        find_pairs(*folders)
+    assert caught.value.problems == [
+        f"{folders[0]}: no picture in the folder of images",
+        f"{folders[1]}: no picture in the folder of masks",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [(), ("images",)])
+def test_says_what_it_needs(arguments, folders):
+    with pytest.raises(ValueError, match="Received: images="):
+        find_pairs(*folders[: len(arguments)])
+
+
+# Names and lists
+
+
+def test_takes_the_names_of_a_list_in_its_order(folders, save_pair, tmp_path):
+    for name in ("a", "b", "c", "d e"):
+        save_pair(name)
+    # As Windows writes it: a byte order mark, CRLF, a blank line, an extension.
+    (tmp_path / "list.txt").write_bytes("\ufeffc\r\n\r\na.jpg\r\nd e\r\n".encode())
+    assert names_of(find_pairs(*folders, names=tmp_path / "list.txt")) == ["c", "a", "d e"]
+    assert names_of(find_pairs(*folders, names=["b", "a.png"])) == ["b", "a"]
+
+
+def test_leaves_out_the_excluded_names(folders, save_pair, tmp_path):
+    for name in ("a", "b", "c"):
+        save_pair(name)
+    (folders[1] / "c.png").unlink()
+    (tmp_path / "validation.txt").write_text("b\nc\nelsewhere\n")
+    assert names_of(find_pairs(*folders, exclude=str(tmp_path / "validation.txt"))) == ["a"]
+    assert names_of(find_pairs(*folders, names=["b", "a"], exclude=["b"])) == ["a"]
+
+
+def test_refuses_an_exclusion_that_excludes_nothing(folders, save_pair):
+    save_pair("a")
+    with pytest.raises(PipelineDataError, match=r"none of its 2 names \('images/a', …\) is among the images"):
+        find_pairs(*folders, exclude=["images/a", "typo"])
+
+
+def test_says_when_nothing_is_left(folders, save_pair):
+    save_pair("a")
+    with pytest.raises(PipelineDataError, match="no pair is left"):
+        find_pairs(*folders, exclude=["a"])
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", "  "])
+def test_a_list_of_paths(folders, save_pair, tmp_path, separator):
+    images, masks = folders
+    save_pair("a")
+    save_pair("with space")
+    lines = [
+        f"images/a.jpg{separator}masks/a.png",
+        f"images/with space.jpg{separator}{masks / 'with space.png'}",
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    pairs = find_pairs(names=tmp_path / "list.txt")
+    assert names_of(pairs) == ["images/a", "images/with space"]
+    assert [(pair.image, pair.mask) for pair in pairs] == [
+        (images / "a.jpg", masks / "a.png"),
+        (images / "with space.jpg", masks / "with space.png"),
+    ]
+
+
+def test_a_list_of_paths_inside_the_two_folders(folders, save_pair, tmp_path):
+    save_pair("cats/a")
+    save_pair("cats/b")
+    elsewhere = tmp_path / "lists" / "list.txt"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text("cats/a.jpg cats/b.png")
+    assert find_pairs(*folders, names=elsewhere) == [
+        Pair("cats/a", folders[0] / "cats/a.jpg", folders[1] / "cats/b.png")
+    ]
+    # The name is the one it has without a list, so that one exclusion serves both.
+    elsewhere.write_text("cats/a.jpg cats/b.png\ncats/b.jpg cats/b.png")
+    assert names_of(find_pairs(*folders, names=elsewhere, exclude=["cats/a"])) == ["cats/b"]
+
+
+def test_names_every_bad_line_of_a_list(folders, save_pair):
+    for name in ("a", "lonely", "widow"):
+        save_pair(name)
+    (folders[1] / "lonely.png").unlink()
+    (folders[0] / "widow.jpg").unlink()
+    with pytest.raises(PipelineDataError) as caught:
+        find_pairs(*folders, names=["a", "lonely", "widow", "nothing", "x.jpg y.png", "a"])
+    assert caught.value.problems == [
+        f"line 'lonely' of the list: image without mask ({folders[0] / 'lonely.jpg'})",
+        f"line 'widow' of the list: mask without image ({folders[1] / 'widow.png'})",
+        "line 'nothing' of the list: no image of this name",
+        "line 'x.jpg y.png' of the list: neither a name nor the paths of an image and a mask that exist",
+        "a: stands twice in the list",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "the list cannot be read"), (b" \n", "is empty"), (b"\xff\xd8\xff", "cannot be read")],
+)
+def test_a_list_that_is_none(folders, save_pair, tmp_path, content, message):
+    save_pair("a")
+    path = tmp_path / "list.txt"
+    if content is not None:
+        path.write_bytes(content)
+    for argument in ("names", "exclude"):
+        with pytest.raises(PipelineDataError, match=rf"list\.txt: .*{message}"):
+            find_pairs(*folders, **{argument: path})

@@ -1,0 +1,246 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_recnet.imaging import reading as imaging
+from keras_recnet.pipelines import Pair, PipelineDataError, read_image, read_pair
+
+GREY = np.array([[0, 64, 128, 255], [255, 128, 64, 0]], np.uint8)
+MASK = np.array([[0, 0, 255, 255], [0, 255, 255, 255]], np.uint8)
+RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+
+
+def with_orientation(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+# Photographs
+
+
+def save_kind(kind, path):
+    """Saves a picture of some kind and gives its RGB values."""
+    grey = np.repeat(GREY[..., None], 3, axis=-1)
+    if kind == "grey":
+        Image.fromarray(GREY).save(path)
+    elif kind == "rgb":
+        Image.fromarray(RGB).save(path)
+        return RGB
+    elif kind == "16 bits":
+        Image.fromarray(GREY.astype(np.uint16) * 257).save(path)
+    elif kind == "palette":
+        Image.fromarray(grey).quantize(4, dither=Image.Dither.NONE).save(path)
+    elif kind == "bits":
+        Image.fromarray(MASK).convert("1").save(path)
+        return np.repeat(MASK[..., None], 3, axis=-1)
+    elif kind == "alpha":
+        alpha = np.full(GREY.shape, 255, np.uint8)
+        alpha[0] = 0
+        Image.fromarray(np.dstack([grey, alpha])).save(path)
+        grey = grey.copy()
+        grey[0] = 255
+    return grey
+
+
+@pytest.mark.parametrize("kind", ["grey", "rgb", "16 bits", "palette", "bits", "alpha"])
+def test_every_kind_becomes_rgb(kind, tmp_path):
+    expected = save_kind(kind, tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, expected)
+    # What a network was trained on must be what it is shown later.
+    np.testing.assert_array_equal(image, imaging.read(tmp_path / "a.png").rgb)
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    np.testing.assert_allclose(read_image(tmp_path / "a.jpg")[4, 4], (255, 0, 0), atol=3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("extension", [".png", ".tif", ".jpg"])
+def test_turns_upright_by_exif(orientation, extension, tmp_path):
+    image = Image.fromarray(np.kron(RGB, np.ones((8, 8, 1), np.uint8)))
+    # The tag tells which side of the stored rows is up; the inverse turn stores the picture so.
+    inverse = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = image if inverse is None else image.transpose(inverse)
+    path = tmp_path / f"a{extension}"
+    stored.save(path, exif=with_orientation(orientation), quality=100, subsampling=0)
+    np.testing.assert_allclose(read_image(path).astype(int), np.asarray(image), atol=4 if extension == ".jpg" else 0)
+
+
+def test_a_large_jpeg_is_decoded_smaller_but_large_enough(tmp_path):
+    Image.effect_noise((640, 480), 50).convert("RGB").save(tmp_path / "a.jpg", exif=with_orientation(6))
+    assert read_image(tmp_path / "a.jpg").shape == (640, 480, 3)
+    assert read_image(tmp_path / "a.jpg", at_least=100).shape == (160, 120, 3)
+    assert read_image(tmp_path / "a.jpg", at_least=130).shape == (320, 240, 3)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        pytest.param(None, "no such file", id="missing"),
+        pytest.param(0, "empty file", id="empty"),
+        pytest.param(0.5, "cannot be decoded", id="truncated"),
+        pytest.param(12, "not a picture|cannot be decoded", id="only the first bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(keep, extension, message, tmp_path):
+    path = tmp_path / f"a{extension}"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+    content = path.read_bytes()
+    if keep is None:
+        path.unlink()
+    else:
+        path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(PipelineDataError, match=message) as caught:
+        read_image(path)
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(f"{path}: ")
+
+
+def test_a_text_named_png_is_not_a_picture(tmp_path):
+    (tmp_path / "a.png").write_text("not a picture at all, and longer than any magic number")
+    with pytest.raises(PipelineDataError, match=r"a\.png: not a picture"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    Image.new("1", (200, 200)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(PipelineDataError, match=r"a\.png: too many pixels"):
+        read_image(tmp_path / "a.png")
+
+
+# Masks
+
+
+def read_mask(path, size=(4, 2)):
+    """The mask in `path`, read with an image of `size`."""
+    image = path.with_name("image.png")
+    Image.new("RGB", size).save(image)
+    return read_pair(Pair("a", image, path))[1]
+
+
+def palette_mask(*colours):
+    mask = Image.fromarray((MASK > 0).astype(np.uint8))
+    mask = mask.convert("P")
+    mask.putdata(((MASK > 0).astype(np.uint8)).ravel())
+    mask.putpalette([value for colour in colours for value in colour])
+    return mask
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        pytest.param(Image.fromarray(MASK), id="0 and 255"),
+        pytest.param(Image.fromarray(MASK // 255), id="0 and 1"),
+        pytest.param(Image.fromarray(MASK // 2), id="0 and 127"),
+        pytest.param(Image.fromarray(MASK).convert("1"), id="bits"),
+        pytest.param(Image.fromarray(MASK).convert("RGB"), id="rgb"),
+        pytest.param(Image.fromarray(MASK.astype(np.uint16) * 257), id="16 bits"),
+        pytest.param(Image.fromarray(MASK.astype(np.uint16)), id="255 in 16 bits"),
+        pytest.param(Image.fromarray((MASK // 255).astype(np.uint16)), id="1 in 16 bits"),
+        pytest.param(palette_mask((0, 0, 0), (255, 255, 255)), id="palette"),
+        pytest.param(palette_mask((0, 0, 0), (128, 0, 0)), id="palette of black and red"),
+        pytest.param(Image.fromarray(MASK).convert("RGBA"), id="rgba"),
+        pytest.param(Image.fromarray(np.dstack([MASK * 0, MASK * 0, MASK * 0, MASK])), id="shape in the alpha"),
+        pytest.param(Image.fromarray(np.dstack([MASK | 255, MASK | 255, MASK | 255, MASK])), id="white with alpha"),
+    ],
+)
+def test_every_kind_of_mask_reads_as_0_and_255(mask, tmp_path):
+    mask.save(tmp_path / "mask.png")
+    values = read_mask(tmp_path / "mask.png")
+    assert values.dtype == np.uint8
+    np.testing.assert_array_equal(values, MASK)
+
+
+def test_a_mask_in_floating_point(tmp_path):
+    Image.fromarray(MASK.astype(np.float32) / 255).save(tmp_path / "mask.tif")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif"), MASK)
+
+
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_a_mask_of_one_value(value, tmp_path):
+    Image.new("L", (4, 2), value).save(tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png") == (255 if value else 0)).all()
+
+
+def test_a_soft_mask_keeps_its_grey(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY)
+
+
+def test_what_is_transparent_in_a_soft_mask_is_background(tmp_path):
+    alpha = np.full(GREY.shape, 255, np.uint8)
+    alpha[0] = 0
+    Image.fromarray(np.dstack([GREY, alpha])).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY * (alpha // 255))
+
+
+def test_traces_of_colour_in_a_jpeg_mask_are_let_pass(tmp_path):
+    Image.fromarray(np.kron(MASK, np.ones((32, 32), np.uint8))).convert("RGB").save(tmp_path / "mask.jpg")
+    values = read_mask(tmp_path / "mask.jpg")
+    np.testing.assert_allclose(values[::32, ::32].astype(int), MASK, atol=12)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (Image.fromarray(RGB), "a colour picture, not a mask"),
+        (palette_mask((0, 0, 255), (255, 0, 0)), "a colour picture, not a mask"),
+        (Image.fromarray(np.arange(8, dtype=np.uint8).reshape(2, 4)), "label numbers 0…7"),
+    ],
+)
+def test_a_picture_that_is_no_mask_is_named(mask, message, tmp_path):
+    mask.save(tmp_path / "mask.png")
+    with pytest.raises(PipelineDataError, match=rf"mask\.png: .*{message}"):
+        read_mask(tmp_path / "mask.png", mask.size)
+
+
+# Sizes and turns of the two
+
+
+@pytest.mark.parametrize("size", [(100, 67), (1000, 667), (320, 213), (2000, 1334), (100, 66)])
+def test_a_mask_may_have_another_size_than_its_image(size, tmp_path):
+    Image.new("L", size, 255).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", (1000, 667)).shape == size[::-1]
+
+
+@pytest.mark.parametrize("size", [(100, 70), (667, 1000), (300, 300)])
+def test_a_mask_of_other_proportions_is_named(size, tmp_path):
+    Image.new("L", size, 255).save(tmp_path / "mask.png")
+    with pytest.raises(PipelineDataError, match=rf"{size[0]}×{size[1]} pixels do not have .*1000×667"):
+        read_mask(tmp_path / "mask.png", (1000, 667))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_a_mask_of_the_upright_image_stays_and_one_of_the_stored_image_is_turned(tmp_path, orientation, extension):
+    stored = np.zeros((30, 40), np.uint8)
+    stored[:10, :25] = 255  # a corner, so that no turn of it looks like another
+    Image.fromarray(stored).convert("RGB").save(tmp_path / f"a{extension}", exif=with_orientation(orientation))
+    image = read_image(tmp_path / f"a{extension}")
+    upright = (image[..., 0] > 127).astype(np.uint8) * 255
+    masks = [upright] if orientation == 3 else [upright, stored]
+    for mask in masks:
+        Image.fromarray(mask).save(tmp_path / "mask.png")
+        pair = Pair("a", tmp_path / f"a{extension}", tmp_path / "mask.png")
+        np.testing.assert_array_equal(read_pair(pair)[1], upright)
+
+
+def test_tells_the_problems_of_both_files(tmp_path):
+    with pytest.raises(PipelineDataError) as caught:
+        read_pair(Pair("a", tmp_path / "a.jpg", tmp_path / "a.png"))
+    assert caught.value.problems == [f"{tmp_path / 'a.jpg'}: no such file", f"{tmp_path / 'a.png'}: no such file"]
