@@ -117,42 +117,54 @@ class ReciprocalAttention(keras.layers.Layer):
             same for the weight of foreground position i for background position j; its rows sum to 1 with
             `normalize="each"` only. Positions count row by row, P = H·W.
         """
-        foreground, background = inputs
-        keys = [self._positions(self.foreground_key(foreground)), self._positions(self.background_key(background))]
-        # scaled before the product, so that float16 cannot overflow in it
-        scale = self.key_channels**-0.5
-        scores = ops.matmul(keys[0] * scale, ops.transpose(keys[1], (0, 2, 1)))
-        scores = ops.cast(scores, "float32")
-        if not self.scale_scores:
-            scores = scores / scale
-        over_background = ops.softmax(scores, axis=-1)
-        over_sources = over_background if self.normalize == "joint" else ops.softmax(scores, axis=1)
-        weights = {}
-        if self.direction != "background":
-            weights["foreground"] = over_background
-        if self.direction != "foreground":
-            weights["background"] = ops.transpose(over_sources, (0, 2, 1))
+        weights = self._weights(inputs)
+        if self.normalize == "joint" and "background" in weights:
+            weights["background"] = ops.transpose(weights["background"], (0, 2, 1))
         return weights
 
     def call(self, inputs):
         foreground, background = inputs
-        weights = self.attention_weights(inputs)
+        weights = self._weights(inputs)
         outputs = [foreground, background]
         if "foreground" in weights:
-            helped = self._gather(weights["foreground"], self.background_value(background))
+            helped = self._gather("nji,nic->njc", weights["foreground"], self.background_value(background))
             if self.value_channels:
                 helped = self.foreground_projection(helped)
             outputs[0] = foreground + ops.cast(self.beta, self.compute_dtype) * helped
         if "background" in weights:
-            helped = self._gather(weights["background"], self.foreground_value(foreground))
+            product = "nij,nic->njc" if self.normalize == "joint" else "nji,nic->njc"
+            helped = self._gather(product, weights["background"], self.foreground_value(foreground))
             if self.value_channels:
                 helped = self.background_projection(helped)
             outputs[1] = background + ops.cast(self.alpha, self.compute_dtype) * helped
         return outputs
 
-    def _gather(self, weights, values):
+    def _weights(self, inputs):
+        """As `attention_weights`, but with `normalize="joint"` the background's are the foreground's very matrix.
+
+        A transposed copy, and a softmax over another axis than the last, cost more than the product of the keys does.
+        """
+        foreground_keys = self._positions(self.foreground_key(inputs[0]))
+        background_keys = self._positions(self.background_key(inputs[1]))
+        weights = {}
+        if self.direction != "background" or self.normalize == "joint":
+            weights["foreground"] = self._softmax(foreground_keys, background_keys)
+        if self.direction != "foreground":
+            joint = self.normalize == "joint"
+            weights["background"] = weights["foreground"] if joint else self._softmax(background_keys, foreground_keys)
+        if self.direction == "background":
+            weights.pop("foreground", None)
+        return weights
+
+    def _softmax(self, target_keys, source_keys):
+        # scaled before the product, so that float16 cannot overflow in it
+        scale = self.key_channels**-0.5
+        scores = ops.cast(ops.einsum("njk,nik->nji", target_keys * scale, source_keys), "float32")
+        return ops.softmax(scores if self.scale_scores else scores / scale, axis=-1)
+
+    def _gather(self, product, weights, values):
         height, width, channels = values.shape[1:]
-        gathered = ops.matmul(ops.cast(weights, self.compute_dtype), self._positions(values))
+        gathered = ops.einsum(product, ops.cast(weights, self.compute_dtype), self._positions(values))
         return ops.reshape(gathered, (-1, height, width, channels))
 
     @staticmethod
