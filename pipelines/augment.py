@@ -1,5 +1,6 @@
 """Random changes of an image and its mask, as a pure function of random numbers that are handed in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -46,7 +47,9 @@ class Augment:
             if not 0 <= value <= 1 or (name == "min_crop" and value == 0):
                 raise ValueError(f"`{name}` must lie in 0…1 (`min_crop` above 0). Received: {name}={value!r}")
 
-    def __call__(self, planes, size, draws):
+    def __call__(
+        self, planes: Sequence[np.ndarray], size: tuple[int, int], draws: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Augments and resizes.
 
         Args:

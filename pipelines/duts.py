@@ -2,12 +2,15 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from keras_recnet.pipelines.augment import Augment, split
 from keras_recnet.pipelines.cache import fill_cache
+from keras_recnet.pipelines.checking import Progress
+from keras_recnet.pipelines.pairs import Pair
 from keras_recnet.pipelines.reading import read_pair
 from keras_recnet.pipelines.resizing import resize
 
@@ -53,17 +56,17 @@ class SaliencyPairs:
 
     def __init__(
         self,
-        pairs,
-        image_size,
-        batch_size,
-        seed=0,
-        augment=None,
-        cache="memory",
-        cache_size=272,
-        drop_remainder=True,
+        pairs: Sequence[Pair],
+        image_size: int | tuple[int, int],
+        batch_size: int,
+        seed: int = 0,
+        augment: Augment | None = None,
+        cache: str | None = "memory",
+        cache_size: int | tuple[int, int] = 272,
+        drop_remainder: bool = True,
         *,
-        workers=2,
-        progress=None,
+        workers: int = 2,
+        progress: Progress | None = None,
     ):
         self.pairs = list(pairs)
         self.image_size = _two_sides("image_size", image_size)
@@ -95,20 +98,20 @@ class SaliencyPairs:
             self._array = fill_cache(self.pairs, size, workers=workers, progress=progress)
         self._plan = functools.lru_cache(maxsize=4)(self._make_plan)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pairs)
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """The names of the pairs, in the order of `evaluation()`."""
         return [pair.name for pair in self.pairs]
 
     @property
-    def steps_per_epoch(self):
+    def steps_per_epoch(self) -> int:
         whole = len(self.pairs) / self.batch_size
         return math.floor(whole) if self.drop_remainder else math.ceil(whole)
 
-    def epoch(self, epoch, start_step=0):
+    def epoch(self, epoch: int, start_step: int = 0) -> tf.data.Dataset:
         """The batches of one epoch, from `start_step` on.
 
         Args:
@@ -127,7 +130,7 @@ class SaliencyPairs:
         first = epoch * self.steps_per_epoch
         return self._dataset(self._training_batch, first + start_step, first + self.steps_per_epoch)
 
-    def training(self, epochs, start_epoch=0, start_step=0):
+    def training(self, epochs: int, start_epoch: int = 0, start_step: int = 0) -> tf.data.Dataset:
         """The batches of several epochs in one dataset, for `model.fit(…, steps_per_epoch=data.steps_per_epoch)`.
 
         Args:
@@ -144,7 +147,7 @@ class SaliencyPairs:
             rest = self._dataset(self._training_batch, start_epoch * steps + start_step, epochs * steps)
         return rest
 
-    def evaluation(self):
+    def evaluation(self) -> tf.data.Dataset:
         """All pairs in their order, unaugmented, the last batch as large as what is left.
 
         Each picture is resized once, from its file to `image_size`, as prediction does: the cache is read only when

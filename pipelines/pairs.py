@@ -1,6 +1,7 @@
 """Which image belongs to which mask: two folders, or a list file."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,7 +22,11 @@ class PipelineDataError(ValueError):
         problems: all of them; the message shows the first 20.
     """
 
-    def __init__(self, problems, way_out="Correct or remove these files, or leave them out with a list of names."):
+    def __init__(
+        self,
+        problems: Sequence[str],
+        way_out: str = "Correct or remove these files, or leave them out with a list of names.",
+    ):
         self.problems = list(problems)
         shown = [f"  - {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
         hidden = len(self.problems) - len(shown)
@@ -40,7 +45,13 @@ class Pair:
     mask: Path
 
 
-def find_pairs(images=None, masks=None, *, names=None, exclude=None):
+def find_pairs(
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+    *,
+    names: str | os.PathLike | Sequence[str] | None = None,
+    exclude: str | os.PathLike | Sequence[str] | None = None,
+) -> list[Pair]:
     """Pairs every image with the mask of the same name.
 
     A name is a path inside the folder without its extension, so sub-folders are kept: `images/cats/01.JPG` goes with

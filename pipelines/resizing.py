@@ -4,7 +4,9 @@ import numpy as np
 from PIL import Image
 
 
-def resize(array, size, box=(0.0, 0.0, 1.0, 1.0)):
+def resize(
+    array: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+) -> np.ndarray:
     """Resizes by Pillow's `BILINEAR` (a triangle filter that widens when it shrinks, so that nothing aliases).
 
     Args:
@@ -16,6 +18,7 @@ def resize(array, size, box=(0.0, 0.0, 1.0, 1.0)):
         uint8 array of the new size.
     """
     height, width = array.shape[:2]
+    # RGBX, not RGBA: Pillow weights the colours of RGBA by alpha, and here the fourth channel is a mask.
     if array.ndim == 3 and array.shape[2] == 3:
         image = Image.fromarray(array)
     else:

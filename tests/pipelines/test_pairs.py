@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from keras_recnet.pipelines import Pair, PipelineDataError, find_pairs
@@ -172,3 +175,12 @@ def test_a_list_that_is_none(folders, save_pair, tmp_path, content, message):
     for argument in ("names", "exclude"):
         with pytest.raises(PipelineDataError, match=rf"list\.txt: .*{message}"):
             find_pairs(*folders, **{argument: path})
+
+
+@pytest.mark.skipif("KERAS_RECNET_DATA" not in os.environ, reason="KERAS_RECNET_DATA names no folder with DUTS-TR")
+def test_duts_without_its_validation_images():
+    root = Path(os.environ["KERAS_RECNET_DATA"]) / "DUTS-TR"
+    validation = find_pairs(root / "images", root / "masks", names=root / "validation.txt")
+    training = find_pairs(root / "images", root / "masks", exclude=root / "validation.txt")
+    assert (len(validation), len(training)) == (500, 10_053)
+    assert not set(names_of(validation)) & set(names_of(training))
