@@ -31,7 +31,7 @@ test: $(VENV)/dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-jax: $(VENV)/dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(CORE_TESTS) $(PYTEST_ARGS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest --none-skipped $(CORE_TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check
