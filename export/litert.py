@@ -21,9 +21,8 @@ from keras_recnet.files import atomic_path
 
 PRECISIONS = ("float16", "float32")
 SIGNATURE = "serving_default"
-# Largest difference of a map from Keras' that is let through. Weights rounded to float16 move a pixel by about 0.001;
-# a wrong conversion moves some by half the range.
-TOLERANCE = {"float16": 0.02, "float32": 0.001}
+# Mean difference of a map from Keras' that is let through. Rounding the weights to float16 costs about 0.001.
+TOLERANCE = {"float16": 0.005, "float32": 0.00005}
 
 
 class ConversionError(RecNetError):
@@ -115,27 +114,27 @@ def _convert_here(source, out, precision):
 
     image = np.random.default_rng(0).uniform(0, 255, inference.input_shape[1:]).astype("float32")
     expected = keras.ops.convert_to_numpy(inference(image[None], training=False))
-    difference = float(np.abs(_run(out, image[None]) - expected).max())
+    difference = float(np.abs(_run(out, image[None]) - expected).mean())
     if not difference <= TOLERANCE[precision]:
         raise ConversionError(
-            f"{out}: the LiteRT file computes something else than Keras. The largest difference allowed is "
-            f"{TOLERANCE[precision]}. Received: {difference}"
+            f"{out}: the LiteRT file computes something else than Keras: the maps may differ by "
+            f"{TOLERANCE[precision]} on average. Received: {difference}"
         )
 
 
 def _flatbuffer(inference, precision):
     import tensorflow as tf
-    from keras.export import ExportArchive
 
+    # A module of the function and its variables alone: Keras' own export writes every layer's functions as well, which
+    # takes three times as long.
+    module = tf.Module()
+    module.held = [variable.value for variable in inference.variables]
+    module.serve = tf.function(
+        lambda image: {"saliency": inference(image, training=False)},
+        input_signature=[tf.TensorSpec((1, *inference.input_shape[1:]), tf.float32, name="image")],
+    )
     with tempfile.TemporaryDirectory() as folder:
-        archive = ExportArchive()
-        archive.track(inference)
-        archive.add_endpoint(
-            SIGNATURE,
-            lambda image: {"saliency": inference(image, training=False)},
-            input_signature=[tf.TensorSpec((1, *inference.input_shape[1:]), tf.float32, name="image")],
-        )
-        archive.write_out(folder, verbose=False)
+        tf.saved_model.save(module, folder, signatures={SIGNATURE: module.serve})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if precision == "float16":
