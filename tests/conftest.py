@@ -1,6 +1,15 @@
 """What all tests share."""
 
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "photos"
 
 
 def pytest_addoption(parser):
@@ -23,3 +32,87 @@ def _strict(node, report):
         report.outcome = "failed"
         report.longrepr = f"{reason} (--none-skipped counts it as failed)"
     return report
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder with `DUTS-TR` and `ECSSD-100`; tests that need real data skip without it."""
+    folder = os.environ.get("KERAS_RECNET_DATA")
+    if not folder:
+        pytest.skip("KERAS_RECNET_DATA names no folder with DUTS-TR and ECSSD-100")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """A RecNet for 64×64 with an ImageNet backbone and small random heads."""
+    import keras
+
+    from keras_recnet.models import RecNet
+
+    keras.utils.set_random_seed(0)
+    return RecNet(
+        "efficientnet_lite0",
+        64,
+        integration_filters=8,
+        key_channels=8,
+        attention_normalize="each",
+        scale_scores=True,
+        head_filters=8,
+        head_stride=4,
+        separable=True,
+        normalization="batch",
+        fusion="average",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_preset(tiny_model, tmp_path_factory):
+    """The folder of a preset with the tiny model, for Keras and for LiteRT. Tests that change it copy it first."""
+    from keras_recnet.export import litert
+
+    folder = tmp_path_factory.mktemp("presets") / "tiny"
+    tiny_model.save_to_preset(folder)
+    litert.add_to_preset(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """The photographs in `examples/`."""
+    return sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".png"))
+
+
+@pytest.fixture
+def save_photo(tmp_path):
+    """Writes a picture with a bright disk on a dark ground: `save_photo(name, size=(height, width), **options)`."""
+
+    def save(name, size=(48, 64), mode="RGB", **options):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(disk(size)).convert(mode).save(path, **options)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    """A PNG of a few bytes whose header promises 10,000 megapixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    path = tmp_path / "bomb.png"
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1_000_000))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
+    return path
+
+
+def disk(size):
+    """uint8 `(H, W, 3)`: an orange disk left of the middle on a blue-green ground."""
+    height, width = size
+    rows, columns = np.mgrid[:height, :width]
+    inside = (rows - height / 2) ** 2 + (columns - width / 3) ** 2 < (min(size) / 4) ** 2
+    return np.where(inside[..., None], (240, 150, 30), (20, 60, 70)).astype(np.uint8)

@@ -1,0 +1,266 @@
+import contextlib
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from keras_recnet.errors import ImageError, MissingExtraError
+from keras_recnet.imaging.reading import FORMATS, read
+
+# Four quarters, each of one colour, so that every rotation and flip shows.
+QUARTERS = np.kron(
+    np.array([[[250, 10, 10], [10, 240, 10]], [[10, 10, 230], [240, 240, 240]]], np.uint8),
+    np.ones((24, 32, 1), np.uint8),
+)
+
+
+def encoded(image, file_format="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "WEBP", "PPM", "TGA", "PCX", "SGI", "QOI", "JPEG2000"])
+def test_reads_a_lossless_format_as_it_is(file_format):
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    picture = read(encoded(Image.fromarray(QUARTERS), file_format, **options))
+    np.testing.assert_array_equal(picture.rgb, QUARTERS)
+    assert picture.size == (48, 64)
+    assert picture.alpha is None
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "AVIF", "GIF", "MPO"])
+def test_reads_a_lossy_format_nearly_as_it_is(file_format):
+    picture = read(encoded(Image.fromarray(QUARTERS), file_format))
+    assert np.abs(picture.rgb.astype(int) - QUARTERS).mean() < 4
+
+
+@pytest.mark.parametrize("fit", [None, (48, 64)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turns_as_exif_says(orientation, fit):
+    stored = {
+        1: QUARTERS,
+        2: QUARTERS[:, ::-1],
+        3: QUARTERS[::-1, ::-1],
+        4: QUARTERS[::-1],
+        5: QUARTERS.transpose(1, 0, 2),
+        6: np.rot90(QUARTERS, 1),
+        7: QUARTERS[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(QUARTERS, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for file_format in ("PNG", "TIFF"):
+        picture = read(encoded(Image.fromarray(np.ascontiguousarray(stored)), file_format, exif=exif), fit=fit)
+        np.testing.assert_array_equal(picture.rgb, QUARTERS)
+        assert picture.size == (48, 64)
+
+
+def test_exif_that_cannot_be_parsed_costs_nothing():
+    picture = read(encoded(Image.fromarray(QUARTERS), "JPEG", exif=b"Exif\x00\x00garbage", quality=95))
+    assert picture.size == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("1", (4, 4), 1), (255, 255, 255)),
+        (Image.new("L", (4, 4), 77), (77, 77, 77)),
+        (Image.new("P", (4, 4), 0), (0, 0, 0)),
+        (Image.new("LA", (4, 4), (100, 255)), (100, 100, 100)),
+        (Image.new("RGBA", (4, 4), (200, 100, 0, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (4, 4), (200, 100, 0, 255)), (200, 100, 0)),
+        (Image.new("CMYK", (4, 4), (0, 255, 255, 0)), (255, 0, 0)),
+        (Image.new("HSV", (4, 4), (0, 255, 255)), (255, 0, 0)),
+        (Image.fromarray(np.full((4, 4), 0x4D12, np.uint16)), (0x4D, 0x4D, 0x4D)),
+        (Image.fromarray(np.full((4, 4), 0x4D12, np.int32)), (0x4D, 0x4D, 0x4D)),
+        (Image.fromarray(np.full((4, 4), 0.5, np.float32)), (127, 127, 127)),
+        (Image.fromarray(np.full((4, 4), 77.0, np.float32)), (77, 77, 77)),
+    ],
+    ids=lambda value: getattr(value, "mode", None),
+)
+def test_every_mode_becomes_rgb(image, expected):
+    picture = read(image)
+    assert picture.rgb.dtype == np.uint8
+    assert tuple(picture.rgb[0, 0]) == expected
+
+
+def test_sixteen_bit_files_keep_their_upper_bits():
+    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    for file_format in ("PNG", "TIFF"):
+        grey = read(encoded(Image.fromarray(values), file_format)).rgb
+        np.testing.assert_array_equal(grey[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_cmyk_jpeg_of_adobe_programs_is_not_inverted():
+    # Pillow writes CMYK JPEGs as Adobe does: inverted, with a marker.
+    data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
+    assert b"Adobe" in data
+    np.testing.assert_allclose(read(data).rgb[8, 8], (255, 0, 0), atol=4)
+
+
+def test_a_damaged_cmyk_profile_costs_the_exact_colours_only():
+    data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95, icc_profile=b"garbage" * 50)
+    np.testing.assert_allclose(read(data).rgb[8, 8], (255, 0, 0), atol=4)
+
+
+def test_the_colour_profile_is_kept():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert read(encoded(Image.fromarray(QUARTERS), icc_profile=profile)).profile == profile
+
+
+def test_palette_transparency_shows_white_and_is_kept():
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8))
+    image = image.convert("P")
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    picture = read(encoded(image, transparency=1))
+    np.testing.assert_array_equal(picture.rgb[0], [(255, 0, 0), (255, 255, 255)])
+    np.testing.assert_array_equal(picture.alpha, [[255, 0], [0, 255]])
+
+
+def test_takes_the_first_frame():
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    for file_format in ("GIF", "TIFF", "WEBP"):
+        data = encoded(frames[0], file_format, save_all=True, append_images=frames[1:])
+        assert read(data).rgb[4, 4, 0] > 240
+
+
+@pytest.mark.parametrize("fit", [(30, 40), (100, 90)])
+def test_fits_as_pillow_resizes(fit):
+    noise = np.random.default_rng(0).integers(0, 256, (70, 80, 3), np.uint8)
+    picture = read(encoded(Image.fromarray(noise)), fit=fit)
+    expected = Image.fromarray(noise).resize(fit[::-1], Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(picture.rgb, np.asarray(expected))
+    assert picture.size == (70, 80)
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same():
+    large = Image.fromarray(QUARTERS).resize((1600, 1200), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(large, "JPEG", quality=90, exif=exif)
+    picture = read(data, fit=(96, 64))
+    assert picture.size == (1600, 1200)
+    expected = large.transpose(Image.Transpose.ROTATE_270).resize((64, 96), Image.Resampling.BILINEAR)
+    assert np.abs(picture.rgb.astype(int) - np.asarray(expected)).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (np.full((3, 5), 77, np.uint8), 77),
+        (np.full((3, 5, 1), 77, np.uint8), 77),
+        (np.full((3, 5, 3), 77, np.uint8), 77),
+        (np.full((3, 5, 4), 255, np.uint8), 255),
+        (np.full((3, 5), True), 255),
+        (np.full((3, 5, 3), 77 * 256 + 9, np.uint16), 77),
+        (np.full((3, 5, 3), 0.2, np.float64), 51),
+        (np.full((3, 5), 1.0, np.float16), 255),
+    ],
+    ids=lambda value: f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else None,
+)
+def test_takes_arrays(array, expected):
+    picture = read(array)
+    np.testing.assert_array_equal(picture.rgb, np.full((3, 5, 3), expected))
+
+
+def test_a_picture_of_one_pixel():
+    assert read(np.zeros((1, 1, 3), np.uint8), fit=(8, 8)).rgb.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4,)), r"shape=\(4,\)"),
+        (np.zeros((4, 4, 2), np.uint8), r"shape=\(4, 4, 2\)"),
+        (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+        (np.zeros((4, 4), np.int64), "dtype=int64"),
+        (np.full((4, 4), 200.0), r"0…255 pass uint8. Received: 200…200"),
+        (np.full((4, 4), -0.1), "Received: -0.1"),
+        (np.array([[0.0, np.nan]]), "Received: nan"),
+        (np.array([["a"]]), "dtype"),
+    ],
+)
+def test_refuses_arrays_that_could_be_misread(array, message):
+    with pytest.raises(ImageError, match=message):
+        read(array)
+
+
+@pytest.mark.parametrize(
+    ("values", "received"),
+    [
+        (np.full((4, 4), -1.0, np.float32), "-1"),
+        (np.full((4, 4), 1e6, np.float32), "1e"),
+        (np.full((4, 4), 70000), "70000"),
+    ],
+)
+def test_refuses_grey_values_of_no_known_range(values, received):
+    with pytest.raises(ImageError, match=f"Received: .*{received}"):
+        read(Image.fromarray(values.astype(np.int32) if values.dtype.kind == "i" else values))
+
+
+def broken_files(folder):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8))
+    files = {
+        "truncated.jpg": (encoded(noise, "JPEG")[:3000], "truncated"),
+        "truncated.png": (encoded(noise)[:3000], "truncated"),
+        "truncated.webp": (encoded(noise, "WEBP")[:3000], "damaged"),
+        "truncated.tif": (encoded(noise, "TIFF")[:3000], "truncated"),
+        "text.png": (b"This is no picture.\n" * 20, "known format"),
+        "empty.jpg": (b"", "empty"),
+    }
+    for name, (data, _) in files.items():
+        (folder / name).write_bytes(data)
+    return {folder / name: message for name, (_, message) in files.items()}
+
+
+@pytest.mark.parametrize("fit", [None, (64, 64)])
+def test_names_the_file_and_what_is_wrong_with_it(tmp_path, bomb, fit):
+    others = {bomb: "refused.*max-pixels", tmp_path / "no.jpg": "no such file", tmp_path: "folder"}
+    for path, message in {**broken_files(tmp_path), **others}.items():
+        with pytest.raises(ImageError, match=message) as raised:
+            read(path, fit=fit)
+        assert str(raised.value).startswith(str(path))
+
+
+def test_every_cut_of_a_file_is_read_or_refused():
+    for file_format in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "QOI", "ICO", "TGA"):
+        data = encoded(Image.fromarray(QUARTERS), file_format)
+        for length in range(1, len(data), max(1, len(data) // 40)):
+            with contextlib.suppress(ImageError):
+                read(data[:length])
+
+
+def test_refuses_a_picture_over_the_limit_before_it_is_decoded(save_photo):
+    path = save_photo("photo.png", (40, 50))
+    with pytest.raises(ImageError, match=r"50 × 40 pixels .* limit of 1,999.*--max-pixels 2000"):
+        read(path, max_pixels=1999)
+    assert read(path, max_pixels=2000).size == (40, 50)
+
+
+def test_programs_are_never_run_for_a_picture():
+    assert not {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"} & set(FORMATS)
+    with pytest.raises(ImageError, match="known format"):
+        read(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+
+
+def test_heic_is_read_with_the_extra():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(QUARTERS)).save(file, quality=95)
+    picture = read(file.getvalue())
+    assert picture.size == (48, 64)
+    assert np.abs(picture.rgb.astype(int) - QUARTERS).mean() < 6
+
+
+def test_heic_without_the_extra_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "keras-recnet\[heic\]"'):
+        read(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", name="photo.heic")
+
+
+def test_refuses_what_is_no_picture_at_all():
+    with pytest.raises(TypeError, match="Received: int"):
+        read(3)
