@@ -20,6 +20,38 @@ STRUCTURE_WINDOW = 31
 STRUCTURE_GAIN = 5.0
 
 
+def split_branches(y_true, y_pred):
+    """What each branch says and should say.
+
+    The branches come apart because arrays with two channels innermost make sums slow on a CPU.
+
+    Args:
+        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_pred: logits, `(batch, height, width, 2)` or `(batch, height, width, 1)`.
+
+    Returns:
+        `[(mask, foreground logits), (1 - mask, background logits)]`, the first alone for one channel;
+        `(batch, height, width, 1)` each, float32.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    mask, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    shapes = tuple(mask.shape), tuple(logits.shape)
+    fits = len(shapes[0]) == 4 and len(shapes[1]) == 4 and shapes[0][-1] == 1 and shapes[1][-1] in (1, 2)
+    # An unknown extent (None) fits every other one.
+    if not (fits and all(m == z or m is None or z is None for m, z in zip(shapes[0][:3], shapes[1][:3], strict=True))):
+        raise ValueError(
+            "Expected a mask (batch, height, width, 1) and logits (batch, height, width, 2) or (batch, height, width, "
+            f"1) of the same size. Received: y_true.shape={shapes[0]}, y_pred.shape={shapes[1]}"
+        )
+    mask, logits = ops.cast(mask, "float32"), ops.cast(logits, "float32")
+    if shapes[1][-1] == 1:
+        return [(mask, logits)]
+    foreground, background = ops.split(logits, 2, axis=-1)
+    return [(mask, foreground), (1.0 - mask, background)]
+
+
 def branch_cross_entropy(y_true, y_pred, pixel_reduction="mean"):
     """Binary cross-entropy of each branch, summed over the branches (Eq. 4 of the RecNet paper).
 
@@ -66,7 +98,7 @@ def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mea
         RecNet paper, Eq. 5.
     """
     _check_arguments(terms=terms, epsilon=epsilon)
-    branches = _branches(y_true, y_pred)
+    branches = split_branches(y_true, y_pred)
     if len(branches) != 2:
         raise ValueError(
             "The cooperative loss compares two branches and needs logits with 2 channels; set its weight to 0 for a "
@@ -396,30 +428,9 @@ def _check_arguments(terms="both", epsilon=1e-4, pixel_reduction="mean", smooth=
         raise ValueError(f"`smooth` must be above 0. Received: smooth={smooth!r}")
 
 
-def _branches(y_true, y_pred):
-    """`[(target, logits), …]` of the foreground and, if it is there, the background: `(batch, height, width, 1)` each.
-
-    Split, as arrays with the two channels innermost make reductions and concatenations slow on a CPU.
-    """
-    mask, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-    shapes = tuple(mask.shape), tuple(logits.shape)
-    fits = len(shapes[0]) == 4 and len(shapes[1]) == 4 and shapes[0][-1] == 1 and shapes[1][-1] in (1, 2)
-    # An unknown extent (None) fits every other one.
-    if not (fits and all(m == z or m is None or z is None for m, z in zip(shapes[0][:3], shapes[1][:3], strict=True))):
-        raise ValueError(
-            "Expected a mask (batch, height, width, 1) and logits (batch, height, width, 2) or (batch, height, width, "
-            f"1) of the same size. Received: y_true.shape={shapes[0]}, y_pred.shape={shapes[1]}"
-        )
-    mask, logits = ops.cast(mask, "float32"), ops.cast(logits, "float32")
-    if shapes[1][-1] == 1:
-        return [(mask, logits)]
-    foreground, background = ops.split(logits, 2, axis=-1)
-    return [(mask, foreground), (1.0 - mask, background)]
-
-
 def _cross_entropy_map(y_true, y_pred):
     # -[t log p + (1 - t) log(1 - p)], as log(1 - p) = log p - z.
-    return sum((1.0 - target) * logits - ops.log_sigmoid(logits) for target, logits in _branches(y_true, y_pred))
+    return sum((1.0 - target) * logits - ops.log_sigmoid(logits) for target, logits in split_branches(y_true, y_pred))
 
 
 def _over_pixels(values, pixel_reduction):
@@ -431,7 +442,7 @@ def _region_sums(y_true, y_pred, smooth, weight=None):
     """For each branch the sums over the pixels, `(batch,)`: probability times target, and probability plus target."""
     _check_arguments(smooth=smooth)
     sums = []
-    for target, logits in _branches(y_true, y_pred):
+    for target, logits in split_branches(y_true, y_pred):
         probability = ops.sigmoid(logits)
         both, either = probability * target, probability + target
         if weight is not None:

@@ -80,8 +80,8 @@ class BackboneMap(keras.optimizers.OptimizerMap):
     """One optimizer for the variables with the given paths, one for all others.
 
     `keras.optimizers.OptimizerMap` does the same in a training, but is saved with one copy of the optimizer for each
-    path: a compiled model could not be loaded again. It also reads paths as regular expressions; here only an exact path
-    counts.
+    path, so that a compiled model cannot be loaded again. It also reads paths as regular expressions; here only an
+    exact path counts.
 
     Args:
         backbone_optimizer: optimizer of the variables in `paths`.
@@ -90,18 +90,19 @@ class BackboneMap(keras.optimizers.OptimizerMap):
     """
 
     def __init__(self, backbone_optimizer, rest_optimizer, paths):
-        super().__init__(rest_optimizer, dict.fromkeys(paths, backbone_optimizer))
+        self._paths = frozenset(paths)
+        super().__init__(rest_optimizer, dict.fromkeys(sorted(self._paths), backbone_optimizer))
         self.backbone_optimizer = backbone_optimizer
         self.rest_optimizer = rest_optimizer
 
     def __getitem__(self, path):
-        return self.backbone_optimizer if path in set(self) else self.rest_optimizer
+        return self.backbone_optimizer if path in self._paths else self.rest_optimizer
 
     def get_config(self):
         return {
             "backbone_optimizer": keras.saving.serialize_keras_object(self.backbone_optimizer),
             "rest_optimizer": keras.saving.serialize_keras_object(self.rest_optimizer),
-            "paths": list(self),
+            "paths": sorted(self._paths),
         }
 
     @classmethod
@@ -124,8 +125,8 @@ def two_rates(model, backbone_optimizer, rest_optimizer):
     - Under `mixed_float16` `compile` wraps it in a `LossScaleOptimizer`, as any other optimizer: gradients are
       unscaled once, and a step with a gradient that is not finite is skipped for both parts, their counters included.
     - A compiled model with it can be saved to `.keras` and loaded, state included.
-    - Its state is the values of `.variables` (both step counters, all slots and, around it, the loss scale). To put them
-      back, build the optimizer and assign each variable: `LossScaleOptimizer.set_weights` forgets the ones inside.
+    - Its state is the values of `.variables`: all step counters, all slots and, around it, the loss scale. To put them
+      back, build the optimizer and assign each variable (`LossScaleOptimizer.set_weights` leaves out the ones inside).
 
     Args:
         model: a model with the attribute `backbone`, a model inside of it. Layers that are frozen must be so already.
@@ -168,7 +169,8 @@ def two_rates(model, backbone_optimizer, rest_optimizer):
     shared = [v.path for v in model.trainable_variables if id(v) not in backbone and v.path in paths]
     if shared:
         raise ValueError(
-            f"Variables outside of the backbone must have other paths than its own: rename the layer. Received: {shared}"
+            f"Variables outside of the backbone must have other paths than those in it: rename the layer. Received: "
+            f"{shared}"
         )
     return keras.optimizers.MultiOptimizer(BackboneMap(backbone_optimizer, rest_optimizer, backbone.values()))
 
@@ -202,6 +204,5 @@ def _check_plain(optimizer):
     wrappers = (keras.optimizers.MultiOptimizer, keras.optimizers.LossScaleOptimizer)
     if not isinstance(optimizer, keras.optimizers.Optimizer) or isinstance(optimizer, wrappers):
         raise ValueError(
-            "Expected a Keras optimizer that wraps no other (`compile` adds the loss scaling). Received: "
-            f"{optimizer!r}"
+            f"Expected a Keras optimizer that wraps no other (`compile` adds the loss scaling). Received: {optimizer!r}"
         )
