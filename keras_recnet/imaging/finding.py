@@ -69,9 +69,7 @@ def plan(pictures: Iterable[Found], out: str, kinds: Iterable[str]) -> list[Task
     pictures, kinds = list(pictures), list(kinds)
     if out == STANDARD_STREAM or (out.lower().endswith(".png") and not os.path.isdir(out)):
         if len(pictures) > 1 or len(kinds) > 1:
-            raise ValueError(
-                f"{out!r} can take one picture of one type. Received: {len(pictures)} × {', '.join(kinds)}"
-            )
+            raise ValueError(f"{out!r} takes one picture of one type. Received: {len(pictures)} × {', '.join(kinds)}")
         if out != STANDARD_STREAM and pictures and os.path.realpath(out) == os.path.realpath(pictures[0].path):
             raise ValueError(f"{out!r} is the picture itself. Choose another name.")
         return [Task(picture.path, {kinds[0]: out if out == STANDARD_STREAM else Path(out)}) for picture in pictures]

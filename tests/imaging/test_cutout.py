@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_recnet.imaging.cutout import cutout, on_background
+
+RED, GREEN = np.array([220, 30, 20]), np.array([20, 200, 60])
+
+
+def scene(side, softness=2.0):
+    """A red disk with a soft rim on green, and its true alpha."""
+    rows, columns = np.mgrid[:side, :side] - side / 2 + 0.5
+    distance = side * 0.3 - np.hypot(rows, columns)
+    alpha = np.clip(distance / softness + 0.5, 0, 1)
+    return np.rint(alpha[..., None] * RED + (1 - alpha[..., None]) * GREEN).astype(np.uint8), alpha
+
+
+def coarse(alpha, side=64):
+    """What a network of a small input size makes of it: blurred, and some pixels off."""
+    small = Image.fromarray(alpha.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
+    large = np.asarray(small.resize(alpha.shape[::-1], Image.Resampling.BILINEAR))
+    return np.roll(large, alpha.shape[0] // 100, axis=1)
+
+
+@pytest.mark.parametrize("side", [200, 1500])
+def test_alpha_is_finer_than_the_map(side):
+    rgb, alpha = scene(side)
+    saliency_map = coarse(alpha)
+    rgba = cutout(rgb, saliency_map)
+    assert rgba.shape == (side, side, 4)
+    error = np.abs(rgba[..., 3] / 255 - alpha).mean()
+    assert error < 0.3 * np.abs(saliency_map - alpha).mean()
+    assert (rgba[..., 3] == 255).mean() > 0.25
+    assert (rgba[..., 3] == 0).mean() > 0.65
+
+
+def test_half_transparent_pixels_lose_the_background_colour():
+    rgb, alpha = scene(240, softness=10)
+    rgba = cutout(rgb, alpha.astype(np.float32)).astype(int)
+    rim = (rgba[..., 3] > 80) & (rgba[..., 3] < 200)
+    assert rim.sum() > 300
+    assert np.abs(rgb[rim] - RED).mean() > 50
+    assert np.abs(rgba[rim][:, :3] - RED).mean() < 15
+
+
+def test_opaque_pixels_keep_their_colour_exactly():
+    rgb = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
+    rgba = cutout(rgb, np.ones((60, 70), np.float32))
+    assert (rgba[..., 3] == 255).all()
+    np.testing.assert_array_equal(rgba[..., :3], rgb)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2)])
+def test_nothing_salient_is_nothing_at_all(size):
+    rgba = cutout(np.full((*size, 3), 200, np.uint8), np.zeros(size, np.float32))
+    assert not rgba.any()
+
+
+def test_transparency_that_was_there_stays():
+    rgb, alpha = scene(120)
+    own = np.full((120, 120), 255, np.uint8)
+    own[:, :60] = 0
+    rgba = cutout(rgb, alpha.astype(np.float32), own)
+    assert not rgba[:, :60].any()
+    assert rgba[60, 65, 3] == 255
+
+
+def test_rows_are_worked_on_in_parts_without_seams():
+    rgb, alpha = scene(600)
+    upright = cutout(rgb, coarse(alpha)).astype(int)
+    lying = cutout(np.ascontiguousarray(rgb.transpose(1, 0, 2)), np.ascontiguousarray(coarse(alpha).T))
+    assert np.abs(upright - lying.transpose(1, 0, 2)).max() <= 2
+
+
+def test_on_a_colour():
+    rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
+    np.testing.assert_array_equal(on_background(rgba, (0, 100, 0)), [[[200, 0, 0], [0, 100, 0], [40, 80, 0]]])
+
+
+@pytest.mark.parametrize("size", [(10, 30), (60, 20), (7, 200)])
+def test_a_picture_covers_the_ground_from_its_middle(size):
+    picture = np.zeros((*size, 3), np.uint8)
+    picture[size[0] // 2, size[1] // 2] = 255
+    laid = on_background(np.zeros((20, 20, 4), np.uint8), picture)
+    assert laid.shape == (20, 20, 3)
+    brightest = np.unravel_index(laid[..., 0].argmax(), (20, 20))
+    assert np.abs(np.array(brightest) - 10).max() <= 2
