@@ -53,7 +53,9 @@ def convert(model, out: str | os.PathLike, *, precision: str = "float16") -> Pat
         raise ValueError(f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}")
     _need_tensorflow()
     if isinstance(model, (str, os.PathLike)):
-        return _convert_elsewhere(presets.find(model).folder, Path(out), precision)
+        preset = presets.find(model)
+        preset.file(presets.WEIGHTS)  # checked here, where its error is not another process' last lines
+        return _convert_elsewhere(preset.folder, Path(out), precision)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         model.save(file)

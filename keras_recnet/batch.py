@@ -88,6 +88,9 @@ class Batch:
             size = self._predict(task.source, missing)
         except (ImageError, MissingExtraError) as error:
             return Result(task.source, {}, seconds=time.perf_counter() - start, error=str(error))
+        except OSError as error:  # what stands in the way of this one file: a name too long, a file for a folder
+            error = f"{task.source}: its output cannot be written ({error})."
+            return Result(task.source, {}, seconds=time.perf_counter() - start, error=error)
         except MemoryError:
             error = f"{task.source}: not enough memory for this picture. Work on fewer at once (--jobs 1)."
             return Result(task.source, {}, seconds=time.perf_counter() - start, error=error)

@@ -129,6 +129,8 @@ def predict(inputs, out, kinds, background, threshold, pixel, max_pixels, skip_e
             raise click.UsageError(f"{option} needs --type {kind}.")
     if as_json and out == "-":
         raise click.UsageError("--json and a picture (-o -) cannot both go to standard output.")
+    if os.path.exists(out) and not os.path.isdir(out) and not out.lower().endswith(".png"):
+        raise click.UsageError(f"-o {out}: a file stands there. Choose a folder, or a .png file for one picture.")
     if "attention" in kinds:
         if network["engine"] == "litert":
             raise click.UsageError("--type attention needs --engine keras.")
@@ -142,7 +144,7 @@ def predict(inputs, out, kinds, background, threshold, pixel, max_pixels, skip_e
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     max_pixels = max_pixels or reading.MAX_PIXELS
-    reading.lift_pixel_limit(max_pixels)
+    reading.leave_pixel_limit_to_read(max_pixels)
     batch = None
     if tasks:
         try:

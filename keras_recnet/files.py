@@ -44,7 +44,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             raise DiskError(f"{path}: not allowed to write here. Choose another folder.") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # which would hide the error that counts
+            temporary.unlink(missing_ok=True)
 
 
 def sha256(path: str | os.PathLike) -> str:

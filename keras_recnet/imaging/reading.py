@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import warnings
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -94,9 +95,13 @@ def read(source, *, fit=None, max_pixels=MAX_PIXELS, name=None) -> Picture:
     raise TypeError(f"A picture must be a path, bytes, a Pillow image or an array. Received: {type(source).__name__}")
 
 
-def lift_pixel_limit(max_pixels: int) -> None:
-    """Sets Pillow's own limit for this process, which holds beside `max_pixels` of `read`."""
-    Image.MAX_IMAGE_PIXELS = max_pixels
+def leave_pixel_limit_to_read(max_pixels: int) -> None:
+    """Raises Pillow's own limit in this process to `max_pixels`, and silences the warning before its refusal.
+
+    For a program of ours alone: a library leaves other packages' settings as it finds them.
+    """
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def _from_file(file, fit, max_pixels, name):
