@@ -178,6 +178,8 @@ def structure_weight(y_true):
         Wei et al., "F3Net: Fusion, Feedback and Focus for Salient Object Detection", AAAI 2020, Eq. 5–8 and its code.
     """
     mask = ops.cast(y_true, "float32")
+    if len(mask.shape) != 4 or mask.shape[-1] != 1:
+        raise ValueError(f"Expected a mask (batch, height, width, 1). Received: y_true.shape={tuple(mask.shape)}")
     # The window is a product of two one-dimensional windows, each a matrix product with a band of ones: on a CPU many
     # times faster than pooling with stride 1. The mask has no gradient.
     rows, columns = (_band(ops.shape(mask)[axis]) for axis in (1, 2))
@@ -224,7 +226,7 @@ def structure_iou(y_true, y_pred, smooth=1.0):
     Reference:
         Wei et al., "F3Net: Fusion, Feedback and Focus for Salient Object Detection", AAAI 2020, Eq. 8.
     """
-    return _iou_of(_region_sums(y_true, y_pred, smooth, structure_weight(y_true)), smooth)
+    return _iou_of(_region_sums(y_true, y_pred, smooth, weighted=True), smooth)
 
 
 class _FunctionLoss(keras.losses.Loss):
@@ -438,11 +440,13 @@ def _over_pixels(values, pixel_reduction):
     return (ops.sum if pixel_reduction == "sum" else ops.mean)(values, axis=(1, 2, 3))
 
 
-def _region_sums(y_true, y_pred, smooth, weight=None):
+def _region_sums(y_true, y_pred, smooth, weighted=False):
     """For each branch the sums over the pixels, `(batch,)`: probability times target, and probability plus target."""
     _check_arguments(smooth=smooth)
+    branches = split_branches(y_true, y_pred)
+    weight = structure_weight(y_true) if weighted else None
     sums = []
-    for target, logits in split_branches(y_true, y_pred):
+    for target, logits in branches:
         probability = ops.sigmoid(logits)
         both, either = probability * target, probability + target
         if weight is not None:

@@ -122,8 +122,9 @@ def two_rates(model, backbone_optimizer, rest_optimizer):
     - It has no `learning_rate` of its own (`learning_rates` shows both), and Keras' callbacks that read or set one
       learning rate do not work with it: use schedules.
     - `global_clipnorm` clips the gradients of the two parts apart, each by its own norm.
-    - Under `mixed_float16` `compile` wraps it in a `LossScaleOptimizer`, as any other optimizer: gradients are
-      unscaled once, and a step with a gradient that is not finite is skipped for both parts, their counters included.
+    - `compile` wraps it in a `LossScaleOptimizer`, as any other optimizer, if the policy of the model itself is
+      `mixed_float16` (the global one when it was made; that of its layers does not count): gradients are unscaled once,
+      and a step with a gradient that is not finite is skipped for both parts, their counters included.
     - A compiled model with it can be saved to `.keras` and loaded, state included.
     - Its state is the values of `.variables`: all step counters, all slots and, around it, the loss scale. To put them
       back, build the optimizer and assign each variable (`LossScaleOptimizer.set_weights` leaves out the ones inside).
