@@ -100,8 +100,8 @@ def _load(model, path):
             arrays = dict(file)
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{path}: not readable as the .npz file of EfficientNet-Lite0's weights ({error}). `weights` is 'imagenet', "
-            f"the path of such a file, or None."
+            f"{path}: not readable as the .npz file of EfficientNet-Lite0's weights ({error}). "
+            f"`weights` is 'imagenet', the path of such a file, or None."
         ) from error
     for layer in model.layers:
         names = [f"{layer.name}/{variable.path.split('/')[-1]}" for variable in layer.weights]

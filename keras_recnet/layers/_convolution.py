@@ -22,8 +22,8 @@ def convolution(filters, kernel_size, strides=1, *, separable=False, normalizati
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"`normalization` must be one of {NORMALIZATIONS}. Received: normalization={normalization!r}")
-    # A ReLU follows most blocks: He's start keeps the variance, Glorot's halves it at each step. Keras counts all channels
-    # into the fan of a depthwise kernel, though each output sees one of them.
+    # A ReLU follows most blocks: He's start keeps the variance, Glorot's halves it at each step. Keras counts all
+    # channels into the fan of a depthwise kernel, though each output sees one of them.
     if separable and kernel_size > 1:
         depthwise = keras.initializers.RandomNormal(stddev=1 / kernel_size)
         kind, start = (

@@ -68,8 +68,8 @@ def load(cls: type, name_or_folder: str | os.PathLike, overrides: dict) -> keras
         model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
         raise PresetError(
-            f"{weights}: does not fit the model. Received: arguments={found.config['arguments']}, overrides={overrides} "
-            f"({error})"
+            f"{weights}: does not fit the model ({error}). "
+            f"Received: arguments={found.config['arguments']}, overrides={overrides}"
         ) from error
     return model
 

@@ -25,8 +25,8 @@ class RecNet(keras.Model):
     them; `to_inference()` ends in the fused map.
 
     The defaults are the paper. The edge version (ours) that ships as the preset `"recnet_lite0"` is
-    `RecNet("efficientnet_lite0", 224, integration_filters=64, key_channels=64, attention_normalize="each",
-    scale_scores=True, head_filters=64, head_stride=4, separable=True, normalization="batch", fusion="average")`.
+    `RecNet("efficientnet_lite0", 224, integration_filters=64, key_channels=64, value_channels=64,
+    attention_normalize="each", scale_scores=True, head_filters=64, head_stride=4, separable=True, normalization="batch", fusion="average")`.
 
     Args:
         backbone: name in `keras_recnet.backbones.BACKBONES`.
@@ -189,7 +189,7 @@ class RecNet(keras.Model):
             saliency = layers.Activation("sigmoid", name="saliency", dtype="float32")(logits)
         else:
             raise ValueError(
-                f"`fusion` must be 'foreground' for a model with the foreground branch alone. Received: fusion={fusion!r}"
+                f"`fusion` must be 'foreground' for a model that has this branch alone. Received: fusion={fusion!r}"
             )
         return keras.Model(self.input, saliency, name=f"{self.name}_inference")
 

@@ -1,0 +1,105 @@
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_recnet import presets
+from keras_recnet.errors import PresetError
+from keras_recnet.losses import SaliencyLoss
+from keras_recnet.models import RecNet
+
+SMALL = {
+    "backbone": "efficientnet_lite0",
+    "image_size": 64,
+    "integration_filters": 8,
+    "key_channels": 8,
+    "head_filters": 8,
+    "separable": True,
+    "normalization": "batch",
+    "fusion": "average",
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return RecNet(**SMALL)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save_to_preset(tmp_path / "mine", remark="a test")
+    return tmp_path / "mine"
+
+
+def image():
+    return np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype("float32")
+
+
+def saliency(model):
+    return keras.ops.convert_to_numpy(model.to_inference()(image()))
+
+
+def test_a_preset_gives_the_model_back(model, folder):
+    again = RecNet.from_preset(folder)
+    assert again.get_config() == model.get_config()
+    assert all(weight.dtype == "float32" for weight in again.weights)
+    for new, old in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(new, old, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(saliency(again), saliency(model), atol=0.02)
+
+
+def test_a_preset_of_a_preset_is_the_same_to_the_bit(folder, tmp_path):
+    first = RecNet.from_preset(folder)
+    first.save_to_preset(tmp_path / "second")
+    second = RecNet.from_preset(tmp_path / "second")
+    np.testing.assert_array_equal(saliency(second), saliency(first))
+
+
+def test_the_file_holds_the_model_and_nothing_else(folder):
+    trained = RecNet.from_preset(folder)
+    trained.compile("adam", SaliencyLoss(), jit_compile=False)
+    trained.fit(image(), np.zeros((1, 64, 64, 1)), verbose=0)
+    trained.save_to_preset(folder)
+    arrays = []
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            arrays.append((name, item))
+
+    with h5py.File(folder / presets.WEIGHTS) as file:
+        file.visititems(visit)
+        assert len(arrays) == len(trained.weights)
+        assert sum(item.size for _, item in arrays) == trained.count_params()
+        assert not [name for name, _ in arrays if "optimizer" in name or "loss" in name]
+        assert all(item.dtype == ("float16" if item.ndim > 1 else "float32") for _, item in arrays)
+
+
+def test_the_configuration_says_what_it_is(model, folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert config["class"] == "RecNet"
+    assert config["task"] == "saliency"
+    assert config["image_size"] == [64, 64]
+    assert config["fusion"] == "average"
+    assert config["remark"] == "a test"
+    assert config["arguments"]["backbone_weights"] is None
+    assert config["files"][presets.WEIGHTS]["bytes"] == (folder / presets.WEIGHTS).stat().st_size
+
+
+def test_another_image_size_takes_the_same_weights(folder):
+    assert RecNet.from_preset(folder, image_size=96).image_size == (96, 96)
+
+
+def test_a_network_of_another_shape_is_refused(folder):
+    with pytest.raises(PresetError, match="does not fit"):
+        RecNet.from_preset(folder, head_filters=4)
+
+
+def test_weights_that_are_not_finite_are_not_saved(model, tmp_path):
+    broken = RecNet.from_config(model.get_config())
+    broken.weights[0].assign(np.full(broken.weights[0].shape, np.nan))
+    with pytest.raises(ValueError, match="not finite"):
+        broken.save_to_preset(tmp_path / "broken")
+    assert not any((tmp_path / "broken").iterdir())

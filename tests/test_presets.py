@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from keras_recnet import presets
+from keras_recnet.errors import PresetError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model.tflite").write_bytes(b"weights")
+    presets.write_config(folder, {"task": "saliency"}, ["model.tflite"])
+    return folder
+
+
+def test_finds_a_folder_and_checks_its_files(folder):
+    preset = presets.find(folder)
+    assert preset.name == "mine"
+    assert preset.has("model.tflite")
+    assert not preset.has("model.weights.h5")
+    assert preset.file("model.tflite").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("damage", [b"Weights", b"weight"])
+def test_a_changed_file_is_refused(folder, damage):
+    (folder / "model.tflite").write_bytes(damage)
+    with pytest.raises(PresetError, match=r"model\.tflite: wrong checksum"):
+        presets.find(folder).file("model.tflite")
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "model.tflite").unlink()
+    with pytest.raises(PresetError, match=r"model\.tflite: missing"):
+        presets.find(folder).file("model.tflite")
+    with pytest.raises(PresetError, match=r"no CARD\.md"):
+        presets.find(folder).file("CARD.md")
+
+
+def test_an_unknown_name_hints_at_the_nearest(monkeypatch, folder):
+    monkeypatch.setattr(presets, "SHIPPED", folder.parent)
+    assert presets.find("mine").folder == folder
+    with pytest.raises(PresetError, match="Did you mean 'mine'"):
+        presets.find("mime")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {}, "format": 99}'])
+def test_a_config_that_cannot_be_used_is_named(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(PresetError, match=r"config\.json"):
+        presets.find(folder)
+
+
+def test_a_folder_without_config_is_no_preset(tmp_path):
+    with pytest.raises(PresetError, match="not a preset"):
+        presets.find(tmp_path)
+
+
+def test_every_shipped_preset_is_whole():
+    for preset in presets.available():
+        for file in preset.config["files"]:
+            assert preset.file(file).is_file()
+        assert json.loads((preset.folder / "config.json").read_text()) == preset.config
