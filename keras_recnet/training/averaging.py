@@ -1,4 +1,4 @@
-"""Running average of the weights, kept by the optimizer beside the weights that it trains."""
+"""The optimizers of a training: Keras' own, with a running average of the weights beside the weights."""
 
 import contextlib
 
@@ -9,23 +9,40 @@ from keras import ops
 class _Averaging:
     """Gives a Keras optimizer with `use_ema=True` a warm-up of its average, and leaves the overwriting to the caller.
 
-    After update t the average a of a weight w is `a ← d·a + (1 − d)·w` with `d = min(ema_momentum, (1 + t) / (10 + t))`.
-    Keras' own average uses `ema_momentum` from the second step on, so that in a short training much of the random start
-    stays in it; and it copies the average into the weights at the end of each `fit`, which would disturb a training of
-    several `fit` calls. The average is among the optimizer's variables, so that whatever saves these saves it.
+    After update t = 0, 1, … the average a of a weight w is `a ← a + (1 − d)·(w − a)` with d = 0 at first and then
+    `d = min(ema_momentum, (1 + t) / (10 + t))`. Keras' own average uses `ema_momentum` from the second update on, so
+    that in a short training much of the random start stays in it; and it copies the average into the weights at the end
+    of each `fit`, which would disturb a training of several `fit` calls. The average is among the optimizer's variables,
+    so that whatever saves these saves it.
+
+    Besides, the learning rate of a schedule is computed once an update. Keras computes it for every weight that decays,
+    which makes the graph of a network of two hundred weights a fifth larger and its first step seconds slower.
 
     Reference:
         Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, SIAM J. Control Optim. 30(4), 1992;
         the warm-up is that of `tf.train.ExponentialMovingAverage(num_updates=…)`.
     """
 
+    _rate = None
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        rate = super()._get_current_learning_rate()
+        # not by `self._rate = …`: Keras would track the tensor as a part of the optimizer
+        object.__setattr__(self, "_rate", rate)
+        try:
+            super()._backend_apply_gradients(grads, trainable_variables)
+        finally:
+            object.__setattr__(self, "_rate", None)
+
+    def _get_current_learning_rate(self):
+        return super()._get_current_learning_rate() if self._rate is None else self._rate
+
     def _update_model_variables_moving_average(self, trainable_variables):
         step = ops.cast(self._iterations, "float32")
         decay = ops.minimum(self.ema_momentum, (1.0 + step) / (10.0 + step))
-        first = ops.equal(self._iterations, 0)
+        share = ops.where(ops.equal(self._iterations, 0), 1.0, 1.0 - decay)
         for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
-            new = ops.add(ops.multiply(decay, average), ops.multiply(1.0 - decay, variable))
-            self.assign(average, ops.where(first, ops.convert_to_tensor(variable), new))
+            self.assign_add(average, ops.multiply(share, ops.subtract(variable, average)))
 
     def finalize_variable_values(self, var_list):
         """Leaves the weights as they are: `averaged_weights` shows the average where it is wanted."""

@@ -1,7 +1,5 @@
 """What a training configuration may say, and what each key means."""
 
-import hashlib
-import json
 import os
 from typing import Annotated, Any, Literal, get_args
 
@@ -156,16 +154,23 @@ class Config(Section):
     @pydantic.model_validator(mode="after")
     def _length(self):
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give the length of the training by exactly one of `epochs` and `steps`")
+            raise ValueError(
+                "give the length of the training by one of `epochs` and `steps`, and set the other to null. "
+                f"Received: epochs={self.epochs}, steps={self.steps}"
+            )
         return self
 
     def fixed(self) -> dict:
         """What a resumed run must have in common with the run that it goes on with."""
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in FREE_KEYS}
 
-    def hash(self) -> str:
-        """Short name of `fixed()`."""
-        return hashlib.sha256(json.dumps(self.fixed(), sort_keys=True).encode("utf-8")).hexdigest()[:16]
+
+def as_of_now(fixed: dict) -> dict:
+    """`Config.fixed()` of an older run, with today's defaults for keys that did not exist then."""
+    try:
+        return Config.model_validate({"output": "", **fixed}, strict=False).fixed()
+    except pydantic.ValidationError:
+        return fixed
 
 
 def load(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -225,13 +230,14 @@ def _fault(detail: dict, settings: Settings, source) -> str:
         return f"{place}: {key}: unknown key.{nearest_key(parts[-1], parent)}"
     if detail["type"] == "value_error":
         message = str(detail["ctx"]["error"])
-        return f"{place}: {key}: {message}. {received}" if key else f"{place}: {message}."
+        return f"{place}: {key}: {message}. {received}" if key else f"{place}: {message}"
     if detail["type"] == "literal_error":
         message = f"must be one of {detail['ctx']['expected'].replace(' or ', ', ')}."
         words = [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
         return f"{place}: {key}: {message}{nearest(detail['input'], words)} {received}"
     if detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{place}: {key}: expects a mapping with keys such as {', '.join(list(section.model_fields)[:3])}. {received}"
+        examples = ", ".join(list(section.model_fields)[:3])
+        return f"{place}: {key}: expects a mapping with keys such as {examples}. {received}"
     message = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{place}: {key}: {message}. {received}"
 

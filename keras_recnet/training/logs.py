@@ -108,20 +108,26 @@ def draw_curves(history: list[dict], path: str | os.PathLike) -> None:
     """Draws loss, errors and learning rates over the epochs into a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
+    no_line = float("nan")
     epochs = [row["epoch"] for row in history]
     for axes, (title, word) in zip(figure.subplots(2, 2).flat, CURVES, strict=True):
+        logarithmic = word == "learning_rate"
         for key in history[0]:
-            if key == word or key.endswith(f"_{word}") or (word == "learning_rate" and key.startswith("learning_rate")):
-                axes.plot(epochs, [row[key] for row in history], marker="o", markersize=3, label=key)
+            if key == word or key.endswith(f"_{word}") or (logarithmic and key.startswith(word)):
+                values = [row[key] for row in history]
+                if logarithmic:  # a cosine ends at 0, which has no place on this axis
+                    values = [value if value > 0 else no_line for value in values]
+                axes.plot(epochs, values, marker="o", markersize=3, label=key)
+                if logarithmic and max(values) > 0:
+                    axes.set_yscale("log")
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-        if word == "learning_rate":
-            axes.set_yscale("log")
+        axes.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100)
 

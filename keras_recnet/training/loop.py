@@ -34,7 +34,6 @@ class State:
         seconds: time spent so far, over all resumptions.
         history: one row for each finished epoch.
         config: `Config.fixed()`.
-        config_hash: `Config.hash()`.
         data: `Data.fingerprint`.
     """
 
@@ -45,8 +44,12 @@ class State:
     seconds: float = 0.0
     history: list[dict] = dataclasses.field(default_factory=list)
     config: dict = dataclasses.field(default_factory=dict)
-    config_hash: str = ""
     data: str = ""
+
+    @classmethod
+    def of(cls, values: dict) -> "State":
+        """The state that a checkpoint holds; entries that only another version of the library knows are left out."""
+        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values})
 
     def best(self) -> dict | None:
         """The row of the epoch with the least error on the validation images."""
@@ -210,7 +213,7 @@ class Loop:
 
 
 class _Watch(keras.callbacks.Callback):
-    """Counts the steps of one `fit`, shows and notes them, writes checkpoints when they are due, stops when asked to."""
+    """Counts the steps of one `fit`, shows and notes them, writes checkpoints when due, stops when asked to."""
 
     def __init__(self, loop: Loop, stop: Stop):
         super().__init__()

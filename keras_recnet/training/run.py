@@ -13,7 +13,7 @@ from keras_recnet.files import atomic_path
 from keras_recnet.models import RecNet
 from keras_recnet.training import averaging, logs
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
-from keras_recnet.training.config import Config, differences, load
+from keras_recnet.training.config import Config, as_of_now, differences, load
 from keras_recnet.training.data import find, prepare
 from keras_recnet.training.loop import Loop, State, peak_memory_mb, total_steps
 from keras_recnet.training.progress import Progress, clock
@@ -73,8 +73,8 @@ def build_model(config: Config) -> RecNet:
     other = [name for name in arguments if name not in PRESET_ARGUMENTS]
     if other:
         raise ConfigError(
-            f"model.{other[0]}: comes with the preset that `init` names. Received: init={config.init!r}. Of `model` only "
-            f"{' and '.join(PRESET_ARGUMENTS)} may be given beside a preset."
+            f"model.{other[0]}: comes with the preset that `init` names. Of `model` only "
+            f"{' and '.join(PRESET_ARGUMENTS)} may be given beside a preset. Received: init={config.init!r}"
         )
     presets.find(config.init)
     return RecNet.from_preset(config.init, **arguments)
@@ -105,9 +105,7 @@ def _schedule(chosen, rate: float, steps: int):
             f"Say --set optimizer.warmup_steps={steps // 10}, or train longer."
         )
     if chosen.schedule == "cosine":
-        if not warmup:
-            return keras.optimizers.schedules.CosineDecay(rate, steps)
-        return keras.optimizers.schedules.CosineDecay(0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup)
+        return optimizers.warmup_cosine(rate, steps, warmup)
     if warmup:
         raise ConfigError(
             f"optimizer.warmup_steps: goes with schedule: cosine alone. Received: schedule={chosen.schedule!r}"
@@ -141,8 +139,8 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
     data = prepare(config, files, model.image_size, say)
     if found and found.state["data"] != data.fingerprint:
         raise DataError(
-            f"{folder}: the images have changed since this run began: others are found or held out now. Restore them, or "
-            f"start a new run with --set output=FOLDER."
+            f"{folder}: the images have changed since this run began: others are found or held out now. Restore them, "
+            f"or start a new run with --set output=FOLDER."
         )
 
     steps = total_steps(config, data.training.steps_per_epoch)
@@ -152,10 +150,10 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
     judge = keras.Model(model.inputs, model.outputs)
     judge.compile(None, loss, metrics=_metrics(model), jit_compile=_jit_compile())
 
-    state = State(config=config.fixed(), config_hash=config.hash(), data=data.fingerprint)
+    state = State(config=config.fixed(), data=data.fingerprint)
     if found:
         found.restore(model)
-        state = State(**found.state)
+        state = State.of(found.state)
         say(f"Going on from {found.path}: epoch {state.epoch + 1}, {state.step:,} of {steps:,} steps done.")
     say(
         f"{len(data.training):,} images to train on, {len(data.validation):,} to validate; {steps:,} steps of "
@@ -192,7 +190,8 @@ def _finish(config, model, state, checkpoints, command, say) -> Path:
     say(
         f"Done in {clock(state.seconds)}, {peak_memory_mb():,.0f} MB at most. Best: epoch {best['epoch']} with "
         f"MAE {best['val_mae']:.4f}, F {best['val_f']:.4f} on the validation images.\n"
-        f"The preset is in {folder}. Use it with: keras-recnet predict PHOTO.jpg -o OUT --preset {shlex.quote(str(folder))}"
+        f"The preset is in {folder}. Use it with: "
+        f"keras-recnet predict PHOTO.jpg -o OUT --preset {shlex.quote(str(folder))}"
     )
     return folder
 
@@ -216,12 +215,14 @@ def _checkpoint_to_resume(config, checkpoints, command, resume) -> Checkpoint | 
             )
         return None
     found = checkpoints.newest()
-    if found and found.state["config_hash"] != config.hash():
-        changed = differences(found.state["config"], config.fixed())
-        raise ConfigError(
-            f"{folder}: this run was started with another configuration, so it cannot be resumed with this one. "
-            f"Differences (then → now): {'; '.join(changed)}. Undo them, or start a new run with --set output=FOLDER."
-        )
+    if found:
+        before = as_of_now(found.state["config"])
+        if changed := differences(before, config.fixed()):
+            raise ConfigError(
+                f"{folder}: this run was started with another configuration, so it cannot be resumed with this one. "
+                f"Differences (then → now): {'; '.join(changed)}. Undo them, or start a new run with "
+                f"--set output=FOLDER."
+            )
     return found
 
 

@@ -1,6 +1,7 @@
 """YAML files and `--set` entries → one nested dict that still knows where each key was written."""
 
 import dataclasses
+import difflib
 import os
 import re
 from pathlib import Path
@@ -91,9 +92,10 @@ def find(name_or_path: str | os.PathLike) -> Path:
 
 def nearest(word: str, words) -> str:
     """`" Did you mean …?"` with the nearest of `words`, or nothing when none is near."""
-    import difflib
-
-    found = difflib.get_close_matches(str(word), [str(other) for other in words], n=1, cutoff=0.6)
+    words = [str(other) for other in words]
+    # a part of one word alone is meant rather than another word of similar letters: float16 is mixed_float16
+    holding = [other for other in words if str(word) in other]
+    found = holding if len(holding) == 1 else difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
