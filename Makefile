@@ -19,6 +19,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# The folder with DUTS-TR and ECSSD-100; without it the tests of real data skip, and bench takes examples/photos.
+DATA := $(KERAS_RECNET_DATA)
+
 CORE_TESTS := tests/backbones tests/layers tests/models tests/test_losses.py tests/test_metrics.py tests/test_optimizers.py
 
 .PHONY: demo test test-jax lint bench clean
@@ -38,8 +41,8 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check
 
 bench: $(VENV)/dev
-	$(BIN)/python benchmarks/predict.py
-	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/predict.py $(if $(DATA),$(DATA)/ECSSD-100/images)
+	$(BIN)/python benchmarks/pipeline.py $(if $(DATA),$(DATA)/DUTS-TR/images $(DATA)/DUTS-TR/masks)
 
 clean:
 	rm -rf $(VENV) build *.egg-info
