@@ -26,7 +26,8 @@ class RecNet(keras.Model):
 
     The defaults are the paper. The edge version (ours) that ships as the preset `"recnet_lite0"` is
     `RecNet("efficientnet_lite0", 224, integration_filters=64, key_channels=64, value_channels=64,
-    attention_normalize="each", scale_scores=True, head_filters=64, head_stride=4, separable=True, normalization="batch", fusion="average")`.
+    attention_normalize="each", scale_scores=True, head_filters=64, head_stride=4, separable=True,
+    normalization="batch", fusion="average")`.
 
     Args:
         backbone: name in `keras_recnet.backbones.BACKBONES`.
