@@ -1,6 +1,6 @@
 """Trains RecNet with plain Keras: python examples/fit_recnet.py DUTS-TR
 
-The folder holds images/ and masks/; a tenth of the pairs validates. `keras-recnet train recnet_lite0` does the same with
+The folder holds images/ and masks/; a tenth of the pairs validates. `keras-recnet train` does the same, with
 checkpoints, resume, logs and averaged weights.
 """
 

@@ -11,9 +11,9 @@ class _Averaging:
 
     After update t = 0, 1, … the average a of a weight w is `a ← a + (1 − d)·(w − a)` with d = 0 at first and then
     `d = min(ema_momentum, (1 + t) / (10 + t))`. Keras' own average uses `ema_momentum` from the second update on, so
-    that in a short training much of the random start stays in it; and it copies the average into the weights at the end
-    of each `fit`, which would disturb a training of several `fit` calls. The average is among the optimizer's variables,
-    so that whatever saves these saves it.
+    that in a short training much of the random start stays in it; and it copies the average into the weights at the
+    end of each `fit`, which would disturb a training of several `fit` calls. The average is among the optimizer's
+    variables, so that whatever saves these saves it.
 
     Besides, the learning rate of a schedule is computed once an update. Keras computes it for every weight that decays,
     which makes the graph of a network of two hundred weights a fifth larger and its first step seconds slower.
