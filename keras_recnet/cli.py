@@ -179,9 +179,7 @@ def presets(as_json):
 
 @cli.command()
 @click.argument("config")
-@click.option(
-    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change an entry, such as epochs=3."
-)
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change an entry, such as epochs=3.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of this configuration's folder.")
 def train(config, overrides, resume):
     """Train as a configuration says.
