@@ -129,7 +129,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             state = json.loads(file[STATE].tobytes().decode("utf-8"))
             arrays = {
                 kind: [file[key] for key in sorted(file.files) if key.startswith(f"{kind}/")]

@@ -21,7 +21,15 @@ def _image_size(value):
     return value if isinstance(value, int) else tuple(sizes)
 
 
+def _held_out(value):
+    if not (value is None or isinstance(value, str) or (isinstance(value, float) and 0 < value < 1)):
+        raise ValueError("expects the path of a list of names, or a share of the images such as 0.1")
+    return value
+
+
 ImageSize = Annotated[Any, BeforeValidator(_image_size)]
+PresetSize = Annotated[Any, BeforeValidator(lambda value: value if value is None else _image_size(value))]
+HeldOut = Annotated[Any, BeforeValidator(_held_out)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -76,7 +84,7 @@ class DataConfig(Section):
     masks: str | None = None
     list: str | None = None
     exclude: str | None = None
-    validation: str | Annotated[float, Field(gt=0, lt=1)] | None = None
+    validation: HeldOut = None
     synthetic: Annotated[int, Field(ge=8)] | None = None
     augment: AugmentConfig | None = AugmentConfig()
     cache: Literal["memory"] | None = None
@@ -121,7 +129,7 @@ class CheckpointConfig(Section):
 class PresetConfig(Section):
     """The preset folder that a training ends with."""
 
-    image_size: ImageSize | None = None
+    image_size: PresetSize = None
     litert: bool = True
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_recnet import losses, metrics, optimizers, presets
-from keras_recnet.errors import ConfigError, DataError, MissingExtraError
+from keras_recnet.errors import ConfigError, DataError, MissingExtraError, PresetError
 from keras_recnet.files import atomic_path
 from keras_recnet.models import RecNet
 from keras_recnet.training import averaging, logs
@@ -76,7 +76,10 @@ def build_model(config: Config) -> RecNet:
             f"model.{other[0]}: comes with the preset that `init` names. Of `model` only "
             f"{' and '.join(PRESET_ARGUMENTS)} may be given beside a preset. Received: init={config.init!r}"
         )
-    presets.find(config.init)
+    try:
+        presets.find(config.init)
+    except PresetError as error:
+        raise PresetError(f"init: {error} It may also be imagenet, random, or a file of backbone weights.") from error
     return RecNet.from_preset(config.init, **arguments)
 
 

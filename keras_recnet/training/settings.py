@@ -93,9 +93,9 @@ def find(name_or_path: str | os.PathLike) -> Path:
 def nearest(word: str, words) -> str:
     """`" Did you mean …?"` with the nearest of `words`, or nothing when none is near."""
     words = [str(other) for other in words]
-    # a part of one word alone is meant rather than another word of similar letters: float16 is mixed_float16
+    # a word that holds this one is meant rather than one of similar letters: float16 is mixed_float16, not float32
     holding = [other for other in words if str(word) in other]
-    found = holding if len(holding) == 1 else difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(str(word), holding or words, n=1, cutoff=0.6)
     return f" Did you mean {found[0]!r}?" if found else ""
 
 

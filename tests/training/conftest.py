@@ -1,0 +1,49 @@
+"""What the tests of the training share."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_recnet import backbones
+from keras_recnet.backbones._common import side_outputs
+from keras_recnet.training import shapes
+
+
+def tiny_backbone(image_size, *, weights=None, freeze_batch_normalization=True):
+    """Five strided convolutions: a backbone whose training is compiled in a second or two."""
+    maps, strides = {}, {}
+    inputs = keras.Input((*image_size, 3), name="image")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
+    for level in range(1, 6):
+        x = keras.layers.Conv2D(8, 3, 2, padding="same", activation="relu", name=f"stage{level}")(x)
+        maps[f"P{level}"], strides[f"P{level}"] = x, 2**level
+    return side_outputs("tiny", inputs, maps, strides, freeze_batch_normalization)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Registers the backbone "tiny", and gives the overrides that make `smoke` train with it, quickly."""
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny_backbone)
+    return ["init=random", "model.backbone=tiny", "deterministic=false", "preset.litert=false", "data.augment=null"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with images/ and masks/ of 20 shapes."""
+    shapes.write(tmp_path / "photos", 20, seed=3)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def small_model():
+    """A compiled model with batch normalisation, and a batch for it."""
+    from keras_recnet.training import averaging
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    )
+    model.compile(averaging.AdamW(0.01, use_ema=True, ema_momentum=0.9), "mse", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    rng = np.random.default_rng(0)
+    return model, rng.normal(size=(8, 3)).astype("float32"), rng.normal(size=(8, 1)).astype("float32")

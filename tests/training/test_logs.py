@@ -1,0 +1,128 @@
+import csv
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_recnet.training import progress, shapes, sheets
+from keras_recnet.training.logs import Logs, draw_curves
+
+ROW = {"epoch": 1, "step": 40, "loss": 0.5, "val_loss": 0.6, "val_mae": 0.1, "val_f": 0.8, "learning_rate_rest": 1e-3}
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_epoch_and_its_steps_are_noted(tmp_path):
+    log = Logs(tmp_path, every=20)
+    for step in range(1, 41):
+        log.step(step, {"loss": 1 / step})
+    log.epoch([ROW])
+    log.epoch([ROW, {**ROW, "epoch": 2, "learning_rate_rest": 0.0}])
+    log.close()
+    assert [(row["step"], float(row["loss"])) for row in rows_of(tmp_path / "steps.csv")] == [
+        ("20", 0.05),
+        ("40", 0.025),
+    ]
+    assert [row["epoch"] for row in rows_of(tmp_path / "log.csv")] == ["1", "2"]
+    with Image.open(tmp_path / "curves.png") as curves:
+        assert curves.size == (1000, 650)
+
+
+def test_tensorboard_reads_the_events(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = Logs(tmp_path)
+    log.step(20, {"loss": 0.25})
+    log.epoch([ROW])
+    log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("step/loss")] == [(20, 0.25)]
+    assert events.Scalars("epoch/val_mae")[0].value == pytest.approx(0.1)
+
+
+def test_a_resumed_run_drops_the_steps_that_it_does_again(tmp_path):
+    (tmp_path / "steps.csv").write_text("step,loss\n20,0.5\n40,0.4\n60,0.3\n80,0", encoding="utf-8")
+    log = Logs(tmp_path, start_step=40, tensorboard=False)
+    log.step(60, {"loss": 0.35})
+    assert [(row["step"], row["loss"]) for row in rows_of(tmp_path / "steps.csv")] == [
+        ("20", "0.5"),
+        ("40", "0.4"),
+        ("60", "0.35"),
+    ]
+
+
+def test_curves_of_rates_that_are_all_zero_draw_without_a_warning(tmp_path):
+    draw_curves([{**ROW, "learning_rate_rest": 0.0}], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_log_file_gets_a_line_now_and_then(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    shown = progress.Progress(total_steps=100, batch_size=16, seconds=60, stream=stream)
+    shown.start_epoch(1, 1, 0, 100)
+    for _ in range(40):
+        now[0] += 2.0
+        shown.step(0.25)
+    shown.end_epoch()
+    # a line after a minute: 30 of 100 steps, 2 s and 16 images each
+    assert stream.getvalue() == "epoch 1/1 step 30/100: loss 0.2500, 8.0 images/s, 2:20 left\n"
+
+
+def test_a_terminal_gets_a_bar_that_goes_away():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    shown = progress.Progress(total_steps=4, batch_size=2, stream=stream)
+    shown.start_epoch(1, 2, 0, 2)
+    shown.step(0.5)
+    shown.end_epoch()
+    shown.say("epoch 1/2: done")
+    assert "epoch 1/2" in stream.getvalue()
+    assert stream.getvalue().endswith("epoch 1/2: done\n")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (3599.6, "1:00:00"), (7325, "2:02:05")])
+def test_clock(seconds, text):
+    assert progress.clock(seconds) == text
+
+
+def test_a_sheet_shows_image_mask_and_map(tmp_path):
+    class Half:
+        def predict_on_batch(self, images):
+            return np.full((*images.shape[:3], 1), 0.5, "float32")
+
+    images = np.full((3, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
+    sheets.draw(Half(), images, np.ones((3, 32, 32, 1), "float32"), tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    cell = sheets.CELL + sheets.GAP
+    assert sheet.shape == (2 * cell, 6 * cell, 3)
+    centres = [tuple(sheet[cell // 2, cell // 2 + cell * column]) for column in range(6)]
+    assert centres[:3] == centres[3:] == [(200, 100, 50), (255, 255, 255), (127, 127, 127)]
+
+
+def test_samples_are_spread_over_the_images_and_collected_in_order():
+    indices = sheets.choose(3, 9)
+    assert indices == [0, 4, 8]
+    assert sheets.choose(8, 2) == [0, 1]
+    batches = [(np.arange(start, start + 4)[:, None], -np.arange(start, start + 4)[:, None]) for start in (0, 4, 8)]
+    images, masks = sheets.collect(batches, indices)
+    assert images.ravel().tolist() == [0, 4, 8]
+    assert masks.ravel().tolist() == [0, -4, -8]
+
+
+def test_shapes_are_the_same_for_the_same_seed_and_fit_their_masks():
+    picture, mask = shapes.draw(np.random.default_rng(1))
+    again, _ = shapes.draw(np.random.default_rng(1))
+    np.testing.assert_array_equal(picture, again)
+    assert set(np.unique(mask)) == {0, 255}
+    assert 0.02 < (mask > 0).mean() < 0.6
+    grey = picture.mean(axis=-1)
+    assert grey[mask > 0].mean() > grey[mask == 0].mean() + 40
