@@ -127,10 +127,11 @@ def test_the_edge_model_has_its_size():
 
 @pytest.mark.parametrize("arguments", [{}, {"normalization": None, "separable": False, "value_channels": 4}])
 def test_gradients_reach_every_trainable_weight(arguments):
-    model = edge(**arguments)
+    # a random backbone's signal fades over its 16 blocks until an update drowns in float32's rounding
+    model = edge(**arguments, backbone_weights="imagenet")
     set_gains(model)
     before = [numpy(weight).copy() for weight in model.trainable_weights]
-    model.compile(keras.optimizers.SGD(1e-2), SaliencyLoss(), jit_compile=False)
+    model.compile(keras.optimizers.SGD(1.0), SaliencyLoss(), jit_compile=False)
     masks = (np.random.default_rng(1).uniform(size=(2, 64, 64, 1)) > 0.5).astype("float32")
     model.fit(images(), masks, epochs=1, batch_size=2, verbose=0)
     still = [
