@@ -70,16 +70,16 @@ def build_model(config: Config) -> RecNet:
             return RecNet(**arguments, backbone_weights=weights)
         except ValueError as error:
             raise ConfigError(f"model: {error}") from error
+    try:
+        presets.find(config.init)
+    except PresetError as error:
+        raise PresetError(f"init: {error} It may also be imagenet, random, or a file of backbone weights.") from error
     other = [name for name in arguments if name not in PRESET_ARGUMENTS]
     if other:
         raise ConfigError(
             f"model.{other[0]}: comes with the preset that `init` names. Of `model` only "
             f"{' and '.join(PRESET_ARGUMENTS)} may be given beside a preset. Received: init={config.init!r}"
         )
-    try:
-        presets.find(config.init)
-    except PresetError as error:
-        raise PresetError(f"init: {error} It may also be imagenet, random, or a file of backbone weights.") from error
     return RecNet.from_preset(config.init, **arguments)
 
 

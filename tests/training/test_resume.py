@@ -1,0 +1,81 @@
+"""A training that is killed and resumed, as a user sees it: other processes, the shipped configuration `smoke`."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+COMMAND = [sys.executable, "-c", "import sys; from keras_recnet.cli import main; sys.exit(main())", "train", "smoke"]
+OVERRIDES = ["checkpoint.steps=2", "checkpoint.keep=3", "preset.litert=false", "samples=0", "tensorboard=false"]
+PATIENCE = 400  # seconds for one start; twenty on two free cores
+
+
+def start(output, *arguments):
+    command = [*COMMAND, *(part for entry in (*OVERRIDES, f"output={output}") for part in ("--set", entry)), *arguments]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
+    output.parent.mkdir(exist_ok=True)
+    with open(output.parent / f"{output.name}.log", "a", encoding="utf-8") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+
+def log_of(output):
+    return (output.parent / f"{output.name}.log").read_text(encoding="utf-8")
+
+
+def newest_step(output):
+    steps = [int(path.stem.split("-")[1]) for path in (output / "checkpoints").glob("step-*.npz")]
+    return max(steps, default=0)
+
+
+def wait_for_step(process, output, step):
+    end = time.monotonic() + PATIENCE
+    while newest_step(output) < step:
+        assert process.poll() is None, log_of(output)
+        assert time.monotonic() < end, log_of(output)
+        time.sleep(0.01)
+
+
+def rows_of(output):
+    with open(output / "log.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: row[key] for key in row if key not in ("seconds", "peak_memory_mb")} for row in rows]
+
+
+@pytest.fixture
+def processes():
+    started = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_killed_at_three_random_steps_and_resumed_it_ends_with_the_same_weights(tmp_path, processes):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    processes.append(start(whole))
+    chance = random.Random(0)
+    for earliest in (1, 5, 9):  # of 16 steps, an epoch has 8
+        process = start(broken, "--resume")
+        processes.append(process)
+        wait_for_step(process, broken, chance.randrange(earliest, earliest + 4))
+        time.sleep(chance.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, log_of(broken)
+    processes.append(start(broken, "--resume"))
+    assert processes[-1].wait(PATIENCE) == 0, log_of(broken)
+    assert processes[0].wait(PATIENCE) == 0, log_of(whole)
+    assert log_of(broken).count("Going on from") == 3
+
+    for name in ("checkpoints/step-00000016.npz", "checkpoints/best.npz"):
+        with np.load(whole / name) as one, np.load(broken / name) as two:
+            arrays = [key for key in one.files if "/" in key]
+            assert arrays == [key for key in two.files if "/" in key]
+            for key in arrays:
+                np.testing.assert_array_equal(one[key], two[key], err_msg=key)
+    assert rows_of(whole) == rows_of(broken)

@@ -1,0 +1,228 @@
+import csv
+import errno
+import io
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
+from keras_recnet.models import RecNet
+from keras_recnet.training import checkpoints, progress, run
+from keras_recnet.training.checkpoints import read
+from keras_recnet.training.config import load
+from keras_recnet.training.run import train
+
+EPOCH = 8  # steps of `smoke`
+
+
+def rows_of(output):
+    with open(output / "log.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def smoke(tiny, tmp_path):
+    """Trains `smoke` with the tiny backbone; gives the lines that it said."""
+
+    def smoke(*overrides, resume=False):
+        stream = io.StringIO()
+        smoke.said = stream.getvalue
+        train("smoke", [*tiny, f"output={tmp_path / 'run'}", *overrides], resume, stream)
+        return stream.getvalue()
+
+    return smoke
+
+
+def test_a_run_leaves_a_preset_checkpoints_logs_and_sheets(smoke, tmp_path):
+    both = ["model.branches=both", "model.attention=both", "loss.cooperative_weight=0.1"]
+    said = smoke(*both, "preset.image_size=96", "samples=4", "tensorboard=true")
+    output = tmp_path / "run"
+    assert [path.name for path in sorted((output / "checkpoints").iterdir())] == [
+        "best.npz",
+        "step-00000008.npz",
+        "step-00000016.npz",
+    ]
+    assert [path.name for path in sorted((output / "samples").iterdir())] == ["epoch-001.png", "epoch-002.png"]
+    assert {"config.yaml", "log.csv", "curves.png", "tensorboard"} <= {path.name for path in output.iterdir()}
+    rows = rows_of(output)
+    assert [row["step"] for row in rows] == ["8", "16"]
+    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+
+    # the preset: the best epoch's averaged weights, at the size that was asked for
+    model = RecNet.from_preset(output / "preset")
+    assert model.image_size == (96, 96)
+    best = read(output / "checkpoints" / "best.npz")
+    for stored, kept in zip(model.get_weights(), best.model, strict=True):
+        np.testing.assert_allclose(stored, kept, atol=1e-3)
+    trained = read(output / f"checkpoints/step-{EPOCH * best.state['epoch']:08d}.npz")
+    assert any((a != b).any() for a, b in zip(best.model, trained.model, strict=True))
+    assert "32 images to train on, 8 to validate; 16 steps of 4" in said
+    assert "Training on " in said
+    assert f"keras-recnet predict PHOTO.jpg -o OUT --preset {output / 'preset'}" in said
+
+
+def test_a_run_is_not_written_over_and_a_complete_one_can_be_resumed(smoke, tmp_path):
+    smoke("epochs=1")
+    with pytest.raises(ConfigError, match=r"run: holds a run already.*--resume; or .*--set output=FOLDER"):
+        smoke("epochs=1")
+    (tmp_path / "run/preset/config.json").unlink()
+    assert "Going on from" in smoke("epochs=1", resume=True)
+    assert (tmp_path / "run/preset/config.json").exists()
+    assert len(rows_of(tmp_path / "run")) == 1
+
+
+def test_another_configuration_or_other_images_cannot_resume_a_run(smoke, photos):
+    smoke("epochs=1", "data.synthetic=null", f"data.root={photos}")
+    with pytest.raises(ConfigError, match=r"then → now\): optimizer.learning_rate: 0.002 → 0.5; seed: 1 → 2\. Undo"):
+        smoke(
+            "epochs=1",
+            "data.synthetic=null",
+            f"data.root={photos}",
+            "seed=2",
+            "optimizer.learning_rate=0.5",
+            resume=True,
+        )
+    for folder in ("images", "masks"):
+        (photos / folder / "0000.png").unlink()
+    with pytest.raises(DataError, match="the images have changed since this run began"):
+        smoke("epochs=1", "data.synthetic=null", f"data.root={photos}", resume=True)
+
+
+def test_ctrl_c_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(smoke, tmp_path, monkeypatch):
+    step = progress.Progress.step
+
+    def step_and_signal(self, loss):
+        step(self, loss)
+        if self._step == EPOCH + 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(progress.Progress, "step", step_and_signal)
+    with pytest.raises(SystemExit) as info:
+        smoke()
+    assert info.value.code == 130
+    assert "Stopped at step 11; the checkpoint is written. Go on with: keras-recnet train smoke " in smoke.said()
+    assert smoke.said().endswith("--resume\n")
+    assert read(tmp_path / "run/checkpoints/step-00000011.npz").state["epoch_step"] == 3
+
+
+def test_sigterm_during_validation_keeps_the_epoch_s_steps(smoke, tmp_path, monkeypatch):
+    from keras_recnet.training.loop import Loop
+
+    validate = Loop._validate
+
+    def signalled(self, stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validate(self, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_validate", signalled)
+        with pytest.raises(SystemExit):
+            smoke("epochs=1")
+    state = read(tmp_path / "run/checkpoints/step-00000008.npz").state
+    assert (state["epoch"], state["epoch_step"], state["history"]) == (0, EPOCH, [])
+    smoke("epochs=1", resume=True)
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == ["8"]
+
+
+def test_ctrl_c_before_the_first_step_exits_with_130(smoke, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "prepare", interrupt)
+    with pytest.raises(SystemExit) as info:
+        smoke()
+    assert info.value.code == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoints_before(smoke, tmp_path, monkeypatch):
+    savez = np.savez
+
+    def full(path, **arrays):
+        if "step-00000012" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        savez(path, **arrays)
+
+    monkeypatch.setattr(checkpoints.np, "savez", full)
+    with pytest.raises(DiskError, match=r"step-00000012.npz: the disk is full"):
+        smoke("checkpoint.steps=4")
+    assert read(tmp_path / "run/checkpoints/step-00000008.npz").state["step"] == 8
+    assert not list((tmp_path / "run/checkpoints").glob(".*"))
+
+
+def test_a_disk_without_room_is_refused_before_the_first_step(smoke, monkeypatch, tmp_path):
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10_000_000}))
+    with pytest.raises(DiskError, match=r"run: this run needs about \d+ MB .* the disk has 10 MB free"):
+        smoke()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(smoke):
+    with pytest.raises(RecNetError, match=r"no longer a finite number at step .* Lower optimizer.learning_rate"):
+        smoke("optimizer.learning_rate=1e30", "optimizer.backbone_learning_rate=1e30", "optimizer.warmup_steps=0")
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_and_gives_a_float32_preset(smoke, tmp_path, precision):
+    smoke("epochs=1", f"precision={precision}")
+    assert keras.config.dtype_policy().name == "float32"
+    assert np.isfinite(float(rows_of(tmp_path / "run")[0]["loss"]))
+    model = RecNet.from_preset(tmp_path / "run/preset")
+    assert model.layers[-1].compute_dtype == "float32"
+    smoke("epochs=1", f"precision={precision}", resume=True)
+
+
+def test_sgd_poly_clipping_one_rate_no_average_and_a_last_epoch_cut_short(smoke, tmp_path):
+    smoke(
+        "epochs=null",
+        "steps=11",
+        "optimizer.name=sgd",
+        "optimizer.schedule=poly",
+        "optimizer.warmup_steps=0",
+        "optimizer.backbone_learning_rate=null",
+        "optimizer.clip=1.0",
+        "ema=null",
+    )
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == ["8", "11"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["init=recnet_light"], PresetError, "init: There is no preset and no folder 'recnet_light'"),
+        (["model.backbone=resnet"], ConfigError, "model: `backbone` must be one of .* Received: backbone='resnet'"),
+        (["model.image_size=60"], ConfigError, "model: `image_size` must be a multiple of"),
+        (["optimizer.warmup_steps=16"], ConfigError, "optimizer.warmup_steps: 16 is not less than the 16 steps"),
+        (["optimizer.schedule=poly"], ConfigError, "optimizer.warmup_steps: goes with schedule: cosine alone"),
+    ],
+)
+def test_says_what_is_wrong_with_the_configuration(smoke, overrides, error, message):
+    with pytest.raises(error, match=message):
+        smoke(*overrides)
+
+
+def test_finetune_lowers_the_loss_and_gives_a_preset_that_predicts(photos, tmp_path):
+    from keras_recnet.inference import Predictor
+
+    start, output = tmp_path / "start", tmp_path / "finetuned"
+    keras.utils.set_random_seed(0)
+    run.build_model(load("smoke")).save_to_preset(start)
+    overrides = [f"init={start}", f"data.root={photos}", f"output={output}", "batch_size=6", "epochs=2", "samples=0"]
+    overrides += ["optimizer.warmup_steps=1", "ema=0.5", "optimizer.learning_rate=3e-3"]
+    with pytest.raises(ConfigError, match=r"model.backbone: comes with the preset that `init` names"):
+        train("finetune", [*overrides, "model.backbone=vgg16"], stream=io.StringIO())
+    folder = train("finetune", overrides, stream=io.StringIO())
+    rows = rows_of(output)
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
+
+    # the network that was fine-tuned, at its own size, and not the one before
+    assert folder == output / "preset"
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    before = Predictor(start, engine="keras")(image)
+    after = {engine: Predictor(folder, engine=engine)(image) for engine in ("litert", "keras")}
+    assert after["litert"].shape == (50, 70)
+    assert np.abs(after["litert"] - before).max() > 0.01
+    np.testing.assert_allclose(after["litert"], after["keras"], atol=0.01)
