@@ -120,6 +120,10 @@ class CheckpointFolder:
         trained = sum(_bytes(variable) for variable in model.trainable_variables)
         return (self.keep + 1) * (weights + slots * trained) + 2 * weights
 
+    def bytes_used(self) -> int:
+        """What the checkpoints of this run take already."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.npz"))
+
 
 def read(path: str | os.PathLike) -> Checkpoint:
     """Reads one checkpoint file. Nothing is unpickled.

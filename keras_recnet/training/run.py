@@ -1,5 +1,7 @@
 """`keras-recnet train`: from a configuration to a preset folder."""
 
+import contextlib
+import errno
 import os
 import shlex
 import sys
@@ -8,7 +10,7 @@ from pathlib import Path
 import keras
 
 from keras_recnet import losses, metrics, optimizers, presets
-from keras_recnet.errors import ConfigError, DataError, MissingExtraError, PresetError
+from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError, PresetError
 from keras_recnet.files import atomic_path
 from keras_recnet.models import RecNet
 from keras_recnet.training import averaging, logs
@@ -137,7 +139,7 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
         _make_deterministic()
     model = build_model(config)
     slots = {"adamw": 2, "sgd": 1}[config.optimizer.name] + (config.ema is not None)
-    check_disk(folder, checkpoints.bytes_needed(model, slots) + LOG_BYTES)
+    check_disk(folder, checkpoints.bytes_needed(model, slots) - checkpoints.bytes_used() + LOG_BYTES)
     say(describe_device())
     data = prepare(config, files, model.image_size, say)
     if found and found.state["data"] != data.fingerprint:
@@ -168,8 +170,17 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
     loop = Loop(config, model, judge, data, state, checkpoints, run_logs, progress)
     try:
         complete = loop.run()
+    except (DiskError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        said = error if isinstance(error, DiskError) else f"{folder}: the disk is full."
+        kept = checkpoints.paths()
+        rest = f"{kept[-1]} is whole, go on from it" if kept else "No checkpoint was written yet, start again"
+        raise DiskError(f"{said} {rest} with: {_resume(command)}") from error
     finally:
-        run_logs.close()
+        # where the disk is full the events cannot be written out either; the reason is being told already
+        with contextlib.suppress(OSError):
+            run_logs.close()
     if not complete:
         say(f"Stopped at step {state.step:,}; the checkpoint is written. Go on with: {_resume(command)}")
         raise SystemExit(130)

@@ -98,10 +98,11 @@ def test_the_disk_is_checked_before(small_model, tmp_path):
     model, _, _ = small_model
     folder = CheckpointFolder(tmp_path, keep=2)
     folder.write(model, {"step": 1})
-    # weights 16 + 16 + 5 trained or not, float32; AdamW with an average keeps three arrays for each trained one
+    # AdamW with an average keeps three arrays for each trained weight
     weights = sum(int(np.prod(variable.shape)) for variable in model.variables) * 4
     trained = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) * 4
     assert folder.bytes_needed(model, slots=3) == 3 * (weights + 3 * trained) + 2 * weights
+    assert folder.bytes_used() == sum(path.stat().st_size for path in tmp_path.iterdir()) > weights
     check_disk(tmp_path, 1000)
     with pytest.raises(DiskError, match=rf"{tmp_path}: this run needs about 1,000,000,000 MB .* MB free"):
         check_disk(tmp_path, 10**15)

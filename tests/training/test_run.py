@@ -10,7 +10,7 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
-from keras_recnet.training import checkpoints, progress, run
+from keras_recnet.training import checkpoints, logs, progress, run
 from keras_recnet.training.checkpoints import read
 from keras_recnet.training.config import load
 from keras_recnet.training.run import train
@@ -147,10 +147,19 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(smoke, tmp_path, mon
         savez(path, **arrays)
 
     monkeypatch.setattr(checkpoints.np, "savez", full)
-    with pytest.raises(DiskError, match=r"step-00000012.npz: the disk is full"):
+    with pytest.raises(DiskError, match=r"step-00000012.npz: the disk is full.*step-00000008.npz is whole.*--resume"):
         smoke("checkpoint.steps=4")
     assert read(tmp_path / "run/checkpoints/step-00000008.npz").state["step"] == 8
     assert not list((tmp_path / "run/checkpoints").glob(".*"))
+
+
+def test_a_full_disk_under_the_logs_is_told_as_well(smoke, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(logs.Logs, "step", full)
+    with pytest.raises(DiskError, match=r"run: the disk is full. No checkpoint was written yet, start again with"):
+        smoke()
 
 
 def test_a_disk_without_room_is_refused_before_the_first_step(smoke, monkeypatch, tmp_path):
