@@ -22,6 +22,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The folder with DUTS-TR and ECSSD-100; without it the tests of real data skip, and bench takes examples/photos.
 DATA := $(KERAS_RECNET_DATA)
 
+# One process a core, since a TensorFlow start and the first trace of a network use one; each takes about 1 GB.
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal --durations=15
+
 CORE_TESTS := tests/backbones tests/layers tests/models tests/test_losses.py tests/test_metrics.py tests/test_optimizers.py
 
 .PHONY: demo test test-jax lint bench clean

@@ -328,16 +328,25 @@ def test_ctrl_c_leaves_whole_files_and_exits_130(tiny_preset, save_photo, tmp_pa
     folder.mkdir()
     for number in range(200):
         (folder / f"{number:03}.jpg").write_bytes(data)
-    process = subprocess.Popen(
-        command("predict", folder, "-o", out, "--preset", tiny_preset, "--type", "mask,cutout"),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until = time.monotonic() + 60
-    while len(files_below(out)) < 3 and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    # a shell's background job, and with it every child, ignores Ctrl-C unless told otherwise
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command("predict", folder, "-o", out, "--preset", tiny_preset, "--type", "mask,cutout"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    with process:
+        try:
+            until = time.monotonic() + 60
+            while len(files_below(out)) < 3 and time.monotonic() < until:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Interrupted after" in stderr
     assert "Traceback" not in stderr
