@@ -146,15 +146,11 @@ class ReciprocalAttention(keras.layers.Layer):
         """
         foreground_keys = self._positions(self.foreground_key(inputs[0]))
         background_keys = self._positions(self.background_key(inputs[1]))
-        weights = {}
-        if self.direction != "background" or self.normalize == "joint":
-            weights["foreground"] = self._softmax(foreground_keys, background_keys)
-        if self.direction != "foreground":
-            joint = self.normalize == "joint"
-            weights["background"] = weights["foreground"] if joint else self._softmax(background_keys, foreground_keys)
-        if self.direction == "background":
-            weights.pop("foreground", None)
-        return weights
+        directions = ("foreground", "background") if self.direction == "both" else (self.direction,)
+        if self.normalize == "joint":
+            return dict.fromkeys(directions, self._softmax(foreground_keys, background_keys))
+        keys = {"foreground": (foreground_keys, background_keys), "background": (background_keys, foreground_keys)}
+        return {direction: self._softmax(*keys[direction]) for direction in directions}
 
     def _softmax(self, target_keys, source_keys):
         # scaled before the product, so that float16 cannot overflow in it
