@@ -1,6 +1,7 @@
 """Many pictures to files: what `keras-recnet predict` does between its options and its messages."""
 
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -74,10 +75,11 @@ class Batch:
         Raises:
             DiskError: if the disk is full or the output folder cannot be written; nothing more is done then.
         """
-        return ordered(self.do, tasks, workers=jobs or cores() + 1)
+        jobs = jobs or cores() + 1
+        return ordered(functools.partial(self.do, one_of_many=jobs > 1), tasks, workers=jobs)
 
-    def do(self, task: Task) -> Result:
-        """Does one task."""
+    def do(self, task: Task, *, one_of_many: bool = False) -> Result:
+        """Does one task; `one_of_many` as in `Predictor.of_picture`."""
         start = time.perf_counter()
         missing = task.outputs
         if self.skip_existing:
@@ -85,7 +87,7 @@ class Batch:
             if not missing:
                 return Result(task.source, task.outputs, skipped=True)
         try:
-            size = self._predict(task.source, missing)
+            size = self._predict(task.source, missing, one_of_many)
         except (ImageError, MissingExtraError) as error:
             return Result(task.source, {}, seconds=time.perf_counter() - start, error=str(error))
         except OSError as error:  # what stands in the way of this one file: a name too long, a file for a folder
@@ -96,12 +98,12 @@ class Batch:
             return Result(task.source, {}, seconds=time.perf_counter() - start, error=error)
         return Result(task.source, task.outputs, size, time.perf_counter() - start)
 
-    def _predict(self, source, outputs):
+    def _predict(self, source, outputs, one_of_many):
         predictor = self.predictor
         whole = not KINDS_OF_THE_MAP.issuperset(outputs)
         data, name = (sys.stdin.buffer.read(), "standard input") if source == STANDARD_STREAM else (source, source)
         picture = read(data, fit=None if whole else predictor.engine.size, max_pixels=predictor.max_pixels, name=name)
-        saliency_map = predictor.of_picture(picture)
+        saliency_map = predictor.of_picture(picture, one_of_many=one_of_many)
         for kind, path in outputs.items():
             drawn = self._draw(kind, picture, saliency_map)
             write(png(drawn, profile=picture.profile if kind == "cutout" else None), path)

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_recnet import presets
 from keras_recnet.errors import MissingExtraError, PresetError
+from keras_recnet.parallel import cores
 
 _KERAS_EXTRA = frozenset(("keras", "tensorflow", "jax", "torch", "h5py"))
 
@@ -15,42 +16,69 @@ _KERAS_EXTRA = frozenset(("keras", "tensorflow", "jax", "torch", "h5py"))
 class LiteRTEngine:
     """The shipped LiteRT file on the CPU, through XNNPACK, without TensorFlow and Keras.
 
+    Calls from several threads run beside each other, each in an interpreter of its own, as long as there are cores for
+    their threads; more callers wait. Interpreters after the first are made when they are needed.
+
     Args:
         file: the `.tflite` file, as `keras_recnet.export.litert` writes it.
-        threads: for the network's operations.
+        threads: for the network's operations on one picture. On n cores up to n // `threads` pictures run at once:
+            all cores give the shortest wait for one picture, one thread gives the most pictures a second.
     """
 
     name = "litert"
 
     def __init__(self, file: Path, *, threads: int):
+        self._file, self.threads = file, threads
+        first = self._load()
+        try:
+            (inputs,), (outputs,) = first.get_input_details(), first.get_output_details()
+            batch, height, width, channels = inputs["shape"].tolist()
+            if (batch, channels) != (1, 3) or outputs["shape"].tolist() != [1, height, width, 1]:
+                raise ValueError(f"its input is {inputs['shape']}, its output {outputs['shape']}")
+        except ValueError as error:
+            raise self._unfit(error) from error
+        self.size = (height, width)
+        self.device = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
+        self._input, self._output = inputs["index"], outputs["index"]
+        self._idle = [first]
+        self._free = threading.Semaphore(max(1, cores() // threads))
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        """The map, float32 `(H, W)`, of `rgb`, uint8 `(H, W, 3)` of the engine's size."""
+        image = rgb[None].astype(np.float32)
+        with self._free:
+            try:
+                interpreter = self._idle.pop()  # a list's pop and append are atomic
+            except IndexError:
+                interpreter = self._load()
+            try:
+                interpreter.set_tensor(self._input, image)
+                interpreter.invoke()
+                return interpreter.get_tensor(self._output)[0, ..., 0]
+            finally:
+                self._idle.append(interpreter)
+
+    def of_one_thread(self) -> "LiteRTEngine":
+        """The same network for many pictures at once: one thread a picture, as many pictures as cores."""
+        return self if self.threads == 1 else LiteRTEngine(self._file, threads=1)
+
+    def _load(self):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ModuleNotFoundError as error:
             raise MissingExtraError(
-                f"{file}: the LiteRT engine needs ai-edge-litert: pip install ai-edge-litert. Where there is none for "
-                f"your system, use the Keras engine (--engine keras)."
+                f"{self._file}: the LiteRT engine needs ai-edge-litert: pip install ai-edge-litert. Where there is "
+                f"none for your system, use the Keras engine (--engine keras)."
             ) from error
         try:
-            self._interpreter = Interpreter(str(file), num_threads=threads)
-            self._interpreter.allocate_tensors()
-            (inputs,), (outputs,) = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-            batch, height, width, channels = inputs["shape"].tolist()
-            if (batch, channels) != (1, 3) or outputs["shape"].tolist() != [1, height, width, 1]:
-                raise ValueError(f"its input is {inputs['shape']}, its output {outputs['shape']}")
+            interpreter = Interpreter(str(self._file), num_threads=self.threads)
+            interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise PresetError(f"{file}: not the LiteRT file of a saliency network ({error}).") from error
-        self.size = (height, width)
-        self.device = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
-        self._input, self._output = inputs["index"], outputs["index"]
-        self._lock = threading.Lock()
+            raise self._unfit(error) from error
+        return interpreter
 
-    def __call__(self, rgb: np.ndarray) -> np.ndarray:
-        """The map, float32 `(H, W)`, of `rgb`, uint8 `(H, W, 3)` of the engine's size. Threads take turns."""
-        image = rgb[None].astype(np.float32)
-        with self._lock:
-            self._interpreter.set_tensor(self._input, image)
-            self._interpreter.invoke()
-            return self._interpreter.get_tensor(self._output)[0, ..., 0]
+    def _unfit(self, error):
+        return PresetError(f"{self._file}: not the LiteRT file of a saliency network ({error}).")
 
 
 class KerasEngine:

@@ -31,7 +31,9 @@ class Predictor:
             size than the LiteRT file's needs the Keras engine.
         fusion: how the branches are joined, as in `RecNet.to_inference`; None: the preset's way. Another one needs the
             Keras engine.
-        threads: of the LiteRT engine; None: as many as the process has cores.
+        threads: of the LiteRT engine on one picture. None: as many as the process has cores for a call, and for `map`
+            one thread a picture, as many pictures as cores. With a number, calls and `map` both run cores // `threads`
+            pictures at once; a server that is called from many threads gets the most done with 1.
         max_pixels: pictures with more pixels are refused before they are decoded. Pillow's own limits
             (`PIL.Image.MAX_IMAGE_PIXELS`) hold beside it.
 
@@ -81,6 +83,8 @@ class Predictor:
             from keras_recnet.engines import LiteRTEngine
 
             self.engine = LiteRTEngine(self.preset.file(presets.LITERT), threads=threads or cores())
+        self._divides_cores = self.engine.name == "litert" and threads is None
+        self._many, self._making_many = None, threading.Lock()
 
     def __str__(self):
         height, width = self.engine.size
@@ -101,9 +105,23 @@ class Predictor:
         """
         return self.of_picture(read(image, fit=self.engine.size, max_pixels=self.max_pixels))
 
-    def of_picture(self, picture: Picture) -> np.ndarray:
-        """The map, as of a call, of a picture that was read before."""
-        return resize_map(self.engine(resize_rgb(picture.rgb, self.engine.size)), picture.size)
+    def of_picture(self, picture: Picture, *, one_of_many: bool = False) -> np.ndarray:
+        """The map, as of a call, of a picture that was read before.
+
+        Args:
+            picture: as `read` gives it.
+            one_of_many: others are worked on at the same time, in other threads: take one core and leave them theirs.
+        """
+        engine = self._engine_for_many() if one_of_many else self.engine
+        return resize_map(engine(resize_rgb(picture.rgb, engine.size)), picture.size)
+
+    def _engine_for_many(self):
+        if not self._divides_cores:
+            return self.engine
+        with self._making_many:
+            if self._many is None:
+                self._many = self.engine.of_one_thread()
+            return self._many
 
     def attention(self, picture: Picture, pixel: tuple[int, int]) -> np.ndarray:
         """What one pixel of a picture attends to, as `RecNet.attention_map`; with the Keras engine only.
@@ -138,14 +156,17 @@ class Predictor:
         """
         if errors not in ("raise", "return"):
             raise ValueError(f"`errors` must be 'raise' or 'return'. Received: errors={errors!r}")
-        one = self if errors == "raise" else self._map_or_error
-        return ordered(one, images, workers=jobs or cores() + 1)
+        jobs = jobs or cores() + 1
+        return ordered(functools.partial(self._map_one, errors, jobs > 1), images, workers=jobs)
 
-    def _map_or_error(self, image):
+    def _map_one(self, errors, one_of_many, image):
         try:
-            return self(image)
+            picture = read(image, fit=self.engine.size, max_pixels=self.max_pixels)
         except ImageError as error:
+            if errors == "raise":
+                raise
             return error
+        return self.of_picture(picture, one_of_many=one_of_many)
 
 
 def _obstacle_to_litert(preset, size, fusion):

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "export": {"models"} | BASE,
     "imaging": {"errors", "files"},
     "parallel": set(),
-    "engines": {"models"} | BASE,
+    "engines": {"models", "parallel"} | BASE,
     "inference": {"engines", "imaging", "parallel"} | BASE,
     "batch": {"imaging", "inference", "parallel"} | BASE,
     "training": CORE | BASE | {"pipelines", "export"},

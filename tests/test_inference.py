@@ -13,6 +13,7 @@ from PIL import Image
 
 import keras_recnet
 from keras_recnet import presets
+from keras_recnet.engines import LiteRTEngine
 from keras_recnet.errors import ImageError, MissingExtraError, PresetError
 from keras_recnet.imaging.reading import read
 from keras_recnet.inference import Predictor
@@ -180,7 +181,9 @@ def test_map_takes_no_more_than_it_needs(predictor):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("keras_recnet")]
 
 
-def test_threads_share_one_predictor(predictor, save_photo):
+@pytest.mark.parametrize("options", [{}, {"threads": 1}], ids=["all cores", "one thread"])
+def test_threads_share_one_predictor(tiny_preset, save_photo, options):
+    predictor = Predictor(tiny_preset, **options)
     photos = [save_photo(f"{side}.png", (side, side)) for side in range(20, 36)]
     expected = [predictor(photo) for photo in photos]
     results = {}
@@ -197,6 +200,21 @@ def test_threads_share_one_predictor(predictor, save_photo):
     assert len(results) == 4 * len(photos)
     for (_, index), saliency_map in results.items():
         np.testing.assert_array_equal(saliency_map, expected[index % len(photos)])
+
+
+def test_pictures_run_beside_each_other_as_far_as_there_are_cores(tiny_preset, monkeypatch):
+    monkeypatch.setattr("keras_recnet.engines.cores", lambda: 4)
+    file = presets.find(tiny_preset).file(presets.LITERT)
+    for threads, at_once in ((1, 4), (2, 2), (4, 1), (8, 1)):
+        engine = LiteRTEngine(file, threads=threads)
+        picture = np.zeros((*engine.size, 3), np.uint8)
+        list(ordered(engine, [picture] * 60, workers=6))
+        assert 1 <= len(engine._idle) <= at_once
+
+
+def test_map_gives_what_single_calls_give(predictor, photographs):
+    for saliency_map, photo in zip(predictor.map(photographs), photographs, strict=True):
+        np.testing.assert_allclose(saliency_map, predictor(photo), atol=1e-6)
 
 
 def test_ordered_drops_what_has_not_started_after_an_error():
