@@ -110,7 +110,7 @@ def test_starting_at_a_step_decodes_nothing_before_it(pairs, monkeypatch):
     data = make(pairs, batch_size=2, cache=None, workers=1)
     read = []
     monkeypatch.setattr(
-        "keras_recnet.pipelines.duts.read_pair", lambda pair, *rest: read.append(pair.name) or read_pair(pair, *rest)
+        "keras_recnet.pipelines.batches.read_pair", lambda pair, *rest: read.append(pair.name) or read_pair(pair, *rest)
     )
     arrays(data.epoch(0, data.steps_per_epoch - 1))
     assert len(read) == 2
