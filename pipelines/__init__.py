@@ -7,13 +7,25 @@ import importlib
 
 _HOMES = {
     "Augment": "augment",
+    "Group": "groups",
+    "Member": "group_lists",
     "Pair": "pairs",
     "PipelineDataError": "pairs",
     "SaliencyPairs": "duts",
+    "check_groups": "groups",
     "check_pairs": "checking",
+    "find_groups": "groups",
     "find_pairs": "pairs",
+    "read_group_list": "group_lists",
+    "read_groups": "groups",
     "read_image": "reading",
     "read_pair": "reading",
+    "single_images": "groups",
+    "split_groups": "groups",
+    "with_foreign": "group_lists",
+    "write_group_folders": "group_folders",
+    "write_group_list": "group_lists",
+    "write_groups": "groups",
 }
 
 __all__ = list(_HOMES)

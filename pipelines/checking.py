@@ -73,7 +73,7 @@ def for_all(function, items, workers, progress=None):
 def check_files(pair):
     """Raises the problems of a pair that show without decoding."""
     problems, sizes = [], []
-    for path in (pair.image, pair.mask):
+    for path in (pair.image,) if pair.mask is None else (pair.image, pair.mask):
         try:
             with opened(path) as file:
                 # Pillow decodes a PNG to find its orientation; here both ways round are let through instead.
@@ -85,6 +85,8 @@ def check_files(pair):
             problems += error.problems
     if problems:
         raise PipelineDataError(problems)
+    if pair.mask is None:
+        return
     image_sizes, mask_sizes = sizes
     if not any(same_proportions(mask, image) for mask in mask_sizes for image in image_sizes):
         raise PipelineDataError([size_problem(pair, mask_sizes[0], image_sizes[0])])

@@ -38,11 +38,14 @@ class PipelineDataError(ValueError):
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """One image and its mask; `name` is the image's path inside its folder, without extension."""
+    """One image and its mask; `name` is the image's path inside its folder, without extension.
+
+    A pair whose mask is None is an image in which nothing is salient: its mask is read as 0 everywhere.
+    """
 
     name: str
     image: Path
-    mask: Path
+    mask: Path | None
 
 
 def find_pairs(

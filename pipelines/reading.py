@@ -58,7 +58,7 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
     square, a half turn) the mask is taken to be drawn on the upright image, as annotation programs show it.
 
     Args:
-        pair: the two files.
+        pair: the two files; where there is no mask, the mask is 0 everywhere.
         at_least: as in `read_image`.
 
     Returns:
@@ -74,14 +74,17 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
             image = np.asarray(_image(file, orientation, at_least))
     except PipelineDataError as error:
         problems += error.problems
-    try:
-        with opened(pair.mask) as file:
-            mask_orientation = orientation_of(file)
-            mask = _mask_values(_upright(file, mask_orientation), pair.mask)
-    except PipelineDataError as error:
-        problems += error.problems
+    if pair.mask is not None:
+        try:
+            with opened(pair.mask) as file:
+                mask_orientation = orientation_of(file)
+                mask = _mask_values(_upright(file, mask_orientation), pair.mask)
+        except PipelineDataError as error:
+            problems += error.problems
     if problems:
         raise PipelineDataError(problems)
+    if pair.mask is None:
+        return image, np.zeros(image.shape[:2], np.uint8)
 
     size = stored[::-1] if orientation in SIDES_SWAPPED else stored
     mask_size = mask.shape[::-1]

@@ -1,0 +1,172 @@
+"""Lists of groups as CSV files: who belongs to which group, to which split, and who is foreign to it."""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from keras_recnet.pipelines.pairs import PipelineDataError
+from keras_recnet.pipelines.whole_files import whole_file
+
+COLUMNS = ("group", "name", "split", "foreign", "category")
+TRUTHS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One line of a list of groups.
+
+    Attributes:
+        group: the group's name.
+        name: the image's path inside its folder, without extension.
+        split: such as `"train"`; empty where the list has none.
+        foreign: whether the image does not belong to the group that it is shown with: its mask there is empty.
+        category: what the group shows. Groups of one category are never foreign to each other; empty: the group alone.
+    """
+
+    group: str
+    name: str
+    split: str = ""
+    foreign: bool = False
+    category: str = ""
+
+
+def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dict[str, list[Member]]:
+    """Reads a CSV file with a header: the columns `group` and `name`, and perhaps `split`, `foreign`, `category`.
+
+    Args:
+        path: the file.
+        split: take the lines of this split alone; None takes all.
+
+    Returns:
+        group → its members, both in the order of the list.
+
+    Raises:
+        PipelineDataError: naming every line that cannot be used: without group or name, a name that stands twice in
+            a group, a `foreign` that is neither 0 nor 1, a group of two categories; or when a column or the split is
+            not there.
+    """
+    lines = _lines(path, split)
+    groups, problems, seen = {}, [], set()
+    for number, line in lines:
+        group, name, foreign = line["group"], line["name"], (line.get("foreign") or "").lower()
+        if not group or not name:
+            problems.append(f"{path}, line {number}: has no {'name' if group else 'group'}")
+        elif foreign not in TRUTHS:
+            problems.append(f"{path}, line {number}: `foreign` must be 0 or 1. Received: {line['foreign']!r}")
+        elif (group, name) in seen:
+            problems.append(f"{path}, line {number}: {name} stands twice in the group {group}")
+        else:
+            category = line.get("category") or ""
+            seen.add((group, name))
+            members = groups.setdefault(group, [])
+            if members and members[0].category != category:
+                problems.append(
+                    f"{path}, line {number}: the group {group} is of two categories, {members[0].category!r} and "
+                    f"{category!r}"
+                )
+            members.append(Member(group, name, line.get("split") or "", TRUTHS[foreign], category))
+    problems += [
+        f"{path}: the group {group} holds foreign images alone"
+        for group, members in groups.items()
+        if all(member.foreign for member in members)
+    ]
+    if problems:
+        raise PipelineDataError(problems, "Correct these lines.")
+    return groups
+
+
+def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None:
+    """Writes what `read_group_list` reads, whole or not at all; columns that say nothing are left out.
+
+    Args:
+        path: the file. Missing parent folders are made.
+        members: the lines, in their order.
+    """
+    members = list(members)
+    columns = [c for c in COLUMNS if c in ("group", "name") or any(getattr(member, c) for member in members)]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for member in members:
+            values = (getattr(member, column) for column in columns)
+            writer.writerow([int(value) if isinstance(value, bool) else value for value in values])
+
+
+def with_foreign(groups: Mapping[str, Sequence[str]], *, every: int = 5, seed: int = 0) -> list[Member]:
+    """Adds foreign images to groups: to every `every` images of a group one from another group, at random places.
+
+    A group of fewer images gets none. The group's own images keep their order, and no image is twice in a group. With
+    seed 0, of the 20 validation groups of DUTS-TR, this is the evaluation's protocol B (`benchmarks/protocol_b.csv`).
+
+    Args:
+        groups: group → names of its images.
+        every: own images for each foreign one, 1 or more.
+        seed: 0 or more.
+
+    Returns:
+        Members for `write_group_list`, group after group.
+
+    Raises:
+        ValueError: if `every` is out of range, or the other groups have too few images.
+    """
+    if every < 1:
+        raise ValueError(f"`every` must be 1 or more. Received: every={every}")
+    random = np.random.default_rng(seed)
+    listed = []
+    for group, own in groups.items():
+        count = len(own) // every
+        others = sorted({name for other, names in groups.items() if other != group for name in names} - set(own))
+        if len(others) < count:
+            raise ValueError(
+                f"`groups` must hold {count} images outside of {group!r} to show as foreign. Received: {len(others)}"
+            )
+        strangers = iter(random.choice(len(others), count, replace=False))
+        foreign = np.zeros(len(own) + count, bool)
+        foreign[random.choice(len(foreign), count, replace=False)] = True
+        members = iter(own)
+        listed += [
+            Member(group, others[next(strangers)] if is_foreign else next(members), foreign=bool(is_foreign))
+            for is_foreign in foreign
+        ]
+    return listed
+
+
+def _lines(path, split):
+    """(number, {column: text}) of the lines of one split."""
+    try:
+        # utf-8-sig: spreadsheets put a mark in front of the first column's name.
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = [column.strip() for column in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            lines = [
+                (reader.line_num, {key: (value or "").strip() for key, value in line.items() if key in COLUMNS})
+                for line in reader
+                if any(value for value in line.values())
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PipelineDataError([f"{path}: the list cannot be read ({error})"], "Give a CSV file in UTF-8.") from None
+    needed = ["group", "name", *(["split"] if split is not None else [])]
+    missing = [column for column in needed if column not in columns]
+    if missing:
+        raise PipelineDataError(
+            [f"{path}: has no column {' and no column '.join(missing)}. Received: {','.join(columns)}"],
+            "The first line names the columns, such as group,name,split.",
+        )
+    if split is not None:
+        splits = sorted({line["split"] for _, line in lines})
+        lines = [(number, line) for number, line in lines if line["split"] == split]
+        if not lines:
+            near = get_close_matches(split, splits, 1)
+            hint = f" Do you mean {near[0]!r}?" if near else ""
+            raise PipelineDataError([f"{path}: no line has the split {split!r}, only {', '.join(splits)}.{hint}"], "")
+    if not lines:
+        raise PipelineDataError([f"{path}: the list is empty"], "Give one image of a group a line.")
+    return lines

@@ -1,0 +1,277 @@
+"""Which images belong to which group: a folder a group, or a CSV list; and how groups are split and checked."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_recnet.pipelines.checking import Progress, check_pairs
+from keras_recnet.pipelines.group_lists import Member, read_group_list, write_group_list
+from keras_recnet.pipelines.pairs import IMAGE_EXTENSIONS, Pair, PipelineDataError, find_pairs
+
+# What the two folders are called in iCoseg, MSRC, Cosal2015, CoSOD3k (Image, GroundTruth), CoCA (image, binary), the
+# COCO subset of 9,213 images (img, gt) and in what people make of them.
+IMAGE_FOLDERS = frozenset(("image", "images", "img", "imgs"))
+MASK_FOLDERS = frozenset(("groundtruth", "ground_truth", "gt", "gts", "binary", "mask", "masks"))
+SPLIT_BY = ("images", "groups")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that have something in common.
+
+    Args:
+        name: the group's name.
+        pairs: its images and their masks, in the order in which they are shown.
+        foreign: one flag an image: whether it does not belong, so that its mask in this group is empty. Empty: all
+            belong.
+        category: what the group shows; images of a group of the same category are never shown to it as foreign. The
+            group's name where none is given.
+
+    Raises:
+        ValueError: if there are no images, none of them belongs, one is in it twice, or the flags are of another
+            number.
+    """
+
+    name: str
+    pairs: tuple[Pair, ...]
+    foreign: tuple[bool, ...] = ()
+    category: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "pairs", tuple(self.pairs))
+        object.__setattr__(self, "foreign", tuple(self.foreign) or (False,) * len(self.pairs))
+        object.__setattr__(self, "category", self.category or self.name)
+        if len(self.foreign) != len(self.pairs) or all(self.foreign):
+            raise ValueError(
+                f"The group {self.name!r} needs an image of its own, and one flag `foreign` for each image or none. "
+                f"Received: {len(self.pairs)} pairs, foreign={self.foreign}"
+            )
+        names = [pair.name for pair in self.pairs]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"No image may be twice in the group {self.name!r}. Received twice: {', '.join(twice)}")
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def own(self) -> tuple[Pair, ...]:
+        """The images that belong to the group."""
+        return tuple(pair for pair, foreign in zip(self.pairs, self.foreign, strict=True) if not foreign)
+
+
+def find_groups(
+    root: str | os.PathLike | None = None,
+    *,
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+    exclude: str | os.PathLike | Sequence[str] | None = None,
+) -> list[Group]:
+    """Finds groups in folders: each sub-folder of the images is one, masks lie in a folder of the same structure.
+
+    So are the data sets laid out: `Image/GROUP/NAME.jpg` and `GroundTruth/GROUP/NAME.png` (Cosal2015, CoSOD3k, iCoseg,
+    MSRC), `image/…` and `binary/…` (CoCA). A group of one image works as one, and a warning names it.
+
+    Args:
+        root: folder that holds the two folders under one of their usual names. Or else:
+        images: folder of images, and
+        masks: folder of masks.
+        exclude: names (`GROUP/NAME`) to leave out, a sequence or a list file, as for `find_pairs`.
+
+    Returns:
+        Groups, sorted by name, their images sorted.
+
+    Raises:
+        PipelineDataError: naming every image without a mask, mask without an image, image that lies in no group,
+            empty group, and so on.
+        ValueError: if neither `root` nor both folders are given.
+
+    Example:
+        >>> groups = find_groups("Cosal2015")
+        >>> groups[0].name, len(groups[0])
+        ('aeroplane', 44)
+    """
+    if (root is None) == (images is None or masks is None):
+        raise ValueError(f"Give `root`, or `images` and `masks`. Received: root={root}, images={images}, masks={masks}")
+    if root is not None:
+        images, masks = _two_folders(Path(root))
+    problems = _problems_of_folders(Path(images))
+    try:
+        pairs = find_pairs(images, masks, exclude=exclude)
+    except PipelineDataError as error:
+        raise PipelineDataError([*problems, *error.problems]) from None
+    if problems:
+        raise PipelineDataError(problems, "Give each group a sub-folder with its images.")
+    members = {}
+    for pair in pairs:
+        members.setdefault(pair.name.rpartition("/")[0], []).append(pair)
+    return _told([Group(name, pairs) for name, pairs in sorted(members.items())])
+
+
+def read_groups(
+    path: str | os.PathLike,
+    images: str | os.PathLike,
+    masks: str | os.PathLike,
+    *,
+    split: str | None = None,
+) -> list[Group]:
+    """Groups of a CSV list (`group,name,split`, see `read_group_list`) over a folder of images and one of masks.
+
+    Args:
+        path: the list. Its names are paths inside the two folders, without extension.
+        images: folder of images.
+        masks: folder of masks.
+        split: take this split alone.
+
+    Returns:
+        Groups, in the order of the list.
+
+    Raises:
+        PipelineDataError: naming every line that cannot be used and every name without its files.
+
+    Example:
+        >>> groups = read_groups("DUTS-TR/groups.csv", "DUTS-TR/images", "DUTS-TR/masks", split="train")
+    """
+    listed = read_group_list(path, split=split)
+    wanted = dict.fromkeys(member.name for members in listed.values() for member in members)
+    pairs = dict(zip(wanted, find_pairs(images, masks, names=list(wanted)), strict=True))
+    return _told(
+        [
+            Group(
+                name,
+                tuple(pairs[member.name] for member in members),
+                tuple(member.foreign for member in members),
+                members[0].category,
+            )
+            for name, members in listed.items()
+        ]
+    )
+
+
+def write_groups(path: str | os.PathLike, groups: Iterable[Group], *, split: str = "") -> None:
+    """Writes groups as a list that `read_groups` reads.
+
+    Args:
+        path: the CSV file.
+        groups: the groups.
+        split: what the column `split` says of all of them.
+    """
+    write_group_list(path, members_of(groups, split=split))
+
+
+def members_of(groups: Iterable[Group], *, split: str = "") -> Iterator[Member]:
+    """The lines of a list of these groups."""
+    for group in groups:
+        category = "" if group.category == group.name else group.category
+        for pair, foreign in zip(group.pairs, group.foreign, strict=True):
+            yield Member(group.name, pair.name, split, foreign, category)
+
+
+def split_groups(
+    groups: Sequence[Group], *, seed: int = 0, share: float = 0.5, by: str = "images"
+) -> tuple[list[Group], list[Group]]:
+    """Splits groups for training and test; the default is the 50 %–50 % split of the RCAU paper (*seed ours*).
+
+    Args:
+        groups: the groups.
+        seed: 0 or more.
+        share: part that is trained on, 0…1.
+        by: `"images"` gives each side the same groups and other images, as the paper reads; `"groups"` gives each
+            side other groups.
+
+    Returns:
+        `(training, test)`. Images keep their order. By images, each side's share of a group is met up to one image,
+        and over all groups up to one; a group of one image goes to one side whole.
+
+    Raises:
+        ValueError: if `share` or `by` is out of range.
+    """
+    if by not in SPLIT_BY or not 0 <= share <= 1:
+        raise ValueError(f"`share` must lie in 0…1 and `by` be one of {SPLIT_BY}. Received: share={share}, by={by!r}")
+    random = np.random.default_rng(seed)
+    if by == "groups":
+        chosen = set(random.permutation(len(groups))[: round(share * len(groups))].tolist())
+        parts = ([groups[i] for i in range(len(groups)) if (i in chosen) == first] for first in (True, False))
+        return tuple(parts)
+    sides = ([], [])
+    start = random.random()
+    for group in groups:
+        # The running total passes a whole number at every image of the training side: exact over all groups, too.
+        steps = np.floor(start + share * np.arange(len(group) + 1))
+        start = (start + share * len(group)) % 1.0
+        in_training = np.diff(steps)[random.permutation(len(group))] > 0
+        for side, keep in zip(sides, (in_training, ~in_training), strict=True):
+            pairs = [(p, f) for p, f, k in zip(group.pairs, group.foreign, keep, strict=True) if k]
+            if any(not foreign for _, foreign in pairs):
+                side.append(Group(group.name, *zip(*pairs, strict=True), category=group.category))
+    return sides
+
+
+def single_images(pairs: Iterable[Pair]) -> list[Group]:
+    """Each pair as a group of one, to train a group network on single images beside its groups."""
+    return [Group(pair.name, (pair,)) for pair in pairs]
+
+
+def check_groups(
+    groups: Iterable[Group], *, decode: bool = False, workers: int = 2, progress: Progress | None = None
+) -> None:
+    """`check_pairs` of all images of the groups, each once.
+
+    Raises:
+        PipelineDataError: with all problems of all files.
+    """
+    pairs = list(dict.fromkeys(pair for group in groups for pair in group.pairs))
+    check_pairs(pairs, decode=decode, workers=workers, progress=progress)
+
+
+def _two_folders(root):
+    if not root.is_dir():
+        raise PipelineDataError([f"{root}: no such folder"], "Give the folder that holds images and masks.")
+    inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = [[path for path in inner if path.name.lower() in names] for names in (IMAGE_FOLDERS, MASK_FOLDERS)]
+    problems = []
+    for paths, kind, names in zip(found, ("images", "masks"), (IMAGE_FOLDERS, MASK_FOLDERS), strict=True):
+        if len(paths) != 1:
+            received = ", ".join(path.name for path in paths or inner) or "no folder at all"
+            problems.append(
+                f"{root}: {'several folders' if paths else 'no folder'} of {kind}, which is called "
+                f"{', '.join(sorted(names))} in any case. Received: {received}"
+            )
+    if problems:
+        raise PipelineDataError(problems, "Name the two folders instead: images=…, masks=….")
+    return found[0][0], found[1][0]
+
+
+def _problems_of_folders(images):
+    """Images that lie in no group, and groups without images."""
+    problems = []
+    for folder, inner, files in os.walk(images):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        visible = [name for name in files if not name.startswith(".")]
+        if Path(folder) == images:
+            problems += [
+                f"{images / name}: lies in no group's sub-folder" for name in sorted(visible) if _is_picture(name)
+            ]
+        elif not inner and not any(_is_picture(name) for name in visible):
+            problems.append(f"{folder}: empty group, no picture in it")
+    return problems
+
+
+def _is_picture(name):
+    return Path(name).suffix.lower() in IMAGE_EXTENSIONS
+
+
+def _told(groups):
+    alone = [group.name for group in groups if len(group.own) == 1]
+    if alone:
+        shown = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
+        warnings.warn(
+            f"{len(alone)} of {len(groups)} groups have one image, with nothing to share it with; they are shown as "
+            f"groups of one: {shown}",
+            stacklevel=3,
+        )
+    return groups

@@ -1,0 +1,154 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from keras_recnet.pipelines import Member, PipelineDataError, read_group_list, with_foreign, write_group_list
+
+PROTOCOL_B = Path(__file__).parents[2] / "benchmarks" / "protocol_b.csv"
+
+
+@pytest.fixture
+def save_list(tmp_path):
+    def save(text):
+        path = tmp_path / "groups.csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return save
+
+
+def test_reads_the_groups_of_a_split_in_their_order(save_list):
+    path = save_list("\ufeffgroup,name,split\r\nb, 2 ,train\r\n\r\na,1,val\r\nb,1,train\r\n")
+    assert read_group_list(path, split="train") == {"b": [Member("b", "2", "train"), Member("b", "1", "train")]}
+    assert list(read_group_list(path)) == ["b", "a"]
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    members = [
+        Member("dog 1", "dogs/a, b", category="dog"),
+        Member("dog 1", "cats/c", foreign=True, category="dog"),
+        Member("ö", "d", split="test"),
+    ]
+    path = tmp_path / "new" / "groups.csv"
+    write_group_list(path, members)
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "group,name,split,foreign,category",
+        'dog 1,"dogs/a, b",,0,dog',
+        "dog 1,cats/c,,1,dog",
+        "ö,d,test,0,",
+    ]
+    assert [member for group in read_group_list(path).values() for member in group] == members
+    assert os.listdir(path.parent) == ["groups.csv"]
+
+
+def test_columns_that_say_nothing_are_left_out(tmp_path):
+    write_group_list(tmp_path / "a.csv", [Member("a", "1")])
+    assert (tmp_path / "a.csv").read_text() == "group,name\na,1\n"
+
+
+def test_names_every_bad_line(save_list):
+    lines = [
+        "group,name,foreign,category",
+        "a,1,0,x",
+        ",2,0,x",
+        "a,,0,x",
+        "a,3,maybe,x",
+        "a,1,0,x",
+        "a,4,0,y",
+        "b,5,1,",
+    ]
+    path = save_list("\n".join(lines))
+    with pytest.raises(PipelineDataError) as caught:
+        read_group_list(path)
+    assert caught.value.problems == [
+        f"{path}, line 3: has no group",
+        f"{path}, line 4: has no name",
+        f"{path}, line 5: `foreign` must be 0 or 1. Received: 'maybe'",
+        f"{path}, line 6: 1 stands twice in the group a",
+        f"{path}, line 7: the group a is of two categories, 'x' and 'y'",
+        f"{path}: the group b holds foreign images alone",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("group,picture\na,1", r"has no column name and no column split\. Received: group,picture"),
+        ("a,1\na,2", "has no column group and no column name and no column split"),
+        (
+            "group,name,split\na,1,train\nb,2,val",
+            r"no line has the split 'trian', only train, val\. Do you mean 'tr",
+        ),
+        ("group,name,split\n", "no line has the split"),
+        ("", "has no column"),
+    ],
+)
+def test_a_list_that_does_not_fit(save_list, text, message):
+    with pytest.raises(PipelineDataError, match=message):
+        read_group_list(save_list(text), split="trian")
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"group,name\n\xff,1", "cannot be read")])
+def test_a_list_that_is_none(tmp_path, content, message):
+    path = tmp_path / "list.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PipelineDataError, match=message):
+        read_group_list(path)
+
+
+# Protocol B
+
+
+def test_one_foreign_image_to_every_five_from_another_group():
+    groups = {"a": [f"a{i}" for i in range(12)], "b": [f"b{i}" for i in range(5)], "c": [f"c{i}" for i in range(4)]}
+    listed = with_foreign(groups, seed=3)
+    for group, own in groups.items():
+        members = [member for member in listed if member.group == group]
+        assert [member.name for member in members if not member.foreign] == own
+        foreign = [member.name for member in members if member.foreign]
+        assert len(foreign) == len(set(foreign)) == len(own) // 5
+        assert not {name[0] for name in foreign} & {group}
+    assert listed == with_foreign(groups, seed=3)
+    assert listed != with_foreign(groups, seed=4)
+
+
+def test_foreign_images_stand_at_every_place():
+    groups = {"a": list("abcde"), "b": list("uvwxy")}
+    places = set()
+    for seed in range(60):
+        places.add([member.foreign for member in with_foreign(groups, seed=seed)][:6].index(True))
+    assert places == set(range(6))
+
+
+@pytest.mark.parametrize(
+    ("groups", "every", "message"),
+    [
+        ({"a": list("abc")}, 0, "`every` must be 1 or more. Received: every=0"),
+        ({"a": list("abcdef"), "b": list("ab")}, 5, "must hold 1 images outside of 'a'.* Received: 0"),
+    ],
+)
+def test_says_what_foreign_images_need(groups, every, message):
+    with pytest.raises(ValueError, match=message):
+        with_foreign(groups, every=every)
+
+
+def test_the_list_in_the_repository_is_the_one_of_seed_0():
+    listed = [member for members in read_group_list(PROTOCOL_B).values() for member in members]
+    own = {}
+    for member in listed:
+        if not member.foreign:
+            own.setdefault(member.group, []).append(member.name)
+    assert len(own) == 20
+    assert sum(map(len, own.values())) == 238
+    assert listed == with_foreign(own, every=5, seed=0)
+
+
+def test_the_list_in_the_repository_holds_the_validation_groups_of_duts(data_folder):
+    groups = read_group_list(data_folder / "DUTS-TR" / "groups.csv", split="validation")
+    own = {
+        group: [member.name for member in members if not member.foreign]
+        for group, members in read_group_list(PROTOCOL_B).items()
+    }
+    assert own == {group: [member.name for member in members] for group, members in groups.items()}
