@@ -11,6 +11,7 @@ _HOMES = {
     "Member": "group_lists",
     "Pair": "pairs",
     "PipelineDataError": "pairs",
+    "SaliencyGroups": "group_batches",
     "SaliencyPairs": "duts",
     "check_groups": "groups",
     "check_pairs": "checking",

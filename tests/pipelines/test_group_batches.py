@@ -1,0 +1,384 @@
+import gc
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_recnet.pipelines import (
+    Augment,
+    Group,
+    Pair,
+    PipelineDataError,
+    SaliencyGroups,
+    find_groups,
+    read_pair,
+    single_images,
+)
+from keras_recnet.pipelines.resizing import resize
+
+SIZES = {"a": 9, "b": 4, "c": 6, "d": 2, "e": 5, "f": 7}
+CACHES = pytest.mark.parametrize("cache", ["memory", None])
+
+
+@pytest.fixture
+def groups(folders, save_pair):
+    for name, size in SIZES.items():
+        for number in range(size):
+            save_pair(f"{name}/{number}", size=(40 + number, 30))
+    return find_groups(images=folders[0], masks=folders[1])
+
+
+def make(groups, **changes):
+    arguments = {
+        "image_size": 12,
+        "batch_size": 2,
+        "images_per_group": 6,
+        "seed": 1,
+        "augment": Augment(),
+        "cache_size": 16,
+        "foreign": (0, 2),
+    }
+    return SaliencyGroups(groups, **{**arguments, **changes})
+
+
+def arrays(dataset):
+    return [(inputs["images"].numpy(), inputs["mask"].numpy(), targets.numpy()) for inputs, targets in dataset]
+
+
+def assert_same(one, other):
+    for batch, other_batch in zip(one, other, strict=True):
+        for array, other_array in zip(batch, other_batch, strict=True):
+            np.testing.assert_array_equal(array, other_array)
+
+
+def differ(one, other):
+    return any((images != other_images).any() for (images, *_), (other_images, *_) in zip(one, other, strict=True))
+
+
+# What the batches are
+
+
+@CACHES
+def test_batches_are_what_a_model_of_two_inputs_is_fitted_with(groups, cache):
+    data = make(groups, image_size=(12, 16), cache=cache)
+    dataset = data.epoch(0)
+    assert dataset.element_spec == (
+        {"images": tf.TensorSpec((2, 6, 12, 16, 3), tf.float32), "mask": tf.TensorSpec((2, 6), tf.bool)},
+        tf.TensorSpec((2, 6, 12, 16, 1), tf.float32),
+    )
+    assert len(data) == 6
+    assert dataset.cardinality() == data.steps_per_epoch == 3
+    for images, mask, targets in arrays(dataset):
+        assert 200 < images.max() <= 255
+        assert images.min() >= 0
+        assert targets.max() == 1
+        assert targets.min() == 0
+        # What is padded is behind all images, and 0.
+        assert (mask[:, :-1] >= mask[:, 1:]).all()
+        assert mask[:, 0].all()
+        assert not images[~mask].any()
+        assert not targets[~mask].any()
+        assert images[mask].any(axis=(1, 2, 3)).all()
+
+
+def test_fits_a_model_of_two_inputs(groups):
+    import keras
+
+    images = keras.Input((6, 12, 12, 3), name="images")
+    mask = keras.Input((6,), dtype="bool", name="mask")
+    maps = keras.layers.TimeDistributed(keras.layers.Conv2D(1, 1, activation="sigmoid"))(images)
+    valid = keras.layers.Lambda(lambda m: keras.ops.cast(m, "float32")[:, :, None, None, None])(mask)
+    model = keras.Model({"images": images, "mask": mask}, keras.layers.Multiply()([maps, valid]))
+    model.compile("sgd", "mse")
+    data = make(groups)
+    history = model.fit(data.training(2), epochs=2, steps_per_epoch=data.steps_per_epoch, shuffle=False, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def shown(data, epoch):
+    """`members` of every position of an epoch."""
+    return [data.members(epoch, position) for position in range(len(data))]
+
+
+@CACHES
+def test_a_batch_holds_the_members_of_its_positions(groups, cache):
+    data = make(groups, augment=None, cache=cache)
+    batches = arrays(data.epoch(3).unbatch())
+    for (images, mask, targets), (_, pairs, foreign) in zip(batches, shown(data, 3), strict=True):
+        assert mask.sum() == len(pairs)
+        for n, (pair, is_foreign) in enumerate(zip(pairs, foreign, strict=True)):
+            image, target = (resize(array, (12, 12)) for array in read_pair(pair))
+            np.testing.assert_array_equal(images[n], image)
+            np.testing.assert_array_equal(targets[n, ..., 0] * 255, 0 if is_foreign else np.float32(target))
+
+
+def test_foreign_images_come_from_other_groups_and_are_fewer(groups):
+    data = make(groups)
+    counts = set()
+    for epoch in range(20):
+        for group, pairs, foreign in shown(data, epoch):
+            assert len(set(pairs)) == len(pairs)
+            for pair, is_foreign in zip(pairs, foreign, strict=True):
+                assert (pair not in group.pairs) == is_foreign
+            own = len(foreign) - sum(foreign)
+            assert sum(foreign) <= min(2, own - 1)
+            assert own == min(len(group), 6 - sum(foreign))
+            counts.add((group.name, sum(foreign)))
+    assert counts == {*itertools.product("abcef", range(3)), ("d", 0), ("d", 1)}
+
+
+def test_foreign_images_stand_at_every_place_and_members_in_every_order(groups):
+    data = make(groups, foreign=1)
+    places, first = set(), set()
+    for epoch in range(60):
+        for group, pairs, foreign in shown(data, epoch):
+            if group.name == "a":
+                places.add(foreign.index(True))
+                first.add(pairs[0].name)
+    assert places == set(range(6))
+    assert len([name for name in first if name.startswith("a/")]) == 9
+
+
+def test_an_epoch_shows_each_group_once_in_an_order_of_its_own(groups):
+    data = make(groups)
+    orders = [[group.name for group, *_ in shown(data, epoch)] for epoch in range(4)]
+    for order in orders:
+        assert sorted(order) == list("abcdef")
+    for one, other in itertools.combinations(orders, 2):
+        assert one != other
+
+
+def test_sub_groups_are_drawn_anew_and_evenly(groups):
+    data = make(groups, images_per_group=3, foreign=0)
+    counts = Counter(pair for epoch in range(300) for group, pairs, _ in shown(data, epoch) for pair in pairs)
+    of_a = [counts[pair] for pair in groups[0].pairs]
+    assert sum(of_a) == 900
+    assert min(of_a) > 70
+    assert max(of_a) < 130
+
+
+@pytest.mark.parametrize(("share", "images_per_group"), [(1 / 6, 6), (0.25, 5)])
+def test_a_share_of_foreign_images_is_met_on_the_average(groups, share, images_per_group):
+    data = make(groups, foreign=share, images_per_group=images_per_group)
+    flags = [
+        flag for epoch in range(100) for group, _, foreign in shown(data, epoch) if len(group) > 2 for flag in foreign
+    ]
+    assert np.mean(flags) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("batch_size", [1, 6])
+def test_a_group_of_one_stays_alone(groups, batch_size):
+    data = make(single_images(groups[0].pairs[:2]) + groups[1:], batch_size=batch_size)
+    for group, pairs, foreign in shown(data, 0):
+        if len(group) == 1:
+            assert pairs == list(group.pairs)
+            assert foreign == [False]
+
+
+# Where foreign images come from
+
+
+def test_a_pool_of_images_whose_masks_are_not_looked_at(groups, tmp_path):
+    pool = []
+    for number in range(3):
+        Image.new("RGB", (30, 20), (250, 0, 0)).save(tmp_path / f"red{number}.png")
+        mask = None if number else tmp_path / "nothing.png"
+        pool.append(Pair(f"red{number}", tmp_path / f"red{number}.png", mask))
+    for cache in ("memory", None):
+        data = make(groups, foreign=2, foreign_pool=pool, cache=cache, augment=None)
+        batches = arrays(data.epoch(0).unbatch())
+        for (images, _, targets), (_, pairs, foreign) in zip(batches, shown(data, 0), strict=True):
+            assert [pair.name.startswith("red") for pair in pairs] == foreign
+            for n in np.flatnonzero(foreign):
+                assert (images[n] == [250, 0, 0]).all()
+                assert not targets[n].any()
+
+
+def test_a_pool_never_shows_a_group_its_own_images(groups):
+    data = make(groups, foreign=2, foreign_pool=[*groups[0].pairs, *groups[2].pairs])
+    for epoch in range(20):
+        for group, pairs, foreign in shown(data, epoch):
+            strangers = {pair.name[0] for pair, is_foreign in zip(pairs, foreign, strict=True) if is_foreign}
+            assert strangers <= {"a", "c"} - {group.name}
+
+
+def test_groups_of_one_category_are_not_foreign_to_each_other(groups):
+    groups = [Group(group.name, group.pairs, category="animal" if group.name in "abc" else "") for group in groups]
+    data = make(groups, foreign=2)
+    for epoch in range(20):
+        for group, pairs, foreign in shown(data, epoch):
+            strangers = {pair.name[0] for pair, is_foreign in zip(pairs, foreign, strict=True) if is_foreign}
+            assert not strangers & set("abc" if group.name in "abc" else group.name)
+
+
+def test_a_photograph_under_another_name_is_not_foreign(groups, tmp_path):
+    linked = tmp_path / "again.jpg"
+    linked.symlink_to(groups[1].pairs[0].image)
+    other = Group("z", (Pair("z/again", linked, groups[1].pairs[0].mask), *groups[0].pairs[:1]))
+    data = make([groups[1], other], batch_size=1, foreign=1)
+    for epoch in range(20):
+        for group, pairs, _ in shown(data, epoch):
+            if group.name == "b":
+                assert "z/again" not in [pair.name for pair in pairs]
+
+
+def test_foreign_images_of_a_list_are_for_evaluation_alone(groups):
+    named = Group("x", (*groups[0].pairs[:3], groups[1].pairs[0]), (False, True, False, False))
+    data = make([named], batch_size=1, foreign=0, augment=None)
+    for epoch in range(5):
+        ((_, pairs, foreign),) = shown(data, epoch)
+        assert sorted(pairs) == sorted(named.own)
+        assert not any(foreign)
+    ((_, mask, targets),) = arrays(data.evaluation())
+    assert mask.shape == (1, 4)
+    assert [bool(target.any()) for target in targets[0]] == [True, False, True, True]
+
+
+# Evaluation
+
+
+@CACHES
+@pytest.mark.parametrize("augment", [None, Augment()])
+def test_evaluation_shows_all_in_order_padded_to_the_largest(groups, cache, augment):
+    data = make(groups, augment=augment, cache=cache, batch_size=4)
+    batches = arrays(data.evaluation())
+    assert [mask.shape for _, mask, _ in batches] == [(4, 9), (2, 7)]
+    rows = [row for batch in batches for row in zip(*batch, strict=True)]
+    for group, (images, mask, targets) in zip(groups, rows, strict=True):
+        assert mask.sum() == len(group)
+        for n, pair in enumerate(group.pairs):
+            image, target = (resize(array, (12, 12)) for array in read_pair(pair))
+            np.testing.assert_array_equal(images[n], image)
+            np.testing.assert_array_equal(targets[n, ..., 0], np.float32(target) / np.float32(255))
+
+
+def test_evaluation_in_parts_as_equal_as_they_can_be(groups):
+    data = make(groups, augment=None, batch_size=1)
+    batches = arrays(data.evaluation(images_per_group=4))
+    assert {mask.shape for _, mask, _ in batches} == {(1, 4)}
+    assert [int(mask.sum()) for _, mask, _ in batches] == [3, 3, 3, 4, 3, 3, 2, 3, 2, 4, 3]
+    whole = arrays(data.evaluation())
+    joined = np.concatenate([images[mask] for images, mask, _ in batches])
+    np.testing.assert_array_equal(joined, np.concatenate([images[mask] for images, mask, _ in whole]))
+
+
+# The batch at (seed, epoch, step) is a function of these three
+
+
+@CACHES
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_fresh_object_gives_the_same_batches(groups, cache, workers):
+    assert_same(arrays(make(groups, cache=cache).epoch(3)), arrays(make(groups, cache=cache, workers=workers).epoch(3)))
+
+
+@CACHES
+def test_starting_at_a_step_equals_skipping_to_it(groups, cache):
+    whole = arrays(make(groups, cache=cache).epoch(2))
+    for start in range(4):
+        assert_same(arrays(make(groups, cache=cache).epoch(2, start)), whole[start:])
+
+
+def test_starting_at_a_step_decodes_nothing_before_it(groups, monkeypatch):
+    data = make(groups, cache=None, workers=1)
+    read = []
+    monkeypatch.setattr(
+        "keras_recnet.pipelines.batches.read_pair", lambda pair, *rest: read.append(pair) or read_pair(pair, *rest)
+    )
+    arrays(data.epoch(0, 2))
+    assert read == [pair for position in (4, 5) for pair in data.members(0, position)[1]]
+
+
+def test_training_joins_the_epochs(groups):
+    data = make(groups)
+    joined = [*arrays(data.epoch(1, 1)), *arrays(data.epoch(2))]
+    assert_same(arrays(data.training(3, start_epoch=1, start_step=1)), joined)
+
+
+@pytest.mark.parametrize("seed", [2, -1, 0, 2**70])
+def test_another_seed_gives_other_batches(groups, seed):
+    assert differ(arrays(make(groups).epoch(0)), arrays(make(groups, seed=seed).epoch(0)))
+
+
+def test_the_batch_size_changes_no_group(groups):
+    one, other = (arrays(make(groups, batch_size=size).epoch(5).unbatch()) for size in (1, 3))
+    assert_same(one, other)
+
+
+def test_the_remainder_is_dropped_or_kept(groups):
+    assert [len(mask) for _, mask, _ in arrays(make(groups, batch_size=4).epoch(0))] == [4]
+    kept = make(groups, batch_size=4, drop_remainder=False)
+    assert [len(mask) for _, mask, _ in arrays(kept.epoch(0))] == [4, 2]
+
+
+def test_each_image_of_a_group_is_augmented_differently(folders, save_pair):
+    save_pair("g/0")
+    for name in "123":
+        for folder, extension in zip(folders, (".jpg", ".png"), strict=True):
+            (folder / f"g/{name}{extension}").write_bytes((folder / f"g/0{extension}").read_bytes())
+    ((images, *_),) = arrays(make(find_groups(images=folders[0], masks=folders[1]), batch_size=1, foreign=0).epoch(0))
+    for one, other in itertools.combinations(images[0, :4], 2):
+        assert (one != other).any()
+
+
+# Life and errors
+
+
+def test_the_cache_holds_an_image_of_several_groups_once(groups):
+    seen = []
+    again = Group("again", groups[0].pairs)
+    make([*groups, again], progress=lambda *step: seen.append(step))
+    assert seen[-1] == (sum(SIZES.values()),) * 2
+
+
+def test_a_dataset_outlives_the_object_that_made_it(groups):
+    expected = arrays(make(groups).evaluation())
+    dataset = make(groups).evaluation()
+    gc.collect()
+    assert_same(arrays(dataset), expected)
+
+
+def test_the_cache_names_faulty_files(groups):
+    groups[0].pairs[3].mask.write_bytes(b"")
+    groups[1].pairs[1].image.write_bytes(b"")
+    with pytest.raises(PipelineDataError) as caught:
+        make(groups)
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 7}, "6 groups do not fill a batch"),
+        ({"batch_size": 0}, "`batch_size` and `workers` must be 1 or more"),
+        ({"images_per_group": 0}, "`images_per_group` must be 1 or more"),
+        ({"cache": "disk"}, "`cache` must be one of"),
+        ({"augment": True}, "`augment` must be an `Augment` or None"),
+        ({"foreign": 3}, "`foreign` must be a number, a range"),
+        ({"foreign": -1}, "`foreign` must be a number, a range"),
+        ({"foreign": (2, 1)}, "`foreign` must be a number, a range"),
+        ({"foreign": 0.5}, "`foreign` must be a number, a range"),
+        ({"foreign": 0.1, "images_per_group": 2}, "`foreign` must be a number, a range"),
+        ({"foreign_pool": []}, "`foreign` needs images of other groups"),
+    ],
+)
+def test_says_what_it_expected_and_what_it_got(groups, changes, message):
+    with pytest.raises(ValueError, match=f"{message}.*Received: "):
+        make(groups, **changes)
+
+
+def test_foreign_images_need_another_group(groups):
+    with pytest.raises(ValueError, match="Received: 1 groups of 1 categories, foreign_pool=None"):
+        make(groups[:1], batch_size=1)
+
+
+def test_needs_a_group():
+    with pytest.raises(ValueError, match=r"Received: groups=\[\]"):
+        make([])
+
+
+def test_refuses_parts_of_no_image(groups):
+    with pytest.raises(ValueError, match="Received: images_per_group=0"):
+        make(groups).evaluation(images_per_group=0)
