@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "inference": {"engines", "imaging", "parallel"} | BASE,
     "batch": {"imaging", "inference", "parallel"} | BASE,
     "training": CORE | BASE | {"pipelines", "export"},
-    "cli": {"batch", "engines", "export", "imaging", "inference", "parallel", "training", "__init__"} | BASE,
+    "cli": {"batch", "engines", "export", "imaging", "inference", "parallel", "pipelines", "training", "__init__"}
+    | BASE,
 }
 
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
@@ -176,7 +177,8 @@ def test_core_modules_load_no_tensorflow():
         "import keras_recnet.inference",
         "from keras_recnet import Predictor, saliency",
         "import keras_recnet.cli",
+        "from keras_recnet.pipelines import check_groups, find_groups, make_coco_groups, write_group_folders",
     ],
 )
-def test_what_prediction_needs_loads_neither_keras_nor_tensorflow(statements):
+def test_what_prediction_and_lists_need_loads_neither_keras_nor_tensorflow(statements):
     assert not loaded_by(statements) & FRAMEWORKS

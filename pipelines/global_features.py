@@ -1,0 +1,161 @@
+"""How alike two photographs are as a whole: GIST and a Lab histogram, as the RCAU paper draws its training groups."""
+
+import functools
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from keras_recnet.pipelines.resizing import resize
+
+SCALES, ORIENTATIONS, CELLS = 4, 8, 4
+GIST_SIZE, GIST_BORDER = 256, 32
+# Cycles an image below which brightness is no structure, and the padding of the filter that takes it out.
+PREFILTER_CYCLES, PREFILTER_BORDER = 4, 5
+LAB_BINS = 8
+LAB_SIZE = 128
+# L lies in 0…100. Of a and b, which reach ±108 in sRGB, nearly all of a photograph lies within ±64.
+LAB_RANGES = ((0.0, 100.0), (-64.0, 64.0), (-64.0, 64.0))
+
+
+def gist(image: np.ndarray, *, size: int = GIST_SIZE, border: int = GIST_BORDER) -> np.ndarray:
+    """GIST: the mean energy of Gabor filters in the cells of a 4×4 grid.
+
+    The square in the middle of the picture is resized, made grey and locally normalised; 4 scales × 8 orientations of
+    filters are applied as products of Fourier transforms, and each cell tells the mean modulus of each response.
+
+    Args:
+        image: `(height, width, 3)` uint8 RGB.
+        size: side of the square, a multiple of 4.
+        border: pixels that are mirrored around it before it is filtered.
+
+    Returns:
+        `(4 · 8 · 4 · 4,)` float32, not negative: scale (fine to coarse), orientation, row, column.
+
+    Reference:
+        Oliva and Torralba, "Modeling the shape of the scene", IJCV 2001, with the parameters of the authors' `LMgist`.
+    """
+    grey = resize(image, (size, size), _middle_square(image)).mean(-1, dtype=np.float32)
+    grey -= grey.min()
+    grey *= 255 / max(float(grey.max()), 1.0)
+    padded = np.pad(_prefilter(grey), border, "symmetric")
+    spectrum = np.fft.fft2(padded)
+    inner = slice(border, border + size)
+    side = size // CELLS
+    cells = np.empty((SCALES, ORIENTATIONS, CELLS, CELLS), np.float32)
+    # One scale after another: eight responses still lie in the processor's cache, 32 do not.
+    for scale, filters in enumerate(gabor_filters(len(padded))):
+        response = np.abs(np.fft.ifft2(spectrum * filters))[:, inner, inner]
+        cells[scale] = response.reshape(ORIENTATIONS, CELLS, side, CELLS, side).mean((2, 4))
+    return cells.ravel()
+
+
+@functools.lru_cache(maxsize=4)
+def gabor_filters(size: int) -> np.ndarray:
+    """Transfer functions of Gabor filters, of one direction each, so that responses are complex.
+
+    At frequency `r` (cycles a pixel) and angle `t`: `exp(−3.5 (r / f − 1)² − 2π (t + θ)²)`, with centres
+    `f = 0.3 / 1.85^scale` and `θ = π orientation / 8`.
+
+    Args:
+        size: side of the square picture.
+
+    Returns:
+        `(4, 8, size, size)` float32, the frequencies in the order of `np.fft.fft2`.
+    """
+    y, x = np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size), indexing="ij")
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    centre = 0.3 / 1.85 ** np.arange(SCALES)
+    turned = angle + np.pi * np.arange(ORIENTATIONS)[:, None, None] / ORIENTATIONS
+    turned -= 2 * np.pi * (turned > np.pi)
+    radial = -3.5 * (radius / centre[:, None, None] - 1) ** 2
+    return np.exp(radial[:, None] - 2 * np.pi * turned**2).astype(np.float32)
+
+
+def lab_histogram(image: np.ndarray) -> np.ndarray:
+    """Joint histogram of the Lab colours of a picture, 8×8×8 bins *(the number of bins is ours)*.
+
+    Args:
+        image: `(height, width, 3)` uint8 RGB.
+
+    Returns:
+        `(512,)` float32 of sum 1: L over 0…100, a and b over −64…64, what lies beyond in the outer bins.
+    """
+    small = resize(image, (LAB_SIZE, LAB_SIZE)).astype(np.float32) / 255
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).reshape(-1, 3)
+    index = np.zeros(len(lab), np.intp)
+    for channel, (low, high) in enumerate(LAB_RANGES):
+        place = ((lab[:, channel] - low) * (LAB_BINS / (high - low))).astype(np.intp)
+        index = index * LAB_BINS + np.clip(place, 0, LAB_BINS - 1)
+    return np.bincount(index, minlength=LAB_BINS**3).astype(np.float32) / len(lab)
+
+
+def descriptors(gists: np.ndarray, histograms: np.ndarray) -> np.ndarray:
+    """Vectors whose Euclidean distance is the global dissimilarity *(the combination is ours)*.
+
+    GIST as it is and the square root of the histogram, whose distance is Hellinger's, each divided by its root mean
+    square distance to the mean over all pictures, so that form and colour count alike.
+
+    Args:
+        gists: `(pictures, 512)`.
+        histograms: `(pictures, 512)`, each of sum 1.
+
+    Returns:
+        `(pictures, 1024)` float32.
+    """
+    parts = []
+    for part in (gists, np.sqrt(histograms)):
+        spread = np.sqrt(((part - part.mean(0)) ** 2).sum(1).mean())
+        parts.append(part / max(float(spread), 1e-12))
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, *, chunk: int = 512) -> np.ndarray:
+    """The nearest others of vectors, by Euclidean distance.
+
+    Args:
+        vectors: `(pictures, features)`.
+        count: how many, below the number of pictures.
+        rows: whose neighbours; None: everybody's.
+        chunk: rows worked on at once, which bounds the memory.
+
+    Returns:
+        `(rows, count)` indices, nearest first.
+    """
+    rows = np.arange(len(vectors)) if rows is None else np.asarray(rows)
+    squares = (vectors**2).sum(1)
+    found = np.empty((len(rows), count), np.intp)
+    for start in range(0, len(rows), chunk):
+        part = rows[start : start + chunk]
+        # |x − y|² without |x|², which is the same for all others.
+        distance = squares - 2 * (vectors[part] @ vectors.T)
+        distance[np.arange(len(part)), part] = np.inf
+        near = np.argpartition(distance, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(distance, near, 1), axis=1, kind="stable")
+        found[start : start + chunk] = np.take_along_axis(near, order, 1)
+    return found
+
+
+def _prefilter(grey):
+    """Local contrast normalisation: the logarithm without its low frequencies, divided by its local deviation."""
+    padded = np.pad(np.log1p(grey), PREFILTER_BORDER, "symmetric")
+    odd = len(padded) % 2
+    padded = np.pad(padded, (0, odd), "symmetric")
+    low_pass = _low_pass(len(padded))
+    fine = padded - np.fft.ifft2(np.fft.fft2(padded) * low_pass).real
+    deviation = np.sqrt(np.abs(np.fft.ifft2(np.fft.fft2(fine**2) * low_pass)))
+    inner = slice(PREFILTER_BORDER, PREFILTER_BORDER + len(grey))
+    return (fine / (0.2 + deviation))[inner, inner]
+
+
+@functools.lru_cache(maxsize=4)
+def _low_pass(size):
+    """Gaussian that is 1/2 at `PREFILTER_CYCLES` cycles an image."""
+    square = (np.fft.fftfreq(size) * size) ** 2
+    return np.exp(-(square[:, None] + square) * np.log(2) / PREFILTER_CYCLES**2).astype(np.float32)
+
+
+def _middle_square(image):
+    height, width = image.shape[:2]
+    x, y = (min(height, width) / side for side in (width, height))
+    return (1 - x) / 2, (1 - y) / 2, (1 + x) / 2, (1 + y) / 2
