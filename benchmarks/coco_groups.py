@@ -54,9 +54,7 @@ def main():
         print(f"{stage:<16}{seconds:>10.1f}")
     print(f"{'all':<16}{sum(stages.seconds.values()):>10.1f}, processor {busy() - start:.1f}")
     worker = peak(resource.RUSAGE_CHILDREN)
-    print(
-        f"memory: {peak() + arguments.workers * worker:.2f} GB, of which {worker:.2f} a worker ({before:.2f} at start)"
-    )
+    print(f"memory: {peak() + arguments.workers * worker:.2f} GB ({worker:.2f} a worker, {before:.2f} at start)")
 
 
 class Stages:

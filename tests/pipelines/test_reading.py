@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from keras_recnet.imaging import reading as imaging
-from keras_recnet.pipelines import Pair, PipelineDataError, read_image, read_pair
+from keras_recnet.pipelines import Pair, PipelineDataError, check_pairs, read_image, read_pair
 
 GREY = np.array([[0, 64, 128, 255], [255, 128, 64, 0]], np.uint8)
 MASK = np.array([[0, 0, 255, 255], [0, 255, 255, 255]], np.uint8)
@@ -244,3 +244,14 @@ def test_tells_the_problems_of_both_files(tmp_path):
     with pytest.raises(PipelineDataError) as caught:
         read_pair(Pair("a", tmp_path / "a.jpg", tmp_path / "a.png"))
     assert caught.value.problems == [f"{tmp_path / 'a.jpg'}: no such file", f"{tmp_path / 'a.png'}: no such file"]
+
+
+def test_an_image_without_a_mask_has_nothing_salient(folders, save_pair):
+    save_pair("a", size=(40, 30))
+    image, mask = read_pair(Pair("a", folders[0] / "a.jpg", None))
+    np.testing.assert_array_equal(image, read_image(folders[0] / "a.jpg"))
+    np.testing.assert_array_equal(mask, np.zeros((30, 40), np.uint8))
+    check_pairs([Pair("a", folders[0] / "a.jpg", None)])
+    (folders[0] / "a.jpg").unlink()
+    with pytest.raises(PipelineDataError, match="no such file"):
+        check_pairs([Pair("a", folders[0] / "a.jpg", None)])
