@@ -1,9 +1,9 @@
-"""Work on many things in threads, in order, with bounded memory."""
+"""Work on many things at once, in order, with bounded memory."""
 
 import collections
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 
 def cores() -> int:
@@ -13,14 +13,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def ordered(function: Callable, items: Iterable, *, workers: int) -> Iterator:
-    """Yields `function(item)` for each item, in the items' order, computed by `workers` threads.
+def ordered(function: Callable, items: Iterable, *, workers: int, executor: Executor | None = None) -> Iterator:
+    """Yields `function(item)` for each item, in the items' order, computed by `workers` threads, or by `executor`.
 
     At most `2 * workers` items are taken ahead of the one that is yielded, so endless iterables work and memory stays
     bounded. An exception comes up at its item's turn; then, as when the iterator is closed, what has not been started
-    is dropped and what runs is waited for.
+    is dropped and what runs is waited for. The executor is shut down at the end.
     """
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="keras_recnet")
+    executor = executor or ThreadPoolExecutor(workers, thread_name_prefix="keras_recnet")
     waiting = collections.deque()
     try:
         for item in items:
