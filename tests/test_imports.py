@@ -29,7 +29,11 @@ MAY_IMPORT = {
     "inference": {"engines", "imaging", "parallel"} | BASE,
     "batch": {"imaging", "inference", "parallel"} | BASE,
     "training": CORE | BASE | {"pipelines", "export"},
-    "cli": {"batch", "engines", "export", "imaging", "inference", "parallel", "pipelines", "training", "__init__"}
+    "evaluation": {"imaging", "parallel"} | BASE,
+    "cli": {
+        *("batch", "engines", "evaluation", "export", "imaging", "inference", "parallel", "pipelines", "training"),
+        "__init__",
+    }
     | BASE,
 }
 
@@ -46,6 +50,7 @@ NEVER = {
     "engines": BACKENDS,
     "inference": FRAMEWORKS,
     "batch": FRAMEWORKS,
+    "evaluation": FRAMEWORKS,
     "cli": BACKENDS,
 }
 LAZILY = {"engines": {"keras"}, "cli": {"keras", "pydantic", "matplotlib", "numpy", "cv2", "PIL"}}
@@ -178,6 +183,7 @@ def test_core_modules_load_no_tensorflow():
         "from keras_recnet import Predictor, saliency",
         "import keras_recnet.cli",
         "from keras_recnet.pipelines import check_groups, find_groups, make_coco_groups, write_group_folders",
+        "import keras_recnet.evaluation.run",
     ],
 )
 def test_what_prediction_and_lists_need_loads_neither_keras_nor_tensorflow(statements):

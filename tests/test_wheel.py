@@ -76,7 +76,12 @@ def test_holds_the_data_files(names):
     expected = {"keras_recnet/py.typed", "keras_recnet/backbones/efficientnet_lite0_imagenet.npz"}
     expected |= {f"keras_recnet/training/configs/{path}" for path in below("keras_recnet/training/configs", "*.yaml")}
     expected |= {f"keras_recnet/presets/{path}" for path in below("keras_recnet/presets", "*/*") if "__" not in path}
+    expected |= {f"keras_recnet/evaluation/{path}" for path in below("keras_recnet/evaluation", "*.jinja")}
+    expected |= {
+        f"keras_recnet/evaluation/published/{path}" for path in below("keras_recnet/evaluation/published", "*.csv")
+    }
     assert "keras_recnet/training/configs/smoke.yaml" in expected
+    assert "keras_recnet/evaluation/published/recnet_table1.csv" in expected
     assert "keras_recnet/presets/recnet_lite0/model.tflite" in expected
     assert {name for name in names if name.startswith("keras_recnet/") and not name.endswith(".py")} == expected
 
@@ -97,7 +102,9 @@ def test_the_base_install_asks_for_no_framework(wheel):
         metadata = email.message_from_bytes(archive.read(f"keras_recnet-{keras_recnet.__version__}.dist-info/METADATA"))
     base = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert base
-    assert not [line for line in base if line.startswith(("keras", "tensorflow", "jax", "torch", "pydantic"))]
+    assert not [
+        line for line in base if line.startswith(("keras", "tensorflow", "jax", "torch", "pydantic", "pysodmetrics"))
+    ]
 
 
 def test_predicts_outside_the_checkout(installed, tmp_path):

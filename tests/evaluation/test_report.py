@@ -1,0 +1,128 @@
+"""The report: what it says, and that a real browser shows it without network."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from keras_recnet.evaluation.run import evaluate
+from keras_recnet.evaluation.sets import DataSet
+
+from .conftest import save
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+QUIET = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+# What the page is asked once it stands: it answers in its title.
+QUESTIONS = """
+<script>
+addEventListener("load", () => {
+  const pictures = [...document.images];
+  const table = document.querySelector("table.sortable");
+  const order = () => [...table.tBodies[0].rows].map(row => row.cells[0].firstChild.nextSibling
+    ? row.cells[0].childNodes[row.classList.contains("published") ? 0 : 1].textContent.trim()
+    : row.cells[0].textContent.trim());
+  const heads = [...table.tHead.rows[0].cells];
+  const click = label => heads.find(head => head.textContent === label).querySelector("button").click();
+  const answers = {
+    pictures: pictures.length, broken: pictures.filter(one => !one.naturalWidth).length,
+    figures: [...document.querySelectorAll("svg")].filter(one => one.getBoundingClientRect().height > 100).length,
+    overflow: document.documentElement.scrollWidth - innerWidth,
+    loaded: performance.getEntriesByType("resource").filter(one => !one.name.startsWith("data:")).length,
+    ground: getComputedStyle(document.body).backgroundColor,
+  };
+  click("MAE"); answers.low = order();
+  click("max F"); answers.high = order();
+  click("max F"); answers.reversed = order();
+  click("method"); answers.byName = order();
+  document.title = "ANSWERS" + JSON.stringify(answers) + "END";
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        pytest.skip(f"no browser to show the report in (looked for {', '.join(BROWSERS)})")
+    return found
+
+
+@pytest.fixture
+def report(make_set, tmp_path):
+    folder = make_set([f"{n:02}" for n in range(30)], methods=("ours", "a<b>&c"), images=True)
+    save(np.zeros((36, 48), np.uint8), folder / "masks" / "07.png")
+    maps = {method: folder / "maps" / method for method in ("ours", "a<b>&c")}
+    evaluation = evaluate(
+        [DataSet("my set", folder / "masks", maps, folder / "images", published="ECSSD")], tmp_path / "out", jobs=1
+    )
+    return tmp_path / "out" / "report.html", evaluation.results[0]
+
+
+def test_needs_nothing_else_and_is_small(report):
+    path, _ = report
+    text = path.read_text()
+    assert path.stat().st_size < 5_000_000
+    addresses = re.findall(r'\b(?:src|href|url)\s*[=(]\s*["\']?([^"\'\s)>]+)', text)
+    assert addresses
+    assert all(address.startswith(("data:image/", "#")) for address in addresses)
+    assert "a<b>" not in text
+    assert "a&lt;b&gt;&amp;c" in text
+
+
+def test_shows_what_says_most(report):
+    path, result = report
+    text = path.read_text()
+    records = result.records["ours"]
+    ranked = sorted((r for r in records.values() if r.counts), key=lambda record: record.values["s_measure"])
+    worst = text.partition("ours: worst")[2].partition("<h3>")[0]
+    assert re.findall(r"<b>(\d\d)</b>", worst) == [record.name for record in ranked[:6]]
+    best = text.partition("ours: best")[2].partition("<h3>")[0]
+    assert re.findall(r"<b>(\d\d)</b>", best) == [record.name for record in ranked[:-7:-1]]
+    assert re.findall(r"<b>(\d\d)</b>", text.partition("ours: brightest")[2].partition("<h3>")[0]) == ["07"]
+    theirs = result.records["a<b>&c"]
+    gaps = {r.name: abs(r.values["s_measure"] - theirs[r.name].values["s_measure"]) for r in ranked}
+    differ = re.findall(r"<b>(\d\d)</b>", text.partition("where they differ most")[2].partition("<h2>")[0])
+    assert differ == sorted(gaps, key=lambda name: (-gaps[name], name))[:6]
+    assert text.count(">published</span>") == 13
+
+
+@pytest.mark.parametrize(
+    ("width", "dark", "ground"), [(1280, False, "rgb(251, 251, 250)"), (500, True, "rgb(20, 23, 27)")]
+)
+def test_a_browser_shows_it_from_disk(browser, report, tmp_path, width, dark, ground):
+    path, result = report
+    page = tmp_path / "asked.html"
+    page.write_text(path.read_text().replace(' loading="lazy"', "").replace("</body>", f"{QUESTIONS}</body>"))
+    command = [browser, *QUIET.split(), f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
+    command += ["--blink-settings=preferredColorScheme=0"] if dark else []
+    done = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=300, check=False
+    )
+    found = re.search(r"<title>ANSWERS(.*?)END</title>", done.stdout)
+    assert found, done.stderr[-2000:]
+    answers = json.loads(html.unescape(found[1]))
+    # per method six worst, six best and one foreign image with four pictures each, and six of two methods
+    assert answers["pictures"] == 2 * 13 * 4 + 6 * 6
+    assert answers["broken"] == 0
+    assert answers["figures"] == 5
+    assert answers["overflow"] <= 0
+    assert answers["loaded"] == 0
+    assert answers["ground"] == ground
+    measured = {method: means.values for method, means in result.images.items()}
+    by_mae = {row.method: row.values.get("mae") for row in result.published} | {
+        method: values["mae"] for method, values in measured.items()
+    }
+    assert answers["low"] == sorted(by_mae, key=by_mae.get)
+    by_f = sorted(measured, key=lambda method: -measured[method]["max_f"])
+    assert answers["high"][:2] == by_f  # the others have no max F and stand last, also the other way round
+    assert answers["reversed"][:2] == by_f[::-1]
+    assert answers["byName"][0] == "a<b>&c"

@@ -1,0 +1,229 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.evaluation import figures, workers
+from keras_recnet.evaluation.run import evaluate
+from keras_recnet.evaluation.scoring import score
+from keras_recnet.evaluation.sets import DataSet
+
+from .conftest import draw, save
+
+WRITTEN = ["metrics.json", "metrics.csv", "curves.csv", "per_image.csv", "table.md", "table.tex", "report.html"]
+
+
+def data_set(folder, methods=("ours",), **options):
+    return DataSet("set", folder / "masks", {method: folder / "maps" / method for method in methods}, **options)
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """Figures take most of a small run's time; only tests marked by the fixture `drawing` draw them."""
+    if "drawing" not in request.fixturenames:
+        monkeypatch.setattr(figures, "write", lambda result, folder: {})
+
+
+@pytest.fixture
+def drawing():
+    """This test's runs draw their figures."""
+
+
+def kinds(evaluation):
+    return sorted(fault.kind for fault in evaluation.faults)
+
+
+def written(out):
+    return {name: (out / name).read_bytes() for name in WRITTEN}
+
+
+def test_writes_numbers_tables_curves_and_a_report(make_set, tmp_path, drawing):
+    folder = make_set(["a", "b", "c"], methods=("ours", "theirs"), images=True)
+    evaluation = evaluate([data_set(folder, ("ours", "theirs"), published="ECSSD")], tmp_path / "out", jobs=1)
+    assert evaluation.good
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {*WRITTEN, "curves", "per_image.jsonl"}
+    assert len(list((out / "curves").glob("*.svg"))) == len(list((out / "curves").glob("*.png"))) == 5
+    metrics = json.loads((out / "metrics.json").read_text())
+    (found,) = metrics["data_sets"]
+    expected = np.mean([score(draw(n)[1] / 255, draw(n)[0]).values["mae"] for n in range(3)])
+    assert found["methods"]["ours"]["mae"] == pytest.approx(expected)
+    assert found["methods"]["ours"]["images"] == 3
+    assert len(found["published"]) == 13
+    lines = list(csv.DictReader((out / "per_image.csv").read_text().splitlines()))
+    assert [(line["method"], line["name"]) for line in lines][:3] == [("ours", "a"), ("ours", "b"), ("ours", "c")]
+    assert len((out / "curves.csv").read_text().splitlines()) - 1 == 2 * 256
+
+
+def test_a_thousand_pairs_with_ten_faults(make_set, tmp_path):
+    names = [f"{number:04}" for number in range(1000)]
+    folder = make_set(names, size=(16, 24))
+    masks, maps = folder / "masks", folder / "maps" / "ours"
+    (maps / "0000.png").unlink()  # a mask without a map
+    (masks / "0001.png").unlink()  # a map without a mask
+    (maps / "0002.png").write_bytes((maps / "0002.png").read_bytes()[:50])
+    (maps / "0003.png").write_bytes(b"")
+    (maps / "0004.png").write_text("no picture")
+    (maps / "0005.png").unlink()
+    nan = draw(5, (16, 24))[1] / 255
+    nan[3, 3] = np.nan
+    save(nan.astype(np.float32), maps / "0005.tif")
+    (masks / "0006.png").write_bytes((masks / "0006.png").read_bytes()[:50])
+    save((draw(7, (16, 24))[0]).astype(np.uint8), masks / "0007.png")  # saved with 0 and 1
+    (maps / "0008.png").unlink()
+    np.save(maps / "0008.npy", np.full((16, 24), 3.0))
+    (maps / "0009.png").chmod(0)
+    unreadable = not os.access(maps / "0009.png", os.R_OK)
+    if not unreadable:  # to root every file is readable
+        (maps / "0009.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    # and what is no fault, but worth a note
+    save(np.zeros((16, 24), np.uint8), masks / "0010.png")
+    save(np.full((16, 24), 255, np.uint8), masks / "0011.png")
+    save(draw(12, (8, 12))[1], maps / "0012.png")
+    save(draw(13, (16, 24))[1].astype(np.uint16) * 257, maps / "0013.png")
+    save(np.stack([draw(14, (16, 24))[1]] * 3, -1), maps / "0014.png")
+
+    evaluation = evaluate([data_set(folder)], tmp_path / "out")
+    assert not evaluation.good
+    assert kinds(evaluation) == ["map without mask", "missing map", *["unreadable"] * 8]
+    for number in range(10):
+        told = [fault.message for fault in evaluation.faults if f"{number:04}." in fault.message]
+        assert len(told) == 1, (number, told)
+    (result,) = evaluation.results
+    assert result.images["ours"].images == 1000 - 10 - 1
+    assert result.images["ours"].foreign == 1
+    notes = json.loads((tmp_path / "out" / "metrics.json").read_text())["data_sets"][0]["notes"]
+    assert {note: names["ours"] for note, names in notes.items()} == {
+        "foreign": ["0010"],
+        "full_mask": ["0011"],
+        "resized": ["0012"],
+        "16-bit": ["0013"],
+        "rgb": ["0014"],
+    }
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "10 files could not be scored" in report
+    assert all(f"{number:04}." in report for number in range(10))
+
+
+def test_a_run_that_was_killed_goes_on_and_gives_the_same(make_set, tmp_path, drawing):
+    folder = make_set([f"{number:03}" for number in range(60)], size=(200, 300), images=True)
+    evaluate([data_set(folder)], tmp_path / "whole")
+    command = [sys.executable, "-m", "keras_recnet.cli", "evaluate", "--masks", folder / "masks"]
+    command += ["--name", "set", "--maps", f"ours={folder / 'maps' / 'ours'}", "-o", tmp_path / "out"]
+    with subprocess.Popen([*map(str, command), "--jobs", "1"], stdout=subprocess.DEVNULL) as process:
+        journal = tmp_path / "out" / "per_image.jsonl"
+        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 10):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    kept = journal.read_bytes()
+    assert 10 <= kept.count(b"\n") < 61
+    with journal.open("ab") as file:
+        file.write(kept.splitlines()[-1][:100])  # a line that was cut off
+    evaluate([data_set(folder)], tmp_path / "out")
+    assert written(tmp_path / "out") == written(tmp_path / "whole")
+    assert journal.read_bytes().startswith(kept[: kept.rindex(b"\n")])
+
+
+def test_only_what_has_changed_is_scored_again(make_set, tmp_path, monkeypatch):
+    folder = make_set(["a", "b"], methods=("ours", "theirs"))
+    scored = []
+    monkeypatch.setattr(workers, "score", lambda *pair: scored.append(1) or score(*pair))
+
+    def run(*methods):
+        scored.clear()
+        evaluation = evaluate([data_set(folder, methods)], tmp_path / "out", jobs=1)
+        return len(scored), evaluation.results[0].images["ours"].values["mae"]
+
+    assert run("ours")[0] == 2
+    count, before = run("ours")
+    assert count == 0
+    assert run("ours", "theirs")[0] == 2
+    path = folder / "maps/ours/a.png"
+    times = path.stat()
+    save(draw(77)[1], path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # its age does not give it away
+    count, after = run("ours", "theirs")
+    assert count == 1
+    assert after != before
+    save(draw(78)[0], folder / "masks/b.png")
+    assert run("ours", "theirs")[0] == 2
+    assert run("ours", "theirs")[0] == 0
+    (tmp_path / "out" / "per_image.jsonl").write_text("of another version\n")
+    assert run("ours", "theirs")[0] == 4
+
+
+def test_methods_with_different_files(make_set, tmp_path):
+    folder = make_set(["a", "b", "c"], methods=("ours", "theirs"))
+    (folder / "maps/theirs/b.png").unlink()
+    sets = [data_set(folder, ("ours", "theirs"))]
+    evaluation = evaluate(sets, tmp_path / "out", jobs=1)
+    assert not evaluation.good
+    assert not evaluation.results[0].same_images
+    assert "not scored on the same images" in (tmp_path / "out" / "table.md").read_text()
+    evaluation = evaluate(sets, tmp_path / "out", jobs=1, allow_missing=True, common_only=True)
+    assert evaluation.good
+    assert [means.images for means in evaluation.results[0].images.values()] == [2, 2]
+    assert "not scored on the same images" not in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_means_over_images_and_over_groups(make_set, tmp_path):
+    names = ["cat/1", "cat/2", "cat/3", "dog/1", "fish/1"]
+    folder = make_set(names)
+    save(np.zeros((36, 48), np.uint8), folder / "masks" / "dog" / "foreign.png")
+    save(np.full((36, 48), 51, np.uint8), folder / "maps" / "ours" / "dog" / "foreign.png")
+    (result,) = evaluate([data_set(folder, grouped=True)], tmp_path / "out", jobs=1).results
+    single = {name: record.values for name, record in result.records["ours"].items()}
+    cats = np.mean([single[f"cat/{number}"]["s_measure"] for number in (1, 2, 3)])
+    assert result.groups["ours"]["cat"].values["s_measure"] == pytest.approx(cats)
+    expected = np.mean([cats, single["dog/1"]["s_measure"], single["fish/1"]["s_measure"]])
+    assert result.over_groups["ours"].values["s_measure"] == pytest.approx(expected)
+    expected = np.mean([single[name]["s_measure"] for name in names])
+    assert result.images["ours"].values["s_measure"] == pytest.approx(expected)
+    assert result.images["ours"].values["foreign_mean"] == pytest.approx(0.2)
+    assert (result.images["ours"].images, result.images["ours"].foreign) == (5, 1)
+    # The set's curve is the mean of the groups' curves, and max F the best point of it.
+    curves = [group.curves["f"] for group in result.groups["ours"].values()]
+    assert result.over_groups["ours"].values["max_f"] == pytest.approx(np.mean(curves, axis=0).max())
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| ours | groups | 5 |" in table
+    assert "| 0.2000 |" in table
+
+
+def test_foreign_images_alone(make_set, tmp_path):
+    folder = make_set(["a"])
+    save(np.zeros((36, 48), np.uint8), folder / "masks" / "a.png")
+    (result,) = evaluate([data_set(folder)], tmp_path / "out", jobs=1).results
+    assert set(result.images["ours"].values) == {"foreign_mean"}
+
+
+def test_nothing_that_could_be_scored(make_set, tmp_path):
+    folder = make_set(["a"])
+    (folder / "maps/ours/a.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no map of ours could be scored.\n.*a.png: the file is empty"):
+        evaluate([data_set(folder)], tmp_path / "out", jobs=1)
+
+
+def test_a_set_without_methods_or_name(make_set, tmp_path):
+    folder = make_set(["a"])
+    with pytest.raises(ConfigError, match="no maps to score"):
+        evaluate([data_set(folder, ())], tmp_path / "out")
+    with pytest.raises(ConfigError, match="2 data sets are called 'set'"):
+        evaluate([data_set(folder)] * 2, tmp_path / "out")
+
+
+def test_a_process_that_dies_is_told(make_set, tmp_path, monkeypatch):
+    folder = make_set(["a", "b"])
+    monkeypatch.setattr(workers, "do", _die)
+    with pytest.raises(DataError, match=r"A scoring process was killed.*the same command goes on"):
+        evaluate([data_set(folder)], tmp_path / "out")
+
+
+def _die(task):
+    os._exit(1)
