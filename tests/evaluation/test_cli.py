@@ -1,0 +1,176 @@
+"""`keras-recnet evaluate`: what it says, its exit status, and what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_recnet import cli
+
+from .conftest import draw, save
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    from keras_recnet.evaluation import figures
+
+    monkeypatch.setattr(figures, "write", lambda result, folder: {})
+
+
+@pytest.fixture
+def run(capfd, tmp_path):
+    """Runs `keras-recnet evaluate … -o out --jobs 1`: `run(*arguments)` -> (status, stdout, stderr)."""
+
+    def run(*arguments):
+        status = cli.main(["evaluate", "-o", str(tmp_path / "out"), "--jobs", "1", *map(str, arguments)])
+        return (status, *capfd.readouterr())
+
+    return run
+
+
+def test_prints_the_table_and_where_the_report_lies(run, make_set, tmp_path):
+    folder = make_set(["a", "b"], methods=("ours", "theirs"))
+    maps = [f"--maps={method}={folder / 'maps' / method}" for method in ("ours", "theirs")]
+    status, stdout, stderr = run("--masks", folder / "masks", *maps, "--published", "ecssd")
+    assert status == 0
+    assert "## set" in stdout
+    assert "| ours | images | 2 |" in stdout
+    assert "| RecNet | published, RecNet paper, Table 1 | – | 0.035 |" in stdout
+    assert stderr == f"Report: {tmp_path / 'out' / 'report.html'}\n"
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_names_every_fault_and_scores_the_rest(run, make_set):
+    folder = make_set(["a", "b", "c", "d"])
+    masks, maps = folder / "masks", folder / "maps" / "ours"
+    (maps / "a.png").write_text("no picture")
+    (maps / "b.png").unlink()
+    save(draw(9)[1], maps / "z.png")
+    status, stdout, stderr = run("--masks", masks, "--maps", f"ours={maps}")
+    assert status == 1
+    assert "| ours | images | 2 |" in stdout
+    assert "3 not scored:" in stderr
+    assert f"unreadable (ours): {maps / 'a.png'}: not a picture of a known format" in stderr
+    assert f"missing map (ours): {masks / 'b.png'}: no map of this name in {maps}" in stderr
+    assert f"map without mask (ours): {maps / 'z.png'}: no mask of this name in {masks}" in stderr
+    save(draw(0)[1], maps / "a.png")
+    status, _, stderr = run("--masks", masks, "--maps", f"ours={maps}", "--allow-missing")
+    assert status == 0
+    assert "2 missing (allowed):" in stderr
+    assert "not scored" not in stderr
+
+
+def test_a_list_of_sets_one_of_them_grouped(run, make_set, tmp_path):
+    make_set(["a", "b"], folder=tmp_path / "plain")
+    make_set(["cat/a", "cat/b", "dog/a"], folder=tmp_path / "groups")
+    path = tmp_path / "sets.yaml"
+    path.write_text(
+        "- {masks: plain/masks, maps: {ours: plain/maps/ours}}\n"
+        "- {masks: groups/masks, maps: {ours: groups/maps/ours}, grouped: true}\n"
+    )
+    status, stdout, _ = run("--sets", path)
+    assert status == 0
+    assert "## plain" in stdout
+    assert "| ours | groups | 3 |" in stdout
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(metrics["data_sets"][1]["methods"]["ours"]["groups"]) == ["cat", "dog"]
+
+
+def test_makes_a_presets_maps_first(run, make_set, tiny_preset, tmp_path):
+    folder = make_set(["a", "b", "c"], images=True)
+    (folder / "images" / "b.jpg").write_bytes(b"no picture")
+    (folder / "masks" / "c.png").unlink()
+    given = ("--masks", folder / "masks", "--images", folder / "images", "--preset", tiny_preset)
+    status, stdout, stderr = run(*given)
+    assert status == 1
+    assert "| tiny | images | 1 |" in stdout
+    assert f"unreadable photograph (tiny): {folder / 'images' / 'b.jpg'}" in stderr
+    assert f"photograph without mask (tiny): {folder / 'images' / 'c.jpg'}" in stderr
+    (made,) = (tmp_path / "out" / "maps" / "set").glob("tiny-*/*.png")
+    with Image.open(made) as saliency:
+        assert (made.name, saliency.size, saliency.mode) == ("a.png", (48, 36), "L")
+    before = made.stat().st_mtime_ns
+    (folder / "images" / "b.jpg").unlink()
+    (folder / "masks" / "b.png").unlink()
+    assert run(*given, "--allow-missing")[0] == 0
+    assert made.stat().st_mtime_ns == before
+    os.utime(folder / "images" / "a.jpg")
+    assert run(*given, "--allow-missing")[0] == 0
+    assert made.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing option '--masks'"),
+        (["--masks", "{set}/masks"], "Nothing to score: give --maps NAME=DIR, or --preset with --images"),
+        (["--masks", "{set}/masks", "--maps", "ours="], "--maps expects NAME=DIR"),
+        (["--masks", "{set}/masks", "--maps", "a={set}", "--maps", "a={set}"], "two methods are called 'a'"),
+        (["--masks", "{set}/gone", "--maps", "a={set}/maps"], "gone: no such folder"),
+        (["--masks", "{set}/masks", "--maps", "a={set}/empty"], "empty: no maps of a in this folder"),
+        (["--masks", "{set}/masks", "--maps", "a={set}"], "no map has the name of a mask"),
+        (["--masks", "{set}/masks", "--maps", "a={set}/maps/ours", "--grouped"], "lies in no group"),
+        (["--masks", "{set}/masks", "--maps", "a={set}/maps/ours", "--published", "X"], "No published numbers for 'X'"),
+        (["--masks", "{set}/masks", "--preset", "recnet_lite0"], "need photographs. Name their folder (--images DIR)"),
+        (["--masks", "{set}/masks", "--images", "{set}/masks", "--preset", "nothing"], "nothing"),
+        (["--sets", "{set}/gone.yaml"], "gone.yaml: cannot be read"),
+        (["--sets", "{set}/sets.yaml", "--masks", "x"], "--masks belongs into the list"),
+    ],
+)
+def test_what_cannot_start_says_why(run, make_set, tmp_path, arguments, message):
+    folder = make_set(["a"])
+    (folder / "empty").mkdir()
+    status, _, stderr = run(*(argument.format(set=folder) for argument in arguments))
+    assert status == 2
+    assert message in stderr
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_ctrl_c_keeps_what_was_scored(make_set, tmp_path):
+    folder = make_set([f"{number:03}" for number in range(80)], size=(200, 300))
+    command = [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"]
+    command += ["evaluate", "--masks", folder / "masks", "--maps", folder / "maps" / "ours", "-o", tmp_path / "out"]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        journal = tmp_path / "out" / "per_image.jsonl"
+        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 10):
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers, too
+        stderr = process.communicate()[1]
+    assert process.returncode == 130, stderr
+    assert stderr.endswith("Interrupted. What was scored is kept: the same command goes on.\n")
+    assert journal.read_bytes().count(b"\n") >= 10
+
+
+MAIN = "import sys; from keras_recnet import cli; sys.exit(cli.main())"
+
+
+@pytest.mark.parametrize("package", ["py_sod_metrics", "jinja2", "matplotlib"])
+def test_without_its_packages_it_names_the_extra(tmp_path, package):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
+    command = [sys.executable, "-m", "keras_recnet.cli", "evaluate", "--masks", "x", "--maps", "y", "-o", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 2, done.stderr
+    assert 'pip install "keras-recnet[evaluation]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ecssd_100(run, data_folder, tmp_path):
+    """The shipped preset on real data: well inside what it is published with."""
+    folder = data_folder / "ECSSD-100"
+    status, _, _ = run("--masks", folder / "masks", "--images", folder / "images", "--preset", "recnet_lite0")
+    assert status == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    found = metrics["data_sets"][0]["methods"]["recnet_lite0"]
+    assert found["images"] == 100
+    assert found["mae"] < 0.05
+    assert found["s_measure"] > 0.9
+    assert (tmp_path / "out" / "report.html").stat().st_size < 5_000_000
+    assert np.isfinite([found[key] for key in ("max_f", "weighted_f", "max_e")]).all()
