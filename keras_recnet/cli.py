@@ -170,7 +170,8 @@ def predict(inputs, out, kinds, background, threshold, pixel, max_pixels, skip_e
 )
 @click.option("--name", help="What tables call the data set.  [default: by the folder of masks]")
 @click.option("--grouped", is_flag=True, help="Every sub-folder is a group (co-saliency): mean over groups as well.")
-@click.option("--sets", type=click.Path(), metavar="FILE", help="A YAML list of data sets, instead of the five above.")
+@click.option("--names", type=click.Path(), metavar="FILE", help="Score only the names in this file, one a line.")
+@click.option("--sets", type=click.Path(), metavar="FILE", help="A YAML list of data sets, instead of the above.")
 @click.option("-o", "--out", required=True, type=click.Path(), metavar="DIR", help="Folder to write to.")
 @click.option("--published", metavar="SET", help="Show the papers' numbers for this data set beside, such as ECSSD.")
 @click.option("--ablations", is_flag=True, help="With published numbers: those of the papers' ablations, too.")
@@ -312,11 +313,12 @@ def _batch(network, **options):
     return Batch(predictor, **options)
 
 
-def _data_sets(sets, masks, maps, images, name, grouped, published):
+def _data_sets(sets, masks, maps, images, name, grouped, names, published):
     from keras_recnet.evaluation import sets as data_sets
 
     if sets is not None:
-        given = {"--masks": masks, "--maps": maps, "--images": images, "--name": name, "--grouped": grouped}
+        given = {"--masks": masks, "--maps": maps, "--images": images, "--name": name}
+        given |= {"--grouped": grouped, "--names": names}
         for option, value in given.items():
             if value:
                 raise click.UsageError(f"{option} belongs into the list {sets} when there is --sets.")
@@ -333,7 +335,7 @@ def _data_sets(sets, masks, maps, images, name, grouped, published):
             raise click.UsageError(f"--maps {text}: two methods are called {method!r}. Name them NAME=DIR.")
         folders[method] = folder
     name = name or data_sets.default_name(masks)
-    return [data_sets.DataSet(name, masks, folders, images, grouped, published)]
+    return [data_sets.DataSet(name, masks, folders, images, grouped, published, names)]
 
 
 def _make_maps(data_sets, presets, out, allow_missing):

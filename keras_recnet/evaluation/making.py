@@ -11,8 +11,7 @@ from pathlib import Path
 from keras_recnet import presets
 from keras_recnet.errors import ConfigError
 from keras_recnet.evaluation.figures import slug
-from keras_recnet.evaluation.reading import MASK_SUFFIXES
-from keras_recnet.evaluation.sets import DataSet, Fault, files_by_name
+from keras_recnet.evaluation.sets import DataSet, Fault, files_by_name, masks_of
 from keras_recnet.files import sha256
 from keras_recnet.imaging.finding import Task
 from keras_recnet.imaging.reading import SUFFIXES
@@ -54,8 +53,8 @@ def plan(data_set: DataSet, preset: str, out: str | os.PathLike, *, allow_missin
         raise ConfigError(f"{data_set.name}: two methods are called {found.name!r}. Give the maps another name.")
     state = sha256(found.folder / presets.CONFIG)[:8]  # it holds the sums of all other files
     folder = Path(out) / "maps" / slug(data_set.name) / f"{slug(found.name)}-{state}"
-    masks = files_by_name(data_set.masks, MASK_SUFFIXES, "masks")
-    images = files_by_name(data_set.images, SUFFIXES, "images")
+    masks = masks_of(data_set)
+    images = files_by_name(data_set.images, SUFFIXES, "images", masks.keys() if data_set.names else None)
     tasks, faults = [], []
     for name, image in images.items():
         if name not in masks:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
@@ -48,6 +48,7 @@ class DataSet:
         images: folder of the photographs, for the report's pictures.
         grouped: every sub-folder of `masks` is a group (co-saliency): means are taken over groups as well.
         published: the data set of the papers' tables whose rows stand beside; None: none.
+        names: file with the names to score, one a line, such as a validation list; None: all masks.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DataSet:
     images: Path | None = None
     grouped: bool = False
     published: str | None = None
+    names: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,8 @@ def pair(data_set: DataSet, *, allow_missing: bool = False) -> Pairs:
         DataError: if a folder is not there or holds nothing to score, two files have one name, or a mask of a grouped
             set lies in no group.
     """
-    masks = files_by_name(data_set.masks, MASK_SUFFIXES, "masks")
+    masks = masks_of(data_set)
+    chosen = masks.keys() if data_set.names else None
     loose = [name for name in masks if "/" not in name]
     if data_set.grouped and loose:
         raise DataError(
@@ -96,7 +99,7 @@ def pair(data_set: DataSet, *, allow_missing: bool = False) -> Pairs:
     images = files_by_name(data_set.images, SUFFIXES, "images") if data_set.images else {}
     maps, faults = {}, []
     for method, folder in data_set.maps.items():
-        found = files_by_name(folder, MAP_SUFFIXES, f"maps of {method}")
+        found = files_by_name(folder, MAP_SUFFIXES, f"maps of {method}", chosen)
         maps[method] = {name: path for name, path in found.items() if name in masks}
         if not maps[method]:
             raise DataError(
@@ -113,8 +116,33 @@ def pair(data_set: DataSet, *, allow_missing: bool = False) -> Pairs:
     return Pairs(masks, maps, images, faults)
 
 
-def files_by_name(folder: str | os.PathLike, suffixes: frozenset[str], what: str) -> dict[str, Path]:
-    """Path below `folder` without its suffix → file, sorted; hidden ones are left out.
+def masks_of(data_set: DataSet) -> dict[str, Path]:
+    """Name → mask, of the names that are to be scored.
+
+    Raises:
+        DataError: if the folder is not there or empty, or a name that is listed has no mask.
+    """
+    masks = files_by_name(data_set.masks, MASK_SUFFIXES, "masks")
+    if data_set.names is None:
+        return masks
+    try:
+        names = dict.fromkeys(Path(data_set.names).read_text(encoding="utf-8").split("\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{data_set.names}: cannot be read ({error}).") from error
+    names = [name.strip() for name in names if name.strip()]
+    lacking = [name for name in names if name not in masks]
+    if lacking or not names:
+        raise DataError(
+            f"{data_set.names}: {len(lacking)} of {len(names)} names have no mask in {data_set.masks}. Write them "
+            f"without suffix, one a line. Received: {_some(lacking)}"
+        )
+    return {name: masks[name] for name in sorted(names)}
+
+
+def files_by_name(
+    folder: str | os.PathLike, suffixes: frozenset[str], what: str, chosen: Collection[str] | None = None
+) -> dict[str, Path]:
+    """Path below `folder` without its suffix → file, sorted; hidden ones and those not `chosen` are left out.
 
     Raises:
         DataError: if the folder is not there, holds no such file, or two of them differ by their suffix alone.
@@ -131,6 +159,8 @@ def files_by_name(folder: str | os.PathLike, suffixes: frozenset[str], what: str
                 continue
             path = Path(here, name)
             key = path.relative_to(folder).with_name(stem).as_posix()
+            if chosen is not None and key not in chosen:
+                continue
             if key in found:
                 raise DataError(f"{path}: {found[key].name} has the same name. Keep one of them ({what}).")
             found[key] = path
@@ -211,6 +241,7 @@ def _from_entry(entry, where, path):
         maps: dict[str, str] = {}
         grouped: bool = False
         published: str | None = None
+        names: str | None = None
 
     try:
         read = Entry.model_validate(entry)
@@ -224,6 +255,7 @@ def _from_entry(entry, where, path):
         images=read.images and folder / read.images,
         grouped=read.grouped,
         published=read.published,
+        names=read.names and folder / read.names,
     )
 
 

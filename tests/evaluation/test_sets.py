@@ -64,6 +64,20 @@ def test_a_mask_of_a_grouped_set_lies_in_a_group(make_set):
         pair(data_set(folder, grouped=True))
 
 
+def test_a_list_of_names_is_all_that_is_scored(make_set, tmp_path):
+    folder = make_set(["a", "b", "c"])
+    names = tmp_path / "names.txt"
+    names.write_text("c\n\na\n")
+    pairs = pair(data_set(folder, names=names))
+    assert list(pairs.masks) == list(pairs.maps["ours"]) == ["a", "c"]
+    assert pairs.faults == []
+    names.write_text("a\nz\n")
+    with pytest.raises(DataError, match=r"names.txt: 1 of 2 names have no mask in .*Received: z"):
+        pair(data_set(folder, names=names))
+    with pytest.raises(DataError, match=r"gone.txt: cannot be read"):
+        pair(data_set(folder, names=tmp_path / "gone.txt"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("ours=maps/x", ("ours", Path("maps/x"))), ("maps/x", ("x", Path("maps/x")))]
 )
