@@ -25,7 +25,7 @@ DATA := $(KERAS_RECNET_DATA)
 # One process a core, since a TensorFlow start and the first trace of a network use one; each takes about 1 GB.
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal --durations=15
 
-CORE_TESTS := tests/backbones tests/layers tests/models tests/test_losses.py tests/test_metrics.py tests/test_optimizers.py
+CORE_TESTS := tests/backbones tests/layers tests/models tests/losses tests/test_metrics.py tests/test_optimizers.py
 
 .PHONY: demo test test-jax lint bench clean
 

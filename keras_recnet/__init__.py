@@ -10,10 +10,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Predictor": "keras_recnet.inference",
     "saliency": "keras_recnet.inference",
+    "RCAUNet": "keras_recnet.models",
     "RecNet": "keras_recnet.models",
     "load_model": "keras_recnet.models",
+    "ConvGRUCell": "keras_recnet.layers",
     "FeatureIntegration": "keras_recnet.layers",
     "Fusion": "keras_recnet.layers",
+    "GroupRNN": "keras_recnet.layers",
+    "RCAUCell": "keras_recnet.layers",
     "ReciprocalAttention": "keras_recnet.layers",
 }
 

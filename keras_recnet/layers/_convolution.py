@@ -1,8 +1,11 @@
 """The convolution block that the layers are made of."""
 
+import math
+
 import keras
 
-NORMALIZATIONS = (None, "batch")
+NORMALIZATIONS = (None, "batch", "group")
+GROUPS = 8  # of group normalisation, or the largest divisor of it that the channels allow
 
 
 def convolution(filters, kernel_size, strides=1, *, separable=False, normalization=None, activation="relu", name=None):
@@ -13,7 +16,7 @@ def convolution(filters, kernel_size, strides=1, *, separable=False, normalizati
         kernel_size: 1 or 3.
         strides: of the convolution.
         separable: a depthwise convolution and a 1×1 convolution in place of a dense one; a 1×1 kernel stays dense.
-        normalization: None (the papers) or `"batch"`.
+        normalization: None (the papers), `"batch"`, or `"group"`: statistics of each image alone.
         activation: name of the activation, or None.
         name: of the block.
 
@@ -35,6 +38,8 @@ def convolution(filters, kernel_size, strides=1, *, separable=False, normalizati
     parts = [kind(filters, kernel_size, strides, padding="same", use_bias=normalization is None, name="conv", **start)]
     if normalization == "batch":
         parts.append(keras.layers.BatchNormalization(name="bn"))
+    elif normalization == "group":
+        parts.append(keras.layers.GroupNormalization(math.gcd(filters, GROUPS), name="gn"))
     if activation:
         parts.append(keras.layers.Activation(activation, name=activation))
     return keras.Sequential(parts, name=name)

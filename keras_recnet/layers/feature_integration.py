@@ -21,7 +21,7 @@ class FeatureIntegration(keras.layers.Layer):
         filters: channels of each side-output's result.
         stride: stride of the output.
         separable: depthwise separable 3×3 convolutions in place of dense ones (ours, for the edge version).
-        normalization: None (the paper) or `"batch"`: batch normalisation after each convolution.
+        normalization: None (the paper), `"batch"` or `"group"`: normalisation after each convolution.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:

@@ -18,7 +18,7 @@ class PredictionHead(keras.layers.Layer):
         filters: channels of the 3×3 convolutions.
         finer: number of finer side-outputs; 0 is the paper.
         separable: depthwise separable 3×3 convolutions (ours, for the edge version).
-        normalization: None (the paper) or `"batch"`.
+        normalization: None (the paper), `"batch"` or `"group"`.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:

@@ -1,12 +1,14 @@
-"""Models: RecNet for one image."""
+"""Models: RecNet for one image, RCAUNet for a group of images."""
 
 import os
 
 import keras
 
+from keras_recnet.models.rcaunet import RCAUNet
 from keras_recnet.models.recnet import RecNet
+from keras_recnet.models.streaming import GroupMap
 
-__all__ = ["RecNet", "load_model"]
+__all__ = ["GroupMap", "RCAUNet", "RecNet", "load_model"]
 
 
 def load_model(path: str | os.PathLike, **arguments) -> keras.Model:

@@ -80,7 +80,7 @@ def test_the_same_after_saving_and_loading(options, tmp_path):
     [
         lambda: FeatureIntegration({"P1": 1}, stride=16),
         lambda: FeatureIntegration(STRIDES)({"P1": np.zeros((1, 8, 8, 2))}),
-        lambda: FeatureIntegration(STRIDES, normalization="group"),
+        lambda: FeatureIntegration(STRIDES, normalization="layer"),
     ],
 )
 def test_says_what_it_expected_and_what_it_got(bad):

@@ -5,8 +5,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_recnet import losses
 from keras_recnet.losses import SaliencyLoss
+from keras_recnet.losses import saliency as losses
 
 FUNCTIONS = {
     "branch_cross_entropy": (losses.branch_cross_entropy, losses.BranchCrossEntropy, {"pixel_reduction": "sum"}),

@@ -1,0 +1,119 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from keras_recnet.models import RCAUNet
+from keras_recnet.models.streaming import group_orders, stream
+
+SIZE, IMAGES = 64, 4
+RECNET = {"integration_filters": 4, "attention": None, "head_filters": 4, "separable": True}
+
+
+@pytest.fixture(scope="module", params=["rcau", "gru", "mean", None])
+def model(request):
+    keras.utils.set_random_seed(0)
+    model = RCAUNet(
+        "efficientnet_lite0", SIZE, recnet=RECNET, recurrent_unit=request.param, channels=6, decoder_filters=(6, 4)
+    )
+    residual = model.decoder.get_layer("residual")
+    residual.kernel.assign(np.random.default_rng(0).normal(size=residual.kernel.shape))
+    return model
+
+
+def photographs():
+    return list(np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype="uint8"))
+
+
+def whole(model, images):
+    inputs = {"images": np.stack(images)[None].astype("float32"), "mask": np.ones((1, len(images)), "bool")}
+    return keras.ops.convert_to_numpy(model.to_inference()(inputs))[0, ..., 0]
+
+
+@pytest.mark.parametrize("keep_features", [0, 2, 100])
+def test_streaming_equals_the_whole_group(model, keep_features):
+    images = photographs()
+    maps = list(model.stream(images, keep_features=keep_features))
+    assert all(variance is None for _, variance in maps)
+    saliency = np.stack([saliency for saliency, _ in maps])
+    assert saliency.dtype == "float32"
+    np.testing.assert_allclose(saliency, whole(model, images), atol=1e-6)
+
+
+def test_a_group_of_one(model):
+    images = photographs()[:1]
+    ((saliency, variance),) = model.stream(images, orders=3)
+    np.testing.assert_allclose(saliency, whole(model, images)[0], atol=1e-6)
+    np.testing.assert_allclose(variance, 0, atol=1e-12)
+
+
+def test_orders_give_the_mean_state_and_the_variance_of_the_maps(model):
+    images = photographs()
+    maps = list(model.stream(images, orders=3, seed=1))
+    again = list(model.stream(iter_of(images), orders=3, seed=1, keep_features=2))
+    for one, other in zip(maps, again, strict=True):
+        np.testing.assert_allclose(one.saliency, other.saliency, atol=1e-6)
+    variance = np.stack([variance for _, variance in maps])
+    assert variance.shape == (IMAGES, SIZE, SIZE)
+    single = []
+    for order in group_orders(IMAGES, 3, seed=1):
+        shuffled = whole(model, [images[index] for index in order])
+        single.append(shuffled[np.argsort(order)])
+    np.testing.assert_allclose(variance, np.var(single, axis=0, dtype="float64"), atol=1e-6)
+    if model.recurrent_unit in ("mean", None):
+        assert variance.max() < 1e-12
+        np.testing.assert_allclose(np.stack([saliency for saliency, _ in maps]), whole(model, images), atol=1e-5)
+    else:
+        assert variance.max() > 1e-9
+        assert not np.allclose(list(model.stream(images, orders=3, seed=2))[0].variance, maps[0].variance, atol=1e-12)
+
+
+def iter_of(images):
+    return lambda: iter(images)
+
+
+def test_holds_one_image_at_a_time(model):
+    alive, most = 0, 0
+
+    class Photograph(np.ndarray):
+        def __del__(self):
+            nonlocal alive
+            if getattr(self, "counted", False):
+                alive -= 1
+
+    def read():
+        nonlocal alive, most
+        for image in photographs() * 2:
+            photograph = image.view(Photograph)
+            photograph.counted = True
+            alive += 1
+            most = max(most, alive)
+            yield photograph
+            del photograph
+
+    assert sum(1 for _ in model.stream(read)) == 2 * IMAGES
+    assert most <= 2  # the one at work, and the one that the reader hands over
+
+
+def test_the_first_order_is_the_given_one_and_a_seed_fixes_the_others():
+    orders = group_orders(6, 4, seed=3)
+    np.testing.assert_array_equal(orders[0], np.arange(6))
+    assert len({tuple(order) for order in orders}) > 1
+    assert all(sorted(order) == list(range(6)) for order in orders)
+    assert all(np.array_equal(a, b) for a, b in zip(orders, group_orders(6, 4, seed=3), strict=True))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda model: list(stream(model, [])),
+        lambda model: stream(model, iter(photographs())),
+        lambda model: stream(model, photographs(), orders=0),
+        lambda model: list(stream(model, [np.zeros((32, 32, 3))])),
+        lambda model: list(itertools.islice(stream(model, [np.zeros((SIZE, SIZE))]), 1)),
+    ],
+)
+def test_says_what_it_expected_and_what_it_got(model, bad):
+    with pytest.raises(ValueError, match="Received"):
+        bad(model)
