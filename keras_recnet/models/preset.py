@@ -1,6 +1,7 @@
 """Models to preset folders and back."""
 
 import os
+import warnings
 from pathlib import Path
 
 import h5py
@@ -64,11 +65,17 @@ def load(cls: type, name_or_folder: str | os.PathLike, overrides: dict) -> keras
         raise PresetError(f"{found.folder}: holds a {found.config.get('class')}, not a {cls.__name__}.")
     weights = found.file(presets.WEIGHTS)
     model = cls.from_config({**found.config["arguments"], "backbone_weights": None, **overrides})
-    try:
-        model.load_weights(weights)
-    except (OSError, ValueError, KeyError) as error:
+    error = None
+    # Keras warns of weights that it leaves at their random start, sometimes on the way to the real error.
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            model.load_weights(weights)
+        except (OSError, ValueError, KeyError) as raised:
+            error = raised
+    if error or warned:
         raise PresetError(
-            f"{weights}: does not fit the model ({error}). "
+            f"{weights}: does not fit the model ({error or warned[0].message}). "
             f"Received: arguments={found.config['arguments']}, overrides={overrides}"
         ) from error
     return model
