@@ -22,6 +22,19 @@ def cell_of(recurrent_unit, rcau_options):
     return {"gru": ConvGRUCell, "mean": MeanCell}[recurrent_unit](name="cell") if recurrent_unit else None
 
 
+def step_of(cell, x_shape):
+    """Dict of an image's `"x"` and the `"state"` before it → the state after it: a functional model."""
+    x, state = keras.Input(x_shape, name="x"), keras.Input(cell.state_size[0], name="state")
+    return keras.Model({"x": x, "state": state}, cell(x, [state])[1][0], name="step")
+
+
+def without_xla(*models):
+    """Keras compiles `predict` with XLA where it can; on a processor that takes longer than it ever saves."""
+    for model in models:
+        if keras.backend.backend() == "tensorflow":
+            model.jit_compile = False
+
+
 def backbone_features(backbone, image_size, weights):
     """Image → the backbone's side-outputs of stride 16 and coarser.
 
@@ -45,7 +58,7 @@ def recnet_features(backbone, image_size, weights, arguments):
     """
     recnet = RecNet(backbone, image_size, backbone_weights=weights, **foreground_arguments(arguments))
     head = recnet.get_layer("foreground_head")
-    foreground, *finer = head.input
+    foreground, *finer = keras.tree.flatten(head.input)
     # Keras gives a layer's dict of inputs as a list, sorted by the keys
     inputs = recnet.get_layer("foreground_integration").input
     side_outputs = dict(zip(sorted(recnet.backbone.strides), inputs, strict=True))

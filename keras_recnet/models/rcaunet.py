@@ -166,12 +166,17 @@ class RCAUNet(GroupModel):
             head_inputs=head_inputs,
         )
         rnn = None if cell is None else GroupRNN(cell, return_state=True, name="group")
+        step = None if cell is None else parts.step_of(cell, x.shape[1:])
+        parts.without_xla(*(part for part in (features, encoder, step, decoder) if part is not None))
 
         # Functional model
         images = keras.Input((None, height, width, 3), name="images")
         mask = keras.Input((None,), dtype="bool", name="mask")
         logits = _of_groups(encoder(MergeGroups(name="merged_images")(images)), mask, rnn, decoder)
         super().__init__(inputs={"images": images, "mask": mask}, outputs=logits, name=name)
+
+        # A function, not a model: it has no weights of its own to be saved.
+        self._step = lambda: step
 
         # Configuration
         self.backbone_name = backbone
@@ -208,11 +213,7 @@ class RCAUNet(GroupModel):
     @property
     def step(self) -> keras.Model | None:
         """Dict of `"x"` and `"state"` → the next state. The first state is `cell.start(x)` of the first image."""
-        if self.cell is None:
-            return None
-        x = keras.Input(self.encoder.output["x"].shape[1:], name="x")
-        state = keras.Input(self.cell.state_size[0], name="state")
-        return keras.Model({"x": x, "state": state}, self.cell(x, [state])[1][0], name="step")
+        return self._step()
 
     @property
     def pretrained(self) -> keras.Model:
@@ -222,7 +223,7 @@ class RCAUNet(GroupModel):
     @property
     def backbone(self) -> keras.Model:
         """The backbone inside of the pretrained part."""
-        return self.pretrained.get_layer(self.backbone_name)
+        return next(layer for layer in self.pretrained.layers if isinstance(layer, keras.Model))
 
     def from_features(self) -> keras.Model:
         """The trainable part alone, to train it with the pretrained part's features computed once and kept.
@@ -341,7 +342,7 @@ class RCAUNet(GroupModel):
             "backbone": self.backbone_name,
             "image_size": list(self.image_size),
             "backbone_weights": None,  # they are in the model's own weights by now
-            "recnet": self.recnet,
+            "recnet": None if self.recnet is None else dict(self.recnet),
             "recurrent_unit": self.recurrent_unit,
             "use_reset_gate": self.use_reset_gate,
             "use_spatial_attention": self.use_spatial_attention,

@@ -123,9 +123,6 @@ class _Network:
         self.image_shape = (*model.image_size, 3)
         self.cell = model.cell
         self.encoder, self.step, self.decoder = model.encoder, model.step, model.decoder
-        for part in (self.encoder, self.step, self.decoder):
-            if part is not None and keras.backend.backend() == "tensorflow":
-                part.jit_compile = False  # compiling takes longer than many groups, on a CPU
 
     def encode(self, image):
         image = np.asarray(image)

@@ -15,7 +15,13 @@ RECNET = {"integration_filters": 4, "attention": None, "head_filters": 4, "separ
 def model(request):
     keras.utils.set_random_seed(0)
     model = RCAUNet(
-        "efficientnet_lite0", SIZE, recnet=RECNET, recurrent_unit=request.param, channels=6, decoder_filters=(6, 4)
+        "tiny",
+        SIZE,
+        backbone_weights=None,
+        recnet=RECNET,
+        recurrent_unit=request.param,
+        channels=6,
+        decoder_filters=(6, 4),
     )
     residual = model.decoder.get_layer("residual")
     residual.kernel.assign(np.random.default_rng(0).normal(size=residual.kernel.shape))
@@ -31,7 +37,7 @@ def whole(model, images):
     return keras.ops.convert_to_numpy(model.to_inference()(inputs))[0, ..., 0]
 
 
-@pytest.mark.parametrize("keep_features", [0, 2, 100])
+@pytest.mark.parametrize("keep_features", [0, 2])
 def test_streaming_equals_the_whole_group(model, keep_features):
     images = photographs()
     maps = list(model.stream(images, keep_features=keep_features))
@@ -66,7 +72,7 @@ def test_orders_give_the_mean_state_and_the_variance_of_the_maps(model):
         np.testing.assert_allclose(np.stack([saliency for saliency, _ in maps]), whole(model, images), atol=1e-5)
     else:
         assert variance.max() > 1e-9
-        assert not np.allclose(list(model.stream(images, orders=3, seed=2))[0].variance, maps[0].variance, atol=1e-12)
+        assert not np.allclose(next(model.stream(images, orders=3, seed=2)).variance, maps[0].variance, atol=1e-12)
 
 
 def iter_of(images):
