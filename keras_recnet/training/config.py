@@ -1,146 +1,42 @@
-"""What a training configuration may say, and what each key means."""
+"""A whole training configuration, for one image or for groups; how it is read, and how its faults are told."""
 
 import os
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
 from keras_recnet.errors import ConfigError
+from keras_recnet.training.sections import (
+    CheckpointConfig,
+    Count,
+    DataConfig,
+    GroupDataConfig,
+    GroupLossConfig,
+    GroupModelConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PresetConfig,
+    Section,
+)
 from keras_recnet.training.settings import Settings, nearest, read
 
 # keys that may differ between a run and its resumption: they change neither the data nor the arithmetic
 FREE_KEYS = ("output", "checkpoint", "preset", "samples", "tensorboard")
 
 
-def _image_size(value):
-    sizes = [value] if isinstance(value, int) else value
-    whole = isinstance(sizes, list | tuple) and all(type(size) is int and size > 0 for size in sizes)
-    if not whole or len(sizes) > 2:
-        raise ValueError("expects a number of pixels such as 224, or [height, width]")
-    return value if isinstance(value, int) else tuple(sizes)
-
-
-def _held_out(value):
-    if not (value is None or isinstance(value, str) or (isinstance(value, float) and 0 < value < 1)):
-        raise ValueError("expects the path of a list of names, or a share of the images such as 0.1")
-    return value
-
-
-ImageSize = Annotated[Any, BeforeValidator(_image_size)]
-PresetSize = Annotated[Any, BeforeValidator(lambda value: value if value is None else _image_size(value))]
-HeldOut = Annotated[Any, BeforeValidator(_held_out)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """One mapping of the file: no unknown keys, no silent conversions, not changed after it was read."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ModelConfig(Section):
-    """The constructor arguments of `keras_recnet.RecNet`; the pretrained weights are named by `init`."""
-
-    backbone: str = "resnet50"
-    image_size: ImageSize = 384
-    output_stride: Literal[8, 16, 32] | None = None
-    freeze_batch_normalization: bool = True
-    branches: Literal["both", "foreground"] = "both"
-    integration_filters: Count = 256
-    attention: Literal["both", "background", "foreground"] | None = "both"
-    key_channels: Count = 512
-    value_channels: Count | None = None
-    attention_normalize: Literal["joint", "each"] = "joint"
-    scale_scores: bool = False
-    head_filters: Count = 128
-    head_stride: Literal[8, 4, 2] = 8
-    separable: bool = False
-    normalization: Literal["batch"] | None = None
-    fusion: Literal["subtract", "foreground", "inverse_background", "average"] = "subtract"
-
-
-class AugmentConfig(Section):
-    """The arguments of `keras_recnet.pipelines.duts.Augment`: random changes of a training image and its mask."""
-
-    flip: Share = 0.5
-    min_crop: Annotated[float, Field(gt=0, le=1)] = 0.75
-    brightness: Share = 0.2
-    contrast: Share = 0.0
-    saturation: Share = 0.0
-
-
-class DataConfig(Section):
-    """Which images and masks to train on, and how they become batches.
-
-    `root` stands for its subfolders `images` and `masks` and, when it is there, its list `validation.txt`.
-    """
-
-    root: str | None = None
-    images: str | None = None
-    masks: str | None = None
-    list: str | None = None
-    exclude: str | None = None
-    validation: HeldOut = None
-    synthetic: Annotated[int, Field(ge=8)] | None = None
-    augment: AugmentConfig | None = AugmentConfig()
-    cache: Literal["memory"] | None = None
-    cache_size: Count = 272
-
-
-class LossConfig(Section):
-    """The constructor arguments of `keras_recnet.losses.SaliencyLoss`."""
-
-    cooperative_weight: NotNegative = 1.0
-    cooperative_terms: Literal["both", "match", "overlap"] = "both"
-    cross_entropy: Literal["plain", "structure"] = "plain"
-    dice_weight: NotNegative = 0.0
-    iou_weight: NotNegative = 0.0
-    pixel_reduction: Literal["mean", "sum"] = "mean"
-    epsilon: Annotated[float, Field(gt=0, lt=0.5)] = 1e-4
-    smooth: Positive = 1.0
-
-
-class OptimizerConfig(Section):
-    """AdamW or SGD, with one learning rate for the backbone and one for the rest."""
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Positive = 2e-3
-    backbone_learning_rate: Positive | None = 2e-4
-    weight_decay: NotNegative = 1e-4
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    schedule: Literal["cosine", "poly", "constant"] = "cosine"
-    power: Positive = 0.9
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    clip: Positive | None = None
-
-
-class CheckpointConfig(Section):
-    """When to write a checkpoint besides the end of each epoch, and how many of them to keep."""
-
-    minutes: Positive = 10.0
-    steps: Count | None = None
-    keep: Count = 2
-
-
-class PresetConfig(Section):
-    """The preset folder that a training ends with."""
-
-    image_size: PresetSize = None
-    litert: bool = True
-
-
 class Config(Section):
-    """A whole training.
+    """A whole training of a RecNet.
+
+    `task` is `saliency`, for one image at a time, or `cosaliency`, for groups (`GroupConfig`).
 
     `init` says where the weights come from: `imagenet` (the backbone's, pretrained), `random`, the name or folder of a
     preset (which brings its architecture with it: of `model` only `image_size` and `fusion` may be given then), or a
     file with ImageNet weights for the backbone.
     """
 
+    task: Literal["saliency"] = "saliency"
     init: str = "imagenet"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -173,11 +69,27 @@ class Config(Section):
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in FREE_KEYS}
 
 
+class GroupConfig(Config):
+    """A whole training of an RCAUNet; a batch is `batch_size` groups.
+
+    `init` may name, beside what it may for `saliency`, the preset of a RecNet: the model is then built around it, with
+    the edge version's arguments where `model` gives no others.
+    """
+
+    task: Literal["cosaliency"]
+    model: GroupModelConfig = GroupModelConfig()
+    data: GroupDataConfig = GroupDataConfig()
+    loss: GroupLossConfig = GroupLossConfig()
+
+
+TASKS = {"saliency": Config, "cosaliency": GroupConfig}
+
+
 def as_of_now(fixed: dict) -> dict:
     """`Config.fixed()` of an older run, with today's defaults for keys that did not exist then."""
     try:
-        return Config.model_validate({"output": "", **fixed}, strict=False).fixed()
-    except pydantic.ValidationError:
+        return TASKS[fixed.get("task", "saliency")].model_validate({"output": "", **fixed}, strict=False).fixed()
+    except (KeyError, pydantic.ValidationError):
         return fixed
 
 
@@ -197,10 +109,14 @@ def load(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
     """
     settings = read(name_or_path, overrides)
     values = {"output": f"runs/{settings.name}", **settings.values}
+    task = values.get("task", "saliency")
+    if task not in TASKS:
+        place = settings.places.get("task", name_or_path)
+        raise ConfigError(f"{place}: task: must be one of {', '.join(TASKS)}.{nearest(task, TASKS)} Received: {task!r}")
     try:
-        return Config.model_validate(values)
+        return TASKS[task].model_validate(values)
     except pydantic.ValidationError as error:
-        faults = dict.fromkeys(_fault(detail, settings, name_or_path) for detail in error.errors())
+        faults = dict.fromkeys(_fault(detail, settings, name_or_path, TASKS[task]) for detail in error.errors())
         raise ConfigError("\n".join(faults)) from None
 
 
@@ -216,9 +132,9 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     return found
 
 
-def _fault(detail: dict, settings: Settings, source) -> str:
+def _fault(detail: dict, settings: Settings, source, root: type[Config]) -> str:
     """One of pydantic's faults as a sentence."""
-    parts, section = [], Config
+    parts, section = [], root
     for part in map(str, detail["loc"]):
         # behind a key of several types pydantic names the type that it tried; that is no key
         if section is None or (part not in section.model_fields and detail["type"] != "extra_forbidden"):
@@ -232,10 +148,10 @@ def _fault(detail: dict, settings: Settings, source) -> str:
     place = settings.places.get(key, source)
     received = f"Received: {detail['input']!r}"
     if detail["type"] == "extra_forbidden":
-        parent = Config
+        parent = root
         for part in parts[:-1]:
             parent = section_of(parent.model_fields[part].annotation)
-        return f"{place}: {key}: unknown key.{nearest_key(parts[-1], parent)}"
+        return f"{place}: {key}: unknown key.{nearest_key(parts[-1], parent, root)}"
     if detail["type"] == "value_error":
         message = str(detail["ctx"]["error"])
         return f"{place}: {key}: {message}. {received}" if key else f"{place}: {message}"
@@ -250,12 +166,12 @@ def _fault(detail: dict, settings: Settings, source) -> str:
     return f"{place}: {key}: {message}. {received}"
 
 
-def nearest_key(key: str, model: type[BaseModel]) -> str:
+def nearest_key(key: str, model: type[BaseModel], root: type[Config]) -> str:
     """A hint at the valid key that was meant: in this section, or of the same name in another one."""
     hint = nearest(key, model.model_fields)
     if hint:
         return hint
-    homes = [path for path in all_keys(Config) if path.rsplit(".", 1)[-1] == key]
+    homes = [path for path in all_keys(root) if path.rsplit(".", 1)[-1] == key]
     return f" Did you mean {homes[0]!r}?" if homes else f" Valid keys here: {', '.join(model.model_fields)}."
 
 

@@ -4,14 +4,16 @@ import dataclasses
 import hashlib
 import os
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
-from keras_recnet.training import shapes
-from keras_recnet.training.config import Config, DataConfig
+from keras_recnet.training import shapes, sheets
+from keras_recnet.training.config import Config
+from keras_recnet.training.sections import DataConfig
 
 HELD_OUT = 0.1  # share of the images that validates when nothing else is said
 
@@ -24,11 +26,16 @@ class Data:
         training: batches of an epoch, a pure function of (seed, epoch, step).
         validation: batches in order, not augmented.
         fingerprint: short hash of the names on both sides.
+        samples: gives so many images of the validation, always the same: what the whole model takes as its input, the
+            images `(count, height, width, 3)` and the masks `(count, height, width, 1)`.
+        counts: how many images there are on both sides, in words.
     """
 
-    training: pipelines.SaliencyPairs
-    validation: pipelines.SaliencyPairs
+    training: pipelines.SaliencyPairs | pipelines.SaliencyGroups
+    validation: pipelines.SaliencyPairs | pipelines.SaliencyGroups
     fingerprint: str
+    samples: Callable[[int], tuple]
+    counts: str
 
 
 def find(config: Config, output: str | os.PathLike) -> tuple[list, list]:
@@ -76,27 +83,35 @@ def prepare(config: Config, pairs: tuple[list, list], image_size: tuple[int, int
     else:
         changes = {}
     try:
-        return Data(
-            training=pipelines.SaliencyPairs(training, image_size, progress=_Reading(say), **common, **changes),
+        data = Data(
+            training=pipelines.SaliencyPairs(training, image_size, progress=Reading(say), **common, **changes),
             validation=pipelines.SaliencyPairs(validation, image_size, drop_remainder=False, **common),
-            fingerprint=_fingerprint(training, validation),
+            fingerprint=fingerprint(names_of(training), names_of(validation)),
+            samples=lambda count: _samples(data.validation, count),
+            counts=f"{len(training):,} images to train on, {len(validation):,} to validate",
         )
+        return data
     except pipelines.PipelineDataError as error:
         raise DataError(str(error)) from error
 
 
-class _Reading:
-    """Says every ten seconds how many files are in memory."""
+def _samples(validation, count):
+    images, masks = sheets.collect(validation.evaluation(), sheets.choose(count, len(validation)))
+    return images, images, masks
 
-    def __init__(self, say):
-        self.say = say
+
+class Reading:
+    """Says every ten seconds how many files are done."""
+
+    def __init__(self, say, what: str = "Reading images into memory"):
+        self.say, self.what = say, what
         self.last = time.monotonic()
 
     def __call__(self, done: int, total: int):
         now = time.monotonic()
         if now - self.last >= 10:
             self.last = now
-            self.say(f"Reading images into memory: {done:,} of {total:,}")
+            self.say(f"{self.what}: {done:,} of {total:,}")
 
 
 def _split(config: Config, output: Path) -> tuple[list, list]:
@@ -147,6 +162,12 @@ def _folders(data: DataConfig, seed: int, output: Path) -> tuple[Path | None, Pa
     return images, masks, root
 
 
-def _fingerprint(training: list, validation: list) -> str:
-    names = "\n".join([*(pair.name for pair in training), "", *(pair.name for pair in validation)])
+def names_of(pairs: Iterable[pipelines.Pair]) -> list[str]:
+    """The pairs' names."""
+    return [pair.name for pair in pairs]
+
+
+def fingerprint(*sides: Iterable[str]) -> str:
+    """Short hash of lists of names."""
+    names = "\n\n".join("\n".join(side) for side in sides)
     return hashlib.sha256(names.encode("utf-8")).hexdigest()[:16]

@@ -85,7 +85,9 @@ class Loop:
 
     Args:
         config: the whole configuration.
-        model: compiled with the optimizer and the loss; its metrics are the loss alone.
+        model: the whole model, compiled with the optimizer; checkpoints hold it.
+        fitted: what `fit` trains: the model itself, or a part of it with the same optimizer and weights; compiled with
+            the loss, its only metric.
         judge: shares the model's weights, compiled with the metrics for validation.
         data: what to train and validate on.
         state: where to begin.
@@ -98,6 +100,7 @@ class Loop:
         self,
         config: Config,
         model: keras.Model,
+        fitted: keras.Model,
         judge: keras.Model,
         data: Data,
         state: State,
@@ -107,6 +110,7 @@ class Loop:
     ):
         self.config = config
         self.model = model
+        self.fitted = fitted
         self.judge = judge
         self.data = data
         self.state = state
@@ -153,7 +157,7 @@ class Loop:
         try:
             if state.epoch_step < steps:
                 batches = self.data.training.epoch(state.epoch, state.epoch_step)
-                self.model.fit(
+                self.fitted.fit(
                     batches.take(steps - state.epoch_step),
                     initial_epoch=state.epoch,
                     epochs=state.epoch + 1,
@@ -182,11 +186,10 @@ class Loop:
         if not self.config.samples:
             return
         if self._samples is None:
-            pairs = self.data.validation
-            batches = pairs.evaluation()
-            images, masks = sheets.collect(batches, sheets.choose(self.config.samples, len(pairs)))
-            self._samples = self.model.to_inference(), images, masks
-        sheets.draw(*self._samples, self.folder / "samples" / f"epoch-{self.state.epoch + 1:03d}.png")
+            self._samples = self.model.to_inference(), self.data.samples(self.config.samples)
+        inference, (inputs, images, masks) = self._samples
+        maps = inference.predict_on_batch(inputs).reshape(-1, *masks.shape[1:])[: len(masks)]
+        sheets.draw(images, masks, maps, self.folder / "samples" / f"epoch-{self.state.epoch + 1:03d}.png")
 
     def _finish_epoch(self, validation: dict[str, float]):
         state = self.state

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import keras
 
-from keras_recnet import losses, metrics, optimizers, presets
-from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError, PresetError
+from keras_recnet import optimizers
+from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError
 from keras_recnet.files import atomic_path
-from keras_recnet.models import RecNet
-from keras_recnet.training import averaging, logs
+from keras_recnet.training import averaging, logs, of_groups, of_images
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
 from keras_recnet.training.config import Config, as_of_now, differences, load
-from keras_recnet.training.data import find, prepare
 from keras_recnet.training.loop import Loop, State, peak_memory_mb, total_steps
 from keras_recnet.training.progress import Progress, clock
 
 LOG_BYTES = 50_000_000  # room for tables, events, curves and sheets
-PRESET_ARGUMENTS = ("image_size", "fusion")  # what may differ from the preset that a training starts from
+TASKS = {"saliency": of_images, "cosaliency": of_groups}
 
 
 def train(
@@ -58,34 +56,7 @@ def train(
         keras.config.set_dtype_policy(policy)
 
 
-def build_model(config: Config) -> RecNet:
-    """The network with its starting weights.
-
-    Raises:
-        ConfigError: if `init` names nothing, or `model` contradicts the preset that it names.
-        PresetError, WeightsError: if the weights cannot be had or do not fit.
-    """
-    arguments = config.model.model_dump(exclude_unset=True)
-    weights = {"imagenet": "imagenet", "random": None}.get(config.init, config.init)
-    if config.init in ("imagenet", "random") or os.path.isfile(config.init):
-        try:
-            return RecNet(**arguments, backbone_weights=weights)
-        except ValueError as error:
-            raise ConfigError(f"model: {error}") from error
-    try:
-        presets.find(config.init)
-    except PresetError as error:
-        raise PresetError(f"init: {error} It may also be imagenet, random, or a file of backbone weights.") from error
-    other = [name for name in arguments if name not in PRESET_ARGUMENTS]
-    if other:
-        raise ConfigError(
-            f"model.{other[0]}: comes with the preset that `init` names. Of `model` only "
-            f"{' and '.join(PRESET_ARGUMENTS)} may be given beside a preset. Received: init={config.init!r}"
-        )
-    return RecNet.from_preset(config.init, **arguments)
-
-
-def build_optimizer(config: Config, model: RecNet, steps: int) -> keras.optimizers.Optimizer:
+def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer of a training of `steps` steps, with a learning rate of its own for the backbone if wanted."""
     chosen = config.optimizer
 
@@ -132,16 +103,17 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.remove_unfinished()
-    files = find(config, folder)
+    of_task = TASKS[config.task]
+    files = of_task.find(config, folder)
 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         _make_deterministic()
-    model = build_model(config)
+    model = of_task.build_model(config)
     slots = {"adamw": 2, "sgd": 1}[config.optimizer.name] + (config.ema is not None)
     check_disk(folder, checkpoints.bytes_needed(model, slots) - checkpoints.bytes_used() + LOG_BYTES)
     say(describe_device())
-    data = prepare(config, files, model.image_size, say)
+    data = of_task.data_of(config, files, model, say)
     if found and found.state["data"] != data.fingerprint:
         raise DataError(
             f"{folder}: the images have changed since this run began: others are found or held out now. Restore them, "
@@ -149,11 +121,13 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
         )
 
     steps = total_steps(config, data.training.steps_per_epoch)
-    loss = losses.SaliencyLoss(**_loss_arguments(config, model))
-    model.compile(build_optimizer(config, model, steps), loss, jit_compile=_jit_compile())
-    model.optimizer.build(model.trainable_variables)
-    judge = keras.Model(model.inputs, model.outputs)
-    judge.compile(None, loss, metrics=_metrics(model), jit_compile=_jit_compile())
+    loss, fitted = of_task.loss(config, model), of_task.fitted(config, model)
+    fitted.compile(build_optimizer(config, model, steps), loss, jit_compile=_jit_compile())
+    fitted.optimizer.build(fitted.trainable_variables)
+    if fitted is not model:
+        model.compile(fitted.optimizer, loss, jit_compile=_jit_compile())
+    judge, scores = of_task.judge(model, fitted)
+    judge.compile(None, loss, **scores, jit_compile=_jit_compile())
 
     state = State(config=config.fixed(), data=data.fingerprint)
     if found:
@@ -161,13 +135,13 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
         state = State.of(found.state)
         say(f"Going on from {found.path}: epoch {state.epoch + 1}, {state.step:,} of {steps:,} steps done.")
     say(
-        f"{len(data.training):,} images to train on, {len(data.validation):,} to validate; {steps:,} steps of "
+        f"{data.counts}; {steps:,} steps of "
         f"{config.batch_size}; {model.count_params() / 1e6:.2f} M parameters; output in {folder}"
     )
     _write_config(config, folder)
     run_logs = logs.Logs(folder, state.step, config.tensorboard)
     progress = Progress(steps, config.batch_size, state.step, stream=stream)
-    loop = Loop(config, model, judge, data, state, checkpoints, run_logs, progress)
+    loop = Loop(config, model, fitted, judge, data, state, checkpoints, run_logs, progress)
     try:
         complete = loop.run()
     except (DiskError, OSError) as error:
@@ -195,7 +169,7 @@ def _finish(config, model, state, checkpoints, command, say) -> Path:
     arguments = model.get_config()
     if config.preset.image_size is not None:
         arguments["image_size"] = config.preset.image_size
-    final = RecNet.from_config(arguments)
+    final = type(model).from_config(arguments)
     final.set_weights(read(checkpoints.best).model)
     notes = {key: best[key] for key in best if key in ("epoch", "step") or key.startswith("val_")}
     final.save_to_preset(folder, training={"command": command, "seed": config.seed, "best": notes})
@@ -205,7 +179,7 @@ def _finish(config, model, state, checkpoints, command, say) -> Path:
         f"Done in {clock(state.seconds)}, {peak_memory_mb():,.0f} MB at most. Best: epoch {best['epoch']} with "
         f"MAE {best['val_mae']:.4f}, F {best['val_f']:.4f} on the validation images.\n"
         f"The preset is in {folder}. Use it with: "
-        f"keras-recnet predict PHOTO.jpg -o OUT --preset {shlex.quote(str(folder))}"
+        f"keras-recnet {TASKS[config.task].USE} -o OUT --preset {shlex.quote(str(folder))}"
     )
     return folder
 
@@ -242,20 +216,6 @@ def _checkpoint_to_resume(config, checkpoints, command, resume) -> Checkpoint | 
 
 def _resume(command: str) -> str:
     return f"{command} --resume"
-
-
-def _loss_arguments(config: Config, model: RecNet) -> dict:
-    arguments = config.loss.model_dump()
-    if model.branches == "foreground" and "cooperative_weight" not in config.loss.model_fields_set:
-        arguments["cooperative_weight"] = 0.0  # there is nothing to cooperate with
-    return arguments
-
-
-def _metrics(model: RecNet) -> list:
-    return [
-        metrics.SaliencyMAE(fusion=model.fusion, name="mae"),
-        metrics.SaliencyFMeasure(fusion=model.fusion, name="f"),
-    ]
 
 
 def _write_config(config: Config, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 
-import keras
 import numpy as np
 
 from keras_recnet.files import atomic_path
@@ -30,18 +29,17 @@ def collect(batches, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.stack(masks)
 
 
-def draw(inference: keras.Model, images: np.ndarray, masks: np.ndarray, path: str | os.PathLike) -> None:
+def draw(images: np.ndarray, masks: np.ndarray, maps: np.ndarray, path: str | os.PathLike) -> None:
     """Writes the sheet as a PNG file.
 
     Args:
-        inference: `model.to_inference()`, which shares the weights of the model in training.
         images: `(count, height, width, 3)`, RGB 0…255.
         masks: `(count, height, width, 1)`, 0…1.
+        maps: `(count, height, width, 1)`, 0…1.
         path: the file.
     """
     import cv2
 
-    maps = inference.predict_on_batch(images)
     rows = []
     for image, mask, saliency in zip(images, masks, maps, strict=True):
         cells = [image, np.repeat(255.0 * mask, 3, axis=-1), np.repeat(255.0 * saliency, 3, axis=-1)]

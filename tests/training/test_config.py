@@ -4,15 +4,14 @@ import pytest
 import yaml
 
 from keras_recnet.errors import ConfigError
-from keras_recnet.training.config import (
+from keras_recnet.training.config import Config, GroupConfig, all_keys, as_of_now, differences, load
+from keras_recnet.training.sections import (
     AugmentConfig,
-    Config,
+    CoPerceptualConfig,
+    GroupLossConfig,
+    GroupModelConfig,
     LossConfig,
     ModelConfig,
-    all_keys,
-    as_of_now,
-    differences,
-    load,
 )
 from keras_recnet.training.settings import SHIPPED, shipped
 
@@ -57,8 +56,8 @@ def test_one_configuration_for_each_row_of_table_2(name):
 
 
 def test_sections_take_the_arguments_of_what_they_configure_with_the_same_defaults():
-    from keras_recnet.losses import SaliencyLoss
-    from keras_recnet.models import RecNet
+    from keras_recnet.losses import CoPerceptualLoss, CoSaliencyLoss, SaliencyLoss
+    from keras_recnet.models import RCAUNet, RecNet
     from keras_recnet.pipelines import Augment
 
     def defaults(function, *left_out):
@@ -67,7 +66,23 @@ def test_sections_take_the_arguments_of_what_they_configure_with_the_same_defaul
 
     assert ModelConfig().model_dump() == defaults(RecNet, "backbone_weights", "name")
     assert LossConfig().model_dump() == defaults(SaliencyLoss, "name")
+    assert GroupModelConfig().model_dump() == defaults(RCAUNet, "backbone_weights", "recnet", "name")
+    assert GroupLossConfig().model_dump() == defaults(CoSaliencyLoss, "name", "reduction")
+    assert CoPerceptualConfig().model_dump() == defaults(CoPerceptualLoss, "features")
     assert set(AugmentConfig.model_fields) == set(defaults(Augment))
+
+
+def test_the_task_tells_which_keys_there_are(write):
+    config = load(write("task: cosaliency\nepochs: 1\ndata: {foreign: [0, 3], images_per_group: 8}"))
+    assert isinstance(config, GroupConfig)
+    assert config.data.foreign == (0, 3)
+    assert differences(as_of_now(config.fixed()), config.fixed()) == []
+    with pytest.raises(ConfigError, match=r"mine.yaml:3: model.fusion: unknown key"):
+        load(write("task: cosaliency\nepochs: 1\nmodel: {fusion: average}"))
+    with pytest.raises(ConfigError, match=r"mine.yaml:1: task: must be one of saliency, cosaliency. Did you mean"):
+        load(write("task: cosaliancy\nepochs: 1"))
+    with pytest.raises(ConfigError, match=r"data.foreign: expects a number of images, a range .* Received: 0.7"):
+        load(write("task: cosaliency\nepochs: 1\ndata: {foreign: 0.7}"))
 
 
 def test_numbers_in_scientific_notation_are_numbers(write):
@@ -100,7 +115,7 @@ def test_extends_takes_a_file_beside_it_and_a_shipped_name(write):
         ("epochs: 1\nbatchsize: 3", r"mine.yaml:2: batchsize: unknown key. Did you mean 'batch_size'\?"),
         ("epochs: 1\nmodel:\n  backbon: vgg16", r"mine.yaml:3: model.backbon: unknown key. Did you mean 'backbone'\?"),
         ("epochs: 1\nimages: a", r"mine.yaml:2: images: unknown key. Did you mean 'data.images'\?"),
-        ("epochs: 1\nxyzzy: a", "mine.yaml:2: xyzzy: unknown key. Valid keys here: init, model"),
+        ("epochs: 1\nxyzzy: a", "mine.yaml:2: xyzzy: unknown key. Valid keys here: task, init, model"),
         ("epochs: 1\ndata: {augment: {flp: 1}}", r"mine.yaml:2: data.augment.flp: unknown key. Did you mean 'flip'\?"),
         ("epochs: two", "mine.yaml:1: epochs: input should be a valid integer. Received: 'two'"),
         ("epochs: 1.5", "mine.yaml:1: epochs: .*integer.* Received: 1.5"),

@@ -10,7 +10,7 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
-from keras_recnet.training import checkpoints, logs, progress, run
+from keras_recnet.training import checkpoints, logs, of_images, progress, run
 from keras_recnet.training.checkpoints import read
 from keras_recnet.training.config import load
 from keras_recnet.training.run import train
@@ -217,7 +217,7 @@ def test_finetune_lowers_the_loss_and_gives_a_preset_that_predicts(photos, tmp_p
 
     start, output = tmp_path / "start", tmp_path / "finetuned"
     keras.utils.set_random_seed(0)
-    run.build_model(load("smoke")).save_to_preset(start)
+    of_images.build_model(load("smoke")).save_to_preset(start)
     overrides = [f"init={start}", f"data.root={photos}", f"output={output}", "batch_size=6", "epochs=2", "samples=0"]
     overrides += ["optimizer.warmup_steps=1", "ema=0.5", "optimizer.learning_rate=3e-3"]
     with pytest.raises(ConfigError, match=r"model.backbone: comes with the preset that `init` names"):

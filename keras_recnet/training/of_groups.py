@@ -1,0 +1,205 @@
+"""What is particular to training an RCAUNet on groups of images; the same functions as in `of_images`."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_recnet import losses, metrics, pipelines
+from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.models import RCAUNet
+from keras_recnet.models._group_model import GroupModel
+from keras_recnet.training import shapes
+from keras_recnet.training.config import GroupConfig
+from keras_recnet.training.data import HELD_OUT, Data, Reading, fingerprint, names_of
+from keras_recnet.training.group_features import GroupFeatures
+from keras_recnet.training.of_images import find_start, from_backbone, names_backbone_weights, refuse_others
+
+USE = "cosal FOLDER"  # the command that uses what was trained
+LIST = "groups.csv"
+VALIDATION = "validation"  # what the list's column `split` says of the groups that are held out
+
+
+def build_model(config: GroupConfig) -> RCAUNet:
+    """The network with its starting weights.
+
+    Raises:
+        ConfigError: if `init` names nothing, or `model` contradicts the preset that it names.
+        PresetError, WeightsError: if the weights cannot be had or do not fit.
+    """
+    arguments = config.model.model_dump(exclude_unset=True)
+    if names_backbone_weights(config.init):
+        return from_backbone(RCAUNet, config.init, arguments)
+    if find_start(config.init).config.get("class") == RCAUNet.__name__:
+        refuse_others(arguments, (), config.init)
+        return RCAUNet.from_preset(config.init)
+    if "backbone" in arguments:
+        raise ConfigError(f"model.backbone: comes with the preset that `init` names. Received: init={config.init!r}")
+    try:
+        return RCAUNet.from_recnet(config.init, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def find(config: GroupConfig, output: str) -> tuple[list, list]:
+    """The groups to train on and those to validate on, each file looked at.
+
+    Raises:
+        ConfigError: if `data` does not say where the groups are.
+        DataError: naming every file with a fault.
+    """
+    try:
+        training, validation = _split(config, Path(output))
+        pipelines.check_groups([*training, *validation], decode=config.data.cache != "memory")
+    except pipelines.PipelineDataError as error:
+        raise DataError(str(error)) from error
+    if len(training) * config.data.passes < config.batch_size:
+        raise ConfigError(
+            f"batch_size: {config.batch_size} groups are more than the {len(training)} to train on. Say --set "
+            f"batch_size={len(training)}, or add groups."
+        )
+    return training, validation
+
+
+def data_of(config: GroupConfig, files: tuple[list, list], model: RCAUNet, say) -> Data:
+    """The batches for the model: of images, or with `cache: features` of what its pretrained part makes of them.
+
+    Raises:
+        ConfigError: if the arguments do not fit together.
+        DataError: naming every file with a fault, or when the cache does not fit.
+    """
+    data, (training, validation) = config.data, files
+    shown = {"images_per_group": data.images_per_group, "foreign": data.foreign, "seed": config.seed}
+    names = [f"{group.name}/{name}" for group in training for name in names_of(group.pairs)]
+    held_out = [f"{group.name}/{name}" for group in validation for name in names_of(group.pairs)]
+    try:
+        of_images = pipelines.SaliencyGroups(
+            validation, model.image_size, 1, seed=config.seed, cache=None, drop_remainder=False
+        )
+        if data.cache == "features":
+            if not model.freeze_pretrained:
+                raise ConfigError(
+                    "data.cache: features stay the same only while what makes them is frozen. Say --set "
+                    "model.freeze_pretrained=true, or --set data.cache=memory."
+                )
+            folder = Path(data.features or Path(config.output) / "features")
+            to_train = GroupFeatures(
+                training * data.passes, model, folder / "training", config.batch_size, say=say, mirrored=True, **shown
+            )
+            to_validate = GroupFeatures(
+                validation, model, folder / "validation", 1, say=say, seed=config.seed, drop_remainder=False
+            )
+        else:
+            augment = None if data.augment is None else pipelines.Augment(**data.augment.model_dump())
+            to_train = pipelines.SaliencyGroups(
+                training * data.passes,
+                model.image_size,
+                config.batch_size,
+                augment=augment,
+                cache=data.cache,
+                cache_size=data.cache_size,
+                progress=Reading(say),
+                **shown,
+            )
+            to_validate = of_images
+    except pipelines.PipelineDataError as error:
+        raise DataError(str(error)) from error
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from error
+    return Data(
+        training=to_train,
+        validation=to_validate,
+        fingerprint=fingerprint(names, held_out),
+        samples=lambda count: _samples(of_images, count),
+        counts=f"{len(training)} groups of {len(names):,} images to train on, {len(validation)} of {len(held_out):,} "
+        f"to validate",
+    )
+
+
+def loss(config: GroupConfig, model: RCAUNet) -> keras.losses.Loss:
+    """The loss that the configuration says."""
+    arguments = config.loss.model_dump()
+    perceptual = arguments.pop("co_perceptual")
+    if perceptual is not None:
+        if config.data.cache == "features":
+            raise ConfigError(
+                "loss.co_perceptual: needs the images, which `data.cache: features` does not keep. Say --set "
+                "data.cache=memory, or --set loss.co_perceptual=null."
+            )
+        perceptual = losses.CoPerceptualLoss(**perceptual)
+        perceptual.prepare(model.image_size)
+    return losses.CoSaliencyLoss(**arguments, co_perceptual=perceptual)
+
+
+def fitted(config: GroupConfig, model: RCAUNet) -> keras.Model:
+    """What `fit` trains: the model, or, on cached features, what comes behind them."""
+    return model.from_features() if config.data.cache == "features" else model
+
+
+def judge(model: RCAUNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
+    """A model of the same weights to validate with, and the metrics to compile it with."""
+    scores = [metrics.SaliencyMAE(name="mae"), metrics.SaliencyFMeasure(name="f")]
+    return GroupModel(fitted.input, fitted.output), {"weighted_metrics": scores}
+
+
+def _split(config, output):
+    data = config.data
+    if data.synthetic is not None:
+        given = [name for name in ("root", "images", "masks", "list") if getattr(data, name) is not None]
+        if given:
+            raise ConfigError(f"data.synthetic: draws its own images, so data.{given[0]} cannot be given as well.")
+        images, masks, listed = *shapes.write_groups(output / "shapes", data.synthetic, config.seed), None
+    else:
+        images, masks, listed = _places(data)
+    if listed is None:
+        training = pipelines.find_groups(images=images, masks=masks)
+        splits = set()
+    else:
+        members = pipelines.read_group_list(listed).values()
+        splits = {member.split for group in members for member in group}
+        training = pipelines.read_groups(listed, images, masks, split="train" if "train" in splits else None)
+    if isinstance(data.validation, str):
+        validation = pipelines.read_groups(data.validation, images, masks)
+    elif data.validation is None and {"train", VALIDATION} <= splits:
+        validation = pipelines.read_groups(listed, images, masks, split=VALIDATION)
+    else:
+        count = max(1, round((data.validation or HELD_OUT) * len(training)))
+        order = np.random.default_rng(config.seed).permutation(len(training))
+        validation = [training[index] for index in sorted(order[:count])]
+        training = [training[index] for index in sorted(order[count:])]
+    held_out = {name for group in validation for name in names_of(group.pairs)}
+    kept = []
+    for group in training:
+        pairs = tuple(pair for pair in group.own if pair.name not in held_out)
+        if pairs:
+            kept.append(pipelines.Group(group.name, pairs, category=group.category))
+    if not kept:
+        raise DataError(
+            f"data: {len(held_out)} images of {len(validation)} groups are held out for validation, and no group is "
+            f"left to train on. Add groups, or give another data.validation."
+        )
+    return kept, validation
+
+
+def _places(data):
+    """Folder of images, folder of masks, list or None."""
+    root = None if data.root is None else Path(data.root)
+    if root is not None and not root.is_dir():
+        raise DataError(f"{root}: no such folder. data.root is the folder that holds images/ and masks/.")
+    images, masks = data.images or (root and root / "images"), data.masks or (root and root / "masks")
+    if images is None or masks is None:
+        raise ConfigError(
+            "data: says nothing about where the groups are. Give --set data.root=FOLDER with the subfolders images and "
+            "masks, or data.images and data.masks."
+        )
+    listed = data.list
+    if listed is None and root is not None and (root / LIST).is_file():
+        listed = root / LIST
+    return images, masks, listed
+
+
+def _samples(groups, count):
+    """The first group, or as much of it as is wanted, beside it."""
+    inputs, masks = next(iter(groups.evaluation()))
+    inputs = {name: np.asarray(value) for name, value in inputs.items()}
+    return inputs, inputs["images"][0, :count], np.asarray(masks)[0, :count]

@@ -1,0 +1,148 @@
+import csv
+import io
+
+import keras
+import numpy as np
+import pytest
+
+from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.models import RCAUNet
+from keras_recnet.training import of_groups, shapes
+from keras_recnet.training.config import load
+from keras_recnet.training.group_features import GroupFeatures
+from keras_recnet.training.run import train
+
+from .conftest import tiny_backbone
+
+TINY = ["init=random", "model.backbone=tiny", "deterministic=false", "samples=0", "tensorboard=false"]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    from keras_recnet import backbones
+
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny_backbone)
+
+
+@pytest.fixture
+def smoke(tmp_path):
+    def smoke(*overrides, resume=False):
+        stream = io.StringIO()
+        train("rcau_smoke", [*TINY, f"output={tmp_path / 'run'}", *overrides], resume, stream)
+        return stream.getvalue()
+
+    return smoke
+
+
+def rows_of(output):
+    with open(output / "log.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["data.cache=features", "samples=4"], ["data.cache=memory", "model.recurrent_unit=mean"]],
+    ids=["features", "images"],
+)
+def test_groups_are_trained_to_a_preset(smoke, tmp_path, overrides):
+    said = smoke(*overrides)
+    output = tmp_path / "run"
+    rows = rows_of(output)
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert "9 groups of 36 images to train on, 3 of 12 to validate; 6 steps of 3" in said
+    assert f"keras-recnet cosal FOLDER -o OUT --preset {output / 'preset'}" in said
+    assert len(list((output / "samples").glob("*.png"))) == (2 if "samples=4" in overrides else 0)
+    model = RCAUNet.from_preset(output / "preset")
+    assert model.image_size == (64, 64)
+
+
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(smoke, tmp_path):
+    fixed = ["checkpoint.steps=1", "checkpoint.keep=9"]
+    smoke(*fixed)
+    whole = RCAUNet.from_preset(tmp_path / "run/preset").get_weights()
+    # as a kill after the second of six steps would have left it
+    for path in (tmp_path / "run/checkpoints").iterdir():
+        if path.name != "step-00000002.npz":
+            path.unlink()
+    assert "2 of 6 steps done" in smoke(*fixed, resume=True)
+    for before, after in zip(whole, RCAUNet.from_preset(tmp_path / "run/preset").get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def group_features(tmp_path, said, **options):
+    images, masks = shapes.write_groups(tmp_path / "photos", 4, seed=1, size=3)
+    groups = of_groups.pipelines.find_groups(images=images, masks=masks)
+    keras.utils.set_random_seed(2)
+    model = RCAUNet("tiny", 64, backbone_weights=None, channels=4, decoder_filters=(4, 4, 4, 4), freeze_pretrained=True)
+    options = {"images_per_group": 4, "foreign": 1, "seed": 5, "mirrored": True, **options}
+    return groups, model, GroupFeatures(groups, model, tmp_path / "features", 2, say=said.append, **options)
+
+
+def test_batches_hold_what_the_frozen_part_makes_of_the_images_they_show(tmp_path):
+    _, model, data = group_features(tmp_path, [])
+    inputs, targets = next(iter(data.epoch(3, 1)))
+    names = sorted(model.pretrained.output)
+    assert sorted(inputs) == sorted([*names, "mask"])
+    seen = set()
+    for place in range(2):
+        _, pairs, foreign = data.members(3, 2 + place)
+        assert sum(foreign) == 1
+        for n, (pair, stranger) in enumerate(zip(pairs, foreign, strict=True)):
+            image, mask = of_groups.pipelines.read_pair(pair)
+            views = [of_groups.pipelines.resizing.resize(array, (64, 64)) for array in (image, mask)]
+            found = []
+            for turn in (1, -1):
+                expected = model.pretrained(views[0][None, :, ::turn].astype("float32"))
+                if all(np.allclose(inputs[k][place, n], expected[k][0], atol=5e-3, rtol=2e-3) for k in names):
+                    found.append(turn)
+            assert len(found) == 1
+            seen.add(found[0])
+            target = views[1][:, :: found[0]] / 255.0 * (not stranger)
+            np.testing.assert_allclose(targets[place, n, ..., 0], target, atol=1e-6)
+        assert inputs["mask"][place].numpy().tolist() == [True] * len(pairs) + [False] * (4 - len(pairs))
+    assert seen == {1, -1}
+
+
+def test_features_are_kept_and_made_anew_for_other_weights(tmp_path):
+    _, _, data = group_features(tmp_path, [])
+    before = (tmp_path / "features/masks.npy").stat().st_mtime_ns
+    _, model, _ = group_features(tmp_path, [])
+    assert (tmp_path / "features/masks.npy").stat().st_mtime_ns == before
+    weight = model.pretrained.weights[0]
+    weight.assign(weight + 1)
+    GroupFeatures(data.groups, model, tmp_path / "features", 2, say=print, images_per_group=4, mirrored=True)
+    assert (tmp_path / "features/masks.npy").stat().st_mtime_ns > before
+
+
+def test_what_does_not_go_together_is_refused(smoke, tmp_path):
+    with pytest.raises(ConfigError, match=r"data.cache: features .* frozen.*model.freeze_pretrained=true"):
+        smoke("model.freeze_pretrained=false")
+    with pytest.raises(ConfigError, match=r"loss.co_perceptual: needs the images"):
+        smoke("loss.co_perceptual={weights: null}")
+    with pytest.raises(ConfigError, match=r"data: says nothing about where the groups are"):
+        smoke("data.synthetic=null")
+    with pytest.raises(DataError, match=r"nowhere: no such folder"):
+        smoke("data.synthetic=null", "data.root=nowhere")
+    with pytest.raises(ConfigError, match=r"data.synthetic: draws its own images, so data.root"):
+        smoke("data.root=photos")
+    with pytest.raises(ConfigError, match=r"batch_size: 99 groups are more than the 9"):
+        smoke("batch_size=99")
+
+
+def test_lists_tell_the_splits_and_held_out_images_are_never_trained_on(tmp_path):
+    images, masks = shapes.write_groups(tmp_path, 9, seed=1, size=3)
+    lines = ["group,name,split"]
+    for path in sorted(images.rglob("*.png")):
+        name = path.relative_to(images).with_suffix("").as_posix()
+        lines.append(f"{name.split('/')[0]},{name},{'validation' if name < 'group002' else 'train'}")
+    # one image of a held-out group is named in a group to train on as well
+    lines.append("group008,group000/0000,train")
+    (tmp_path / "groups.csv").write_text("\n".join(lines), encoding="utf-8")
+    config = load("rcau_smoke", ["data.synthetic=null", "data.validation=null", f"data.root={tmp_path}"])
+    training, validation = of_groups.find(config, tmp_path / "run")
+    assert [group.name for group in validation] == ["group000", "group001"]
+    assert [group.name for group in training] == [f"group{index:03d}" for index in range(2, 9)]
+    assert "group000/0000" not in of_groups.names_of(training[-1].pairs)
+    shares = load("rcau_smoke", ["data.synthetic=null", f"data.images={images}", f"data.masks={masks}"])
+    training, validation = of_groups.find(shares, tmp_path / "run")
+    assert (len(training), len(validation)) == (7, 2)
