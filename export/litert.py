@@ -1,7 +1,10 @@
 """LiteRT: the inference network as one file that runs without TensorFlow.
 
-The file has one signature, `serving_default`: input `image` float32 `(1, H, W, 3)`, RGB in 0…255; output `saliency`
-float32 `(1, H, W, 1)` in 0…1. Batch and size are fixed, and it needs no operation beyond LiteRT's own ("Flex").
+The file of a `RecNet` has one signature, `serving_default`: input `image` float32 `(1, H, W, 3)`, RGB in 0…255; output
+`saliency` float32 `(1, H, W, 1)` in 0…1. That of an `RCAUNet` has `encode`, `step` and `decode`, so that a group of any
+size runs in constant memory: every image is encoded and taken into the state, then every image is decoded with the
+last state (see `keras_recnet.export.signatures`). Batch and size are fixed, and no operation beyond LiteRT's own
+("Flex") is needed.
 
 TensorFlow's converter leaks memory and can crash, so it runs in a process of its own.
 """
@@ -20,7 +23,6 @@ from keras_recnet.errors import MissingExtraError, RecNetError
 from keras_recnet.files import atomic_path
 
 PRECISIONS = ("float16", "float32")
-SIGNATURE = "serving_default"
 # Mean difference of a map from Keras' that is let through. Rounding the weights to float16 costs about 0.001.
 TOLERANCE = {"float16": 0.005, "float32": 0.00005}
 
@@ -30,10 +32,10 @@ class ConversionError(RecNetError):
 
 
 def convert(model, out: str | os.PathLike, *, precision: str = "float16") -> Path:
-    """Writes the inference network as a LiteRT file, after comparing both on a test image.
+    """Writes the inference network as a LiteRT file, after comparing both on test images.
 
     Args:
-        model: a `RecNet`, or the name or folder of a preset.
+        model: a `RecNet` or `RCAUNet`, or the name or folder of a preset.
         out: the file to write, `….tflite`.
         precision: of the stored weights, `"float16"` (half the size) or `"float32"`; the computation is in float32
             either way.
@@ -66,7 +68,7 @@ def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16") -> P
     """Converts a preset and puts `model.tflite` into its folder, with its checksum in `config.json`.
 
     Args:
-        folder: of the preset, as `RecNet.save_to_preset` wrote it.
+        folder: of the preset, as `save_to_preset` of a `RecNet` or `RCAUNet` wrote it.
         precision: as `convert`'s.
 
     Returns:
@@ -106,17 +108,18 @@ def _convert_elsewhere(source, out, precision):
 
 def _convert_here(source, out, precision):
     """Runs in the process of its own: converts, then checks the file's operations and its output."""
-    import keras
+    from keras_recnet import models
+    from keras_recnet.export import signatures
 
-    from keras_recnet.models import RecNet, load_model
+    if source.endswith(".keras"):
+        model = models.load_model(source)
+    else:
+        model = getattr(models, presets.find(source).config["class"]).from_preset(source)
+    parts = signatures.of(model)
+    Path(out).write_bytes(_flatbuffer(parts, precision))
 
-    model = load_model(source) if source.endswith(".keras") else RecNet.from_preset(source)
-    inference = model.to_inference()
-    Path(out).write_bytes(_flatbuffer(inference, precision))
-
-    image = np.random.default_rng(0).uniform(0, 255, inference.input_shape[1:]).astype("float32")
-    expected = keras.ops.convert_to_numpy(inference(image[None], training=False))
-    difference = float(np.abs(_run(out, image[None]) - expected).mean())
+    images = np.random.default_rng(0).uniform(0, 255, (3, 1, *model.image_size, 3)).astype("float32")
+    difference = float(np.abs(_run(out, images) - _expected(model, parts, images)).mean())
     if not difference <= TOLERANCE[precision]:
         raise ConversionError(
             f"{out}: the LiteRT file computes something else than Keras: the maps may differ by "
@@ -124,20 +127,17 @@ def _convert_here(source, out, precision):
         )
 
 
-def _flatbuffer(inference, precision):
+def _flatbuffer(parts, precision):
     import tensorflow as tf
 
-    # A module of the function and its variables alone: Keras' own export writes every layer's functions as well, which
-    # takes three times as long.
+    # A module of the functions and their variables alone: Keras' own export writes every layer's functions as well,
+    # which takes three times as long.
     module = tf.Module()
-    module.held = [variable.value for variable in inference.variables]
-    module.serve = tf.function(
-        lambda image: {"saliency": inference(image, training=False)},
-        input_signature=[tf.TensorSpec((1, *inference.input_shape[1:]), tf.float32, name="image")],
-    )
+    module.held = [variable.value for part in parts.values() for variable in part.variables]
+    module.functions = {name: _function(part) for name, part in parts.items()}
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures={SIGNATURE: module.serve})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+        tf.saved_model.save(module, folder, signatures=dict(module.functions))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(parts))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if precision == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -145,8 +145,45 @@ def _flatbuffer(inference, precision):
         return converter.convert()
 
 
-def _run(file, image):
+def _function(part):
+    import tensorflow as tf
+
+    names = list(part.input)
+    return tf.function(
+        lambda *tensors: part(dict(zip(names, tensors, strict=True)), training=False),
+        input_signature=[tf.TensorSpec((1, *part.input[name].shape[1:]), tf.float32, name=name) for name in names],
+    )
+
+
+def _expected(model, parts, images):
+    import keras
+
+    if len(parts) > 1:
+        return np.stack([saliency for saliency, _ in model.stream(images[:, 0])])[:, None, ..., None]
+    (part,) = parts.values()
+    return np.stack(
+        [keras.ops.convert_to_numpy(part({"image": image}, training=False)["saliency"]) for image in images]
+    )
+
+
+def _run(file, images):
+    """Maps `(images, 1, H, W, 1)` by the file, of a network of groups those of one group."""
     from ai_edge_litert.interpreter import Interpreter
 
+    from keras_recnet.export.signatures import DECODE, ENCODE, SALIENCY, STEP
+
     # The interpreter of the pip package knows no Flex operations: a file that needs them fails here.
-    return Interpreter(file).get_signature_runner(SIGNATURE)(image=image)["saliency"]
+    interpreter = Interpreter(file)
+    run = {name: interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()}
+    if SALIENCY in run:
+        return np.stack([run[SALIENCY](image=image)["saliency"] for image in images])
+    features = [run[ENCODE](image=image) for image in images]
+    group = {}
+    if STEP in run:
+        state = np.zeros(run[STEP].get_input_details()["state"]["shape"], "float32")
+        first = features[0]["x"]
+        state[..., : first.shape[-1]] = first
+        for of_image in features:
+            state = run[STEP](x=of_image["x"], state=state)["state"]
+        group["state"] = state
+    return np.stack([run[DECODE](**of_image, **group)["saliency"] for of_image in features])

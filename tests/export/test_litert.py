@@ -87,8 +87,8 @@ def test_a_failed_conversion_says_why_and_leaves_what_was_there(tiny_preset, tmp
 
 
 def test_another_result_than_keras_is_refused(tiny_preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(litert, "_flatbuffer", lambda inference, precision: b"")
-    monkeypatch.setattr(litert, "_run", lambda file, image: np.zeros((1, 64, 64, 1)))
+    monkeypatch.setattr(litert, "_flatbuffer", lambda parts, precision: b"")
+    monkeypatch.setattr(litert, "_run", lambda file, images: np.zeros((len(images), 1, 64, 64, 1)))
     with pytest.raises(ConversionError, match="something else than Keras"):
         litert._convert_here(str(tiny_preset), tmp_path / "model.tflite", "float16")
 
