@@ -1,7 +1,9 @@
 """Engines: what runs the network on one picture of its own size. Neither is imported before it is asked for."""
 
+import contextlib
 import os
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,55 @@ from keras_recnet.parallel import cores
 _KERAS_EXTRA = frozenset(("keras", "tensorflow", "jax", "torch", "h5py"))
 
 
-class LiteRTEngine:
-    """The shipped LiteRT file on the CPU, through XNNPACK, without TensorFlow and Keras.
+class Interpreters:
+    """Interpreters of one LiteRT file, on the CPU through XNNPACK, that threads borrow.
 
-    Calls from several threads run beside each other, each in an interpreter of its own, as long as there are cores for
-    their threads; more callers wait. Interpreters after the first are made when they are needed.
+    As many as there are cores for their threads are lent at a time; more callers wait. Those after the first are made
+    when they are needed.
+
+    Args:
+        file: the `.tflite` file.
+        threads: for the network's operations in each.
+        prepare: makes of a new interpreter what is lent, and refuses one that does not fit with a `ValueError`.
+    """
+
+    def __init__(self, file: Path, *, threads: int, prepare: Callable):
+        self._file, self._threads, self._prepare = file, threads, prepare
+        self.idle = [self._load()]
+        self._free = threading.Semaphore(max(1, cores() // threads))
+        self.device = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator:
+        """Lends one, as `prepare` made it."""
+        with self._free:
+            try:
+                interpreter = self.idle.pop()  # a list's pop and append are atomic
+            except IndexError:
+                interpreter = self._load()
+            try:
+                yield interpreter
+            finally:
+                self.idle.append(interpreter)
+
+    def _load(self):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"{self._file}: the LiteRT engine needs ai-edge-litert: pip install ai-edge-litert. Where there is "
+                f"none for your system, use the Keras engine (--engine keras)."
+            ) from error
+        try:
+            interpreter = Interpreter(str(self._file), num_threads=self._threads)
+            interpreter.allocate_tensors()
+            return self._prepare(interpreter)
+        except (RuntimeError, ValueError) as error:
+            raise PresetError(f"{self._file}: not the LiteRT file of such a network ({error}).") from error
+
+
+class LiteRTEngine:
+    """The shipped LiteRT file without TensorFlow and Keras. Calls from several threads run beside each other.
 
     Args:
         file: the `.tflite` file, as `keras_recnet.export.litert` writes it.
@@ -29,56 +75,29 @@ class LiteRTEngine:
 
     def __init__(self, file: Path, *, threads: int):
         self._file, self.threads = file, threads
-        first = self._load()
-        try:
-            (inputs,), (outputs,) = first.get_input_details(), first.get_output_details()
-            batch, height, width, channels = inputs["shape"].tolist()
-            if (batch, channels) != (1, 3) or outputs["shape"].tolist() != [1, height, width, 1]:
-                raise ValueError(f"its input is {inputs['shape']}, its output {outputs['shape']}")
-        except ValueError as error:
-            raise self._unfit(error) from error
-        self.size = (height, width)
-        self.device = "CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads"
-        self._input, self._output = inputs["index"], outputs["index"]
-        self._idle = [first]
-        self._free = threading.Semaphore(max(1, cores() // threads))
+        self._interpreters = Interpreters(file, threads=threads, prepare=self._checked)
+        self.device = self._interpreters.device
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """The map, float32 `(H, W)`, of `rgb`, uint8 `(H, W, 3)` of the engine's size."""
         image = rgb[None].astype(np.float32)
-        with self._free:
-            try:
-                interpreter = self._idle.pop()  # a list's pop and append are atomic
-            except IndexError:
-                interpreter = self._load()
-            try:
-                interpreter.set_tensor(self._input, image)
-                interpreter.invoke()
-                return interpreter.get_tensor(self._output)[0, ..., 0]
-            finally:
-                self._idle.append(interpreter)
+        with self._interpreters.borrow() as interpreter:
+            interpreter.set_tensor(self._input, image)
+            interpreter.invoke()
+            return interpreter.get_tensor(self._output)[0, ..., 0]
 
     def of_one_thread(self) -> "LiteRTEngine":
         """The same network for many pictures at once: one thread a picture, as many pictures as cores."""
         return self if self.threads == 1 else LiteRTEngine(self._file, threads=1)
 
-    def _load(self):
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"{self._file}: the LiteRT engine needs ai-edge-litert: pip install ai-edge-litert. Where there is "
-                f"none for your system, use the Keras engine (--engine keras)."
-            ) from error
-        try:
-            interpreter = Interpreter(str(self._file), num_threads=self.threads)
-            interpreter.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
-            raise self._unfit(error) from error
+    def _checked(self, interpreter):
+        (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+        batch, height, width, channels = inputs["shape"].tolist()
+        if (batch, channels) != (1, 3) or outputs["shape"].tolist() != [1, height, width, 1]:
+            raise ValueError(f"its input is {inputs['shape']}, its output {outputs['shape']}")
+        self.size = (height, width)
+        self._input, self._output = inputs["index"], outputs["index"]
         return interpreter
-
-    def _unfit(self, error):
-        return PresetError(f"{self._file}: not the LiteRT file of a saliency network ({error}).")
 
 
 class KerasEngine:
@@ -93,29 +112,13 @@ class KerasEngine:
     name = "keras"
 
     def __init__(self, preset: presets.Preset, *, size: tuple[int, int] | None = None, fusion: str | None = None):
+        self.model = keras_model(preset, size)
         try:
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow talks at its start
-            import keras
-
-            from keras_recnet import models
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.split(".")[0] not in _KERAS_EXTRA:
-                raise
-            raise MissingExtraError(
-                f'The Keras engine needs Keras and one of its backends: pip install "keras-recnet[tensorflow]". '
-                f"Missing: {error.name}"
-            ) from error
-        try:
-            cls = getattr(models, preset.config["class"])
-        except (KeyError, AttributeError) as error:
-            raise PresetError(f"{preset.folder}: this version has no model {preset.config.get('class')!r}.") from error
-        try:
-            self.model = cls.from_preset(preset.folder, **({"image_size": list(size)} if size else {}))
             self._inference = self.model.to_inference(fusion)
         except ValueError as error:
             raise PresetError(f"{preset.folder}: {error}") from error
         self.size = tuple(self.model.image_size)
-        self.device = f"{keras.backend.backend()} on {_device(keras)}"
+        self.device = keras_device()
         self._lock = threading.Lock()
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
@@ -129,8 +132,39 @@ class KerasEngine:
             return self.model.attention_map(rgb, pixel)
 
 
-def _device(keras):
+def keras_model(preset: presets.Preset, size: tuple[int, int] | None = None):
+    """Builds the model of a preset, for another size than its own if one is given.
+
+    Raises:
+        MissingExtraError: if Keras or its backend is not installed.
+        PresetError: if this version has no such model, or it cannot have this size.
+    """
     try:
-        return ", ".join(keras.distribution.list_devices())  # of the best kind that is there
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow talks at its start
+        from keras_recnet import models
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _KERAS_EXTRA:
+            raise
+        raise MissingExtraError(
+            f'The Keras engine needs Keras and one of its backends: pip install "keras-recnet[tensorflow]". '
+            f"Missing: {error.name}"
+        ) from error
+    try:
+        cls = getattr(models, preset.config["class"])
+    except (KeyError, AttributeError) as error:
+        raise PresetError(f"{preset.folder}: this version has no model {preset.config.get('class')!r}.") from error
+    try:
+        return cls.from_preset(preset.folder, **({"image_size": list(size)} if size else {}))
+    except ValueError as error:
+        raise PresetError(f"{preset.folder}: {error}") from error
+
+
+def keras_device() -> str:
+    """Keras' backend, and the device of the best kind that it found."""
+    import keras
+
+    try:
+        device = ", ".join(keras.distribution.list_devices())
     except AttributeError:  # the torch backend has no such list
-        return "its default device"
+        device = "its default device"
+    return f"{keras.backend.backend()} on {device}"

@@ -209,7 +209,7 @@ def test_pictures_run_beside_each_other_as_far_as_there_are_cores(tiny_preset, m
         engine = LiteRTEngine(file, threads=threads)
         picture = np.zeros((*engine.size, 3), np.uint8)
         list(ordered(engine, [picture] * 60, workers=6))
-        assert 1 <= len(engine._idle) <= at_once
+        assert 1 <= len(engine._interpreters.idle) <= at_once
 
 
 def test_map_gives_what_single_calls_give(predictor, photographs):
