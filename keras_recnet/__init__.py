@@ -8,7 +8,9 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
+    "GroupPredictor": "keras_recnet.group_inference",
     "Predictor": "keras_recnet.inference",
+    "cosaliency": "keras_recnet.group_inference",
     "saliency": "keras_recnet.inference",
     "RCAUNet": "keras_recnet.models",
     "RecNet": "keras_recnet.models",

@@ -64,21 +64,19 @@ class Predictor:
         threads: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ):
-        if engine not in (None, *ENGINES):
-            raise ValueError(f"`engine` must be one of {ENGINES} or None. Received: engine={engine!r}")
         self.preset = presets.find(preset)
+        if self.preset.config.get("class") == "RCAUNet":
+            raise PresetError(
+                f"{self.preset.folder}: a network for groups of pictures: use it with `keras-recnet cosal`, in Python "
+                f"with GroupPredictor."
+            )
         self.max_pixels = max_pixels
-        size = (size, size) if isinstance(size, int) else size and tuple(size)
-        obstacle = _obstacle_to_litert(self.preset, size, fusion)
-        if engine == "litert" and obstacle:
-            raise PresetError(f"{self.preset.folder}: not for the LiteRT engine: {obstacle}. Use the Keras engine.")
-        self.engine_note = None
-        if engine == "keras" or obstacle:
+        size = both_sides(size)
+        name, self.engine_note = which_engine(self.preset, engine, size=size, fusion=fusion)
+        if name == "keras":
             from keras_recnet.engines import KerasEngine
 
             self.engine = KerasEngine(self.preset, size=size, fusion=fusion)
-            if engine is None:
-                self.engine_note = f"using the Keras engine, which starts slowly: {obstacle}"
         else:
             from keras_recnet.engines import LiteRTEngine
 
@@ -167,6 +165,29 @@ class Predictor:
                 raise
             return error
         return self.of_picture(picture, one_of_many=one_of_many)
+
+
+def both_sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width from one number or two."""
+    return (size, size) if isinstance(size, int) else size and tuple(size)
+
+
+def which_engine(
+    preset: presets.Preset, engine: str | None, *, size: tuple[int, int] | None = None, fusion: str | None = None
+) -> tuple[str, str | None]:
+    """The engine to take, and why it is the Keras engine where none was asked for.
+
+    Raises:
+        PresetError: if the LiteRT engine was asked for, and the preset or another argument does not allow it.
+    """
+    if engine not in (None, *ENGINES):
+        raise ValueError(f"`engine` must be one of {ENGINES} or None. Received: engine={engine!r}")
+    obstacle = _obstacle_to_litert(preset, size, fusion)
+    if engine == "litert" and obstacle:
+        raise PresetError(f"{preset.folder}: not for the LiteRT engine: {obstacle}. Use the Keras engine.")
+    if engine == "keras" or not obstacle:
+        return engine or "litert", None
+    return "keras", f"using the Keras engine, which starts slowly: {obstacle}"
 
 
 def _obstacle_to_litert(preset, size, fusion):
