@@ -94,7 +94,7 @@ class GroupBatch(Writer):
             jobs=jobs,
             progress=lambda: progress(0.5),
         ) as state:
-            sheet = Sheet(len(state.places)) if sheet_output and state.places else None
+            sheet = Sheet(list(state.sizes.values())) if sheet_output and state.sizes else None
             note = f"{group.name}: {ALONE}." if len(state.places) == 1 else None
 
             def do(index):

@@ -78,6 +78,29 @@ def tiny_preset(tiny_model, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_group_model():
+    """An RCAUNet for 64×64 with an ImageNet backbone, whose map depends on the group from the start."""
+    return _group_model("rcau")
+
+
+@pytest.fixture(scope="session")
+def make_group_model():
+    """Makes the tiny RCAUNet with another recurrent unit: `make_group_model("mean")`."""
+    return _group_model
+
+
+@pytest.fixture(scope="session")
+def tiny_group_preset(tiny_group_model, tmp_path_factory):
+    """The folder of a preset with the tiny RCAUNet, as `tiny_preset`."""
+    from keras_recnet.export import litert
+
+    folder = tmp_path_factory.mktemp("presets") / "tiny_group"
+    tiny_group_model.save_to_preset(folder)
+    litert.add_to_preset(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def photographs():
     """The photographs in `examples/`."""
     return sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".png"))
@@ -116,3 +139,31 @@ def disk(size):
     rows, columns = np.mgrid[:height, :width]
     inside = (rows - height / 2) ** 2 + (columns - width / 3) ** 2 < (min(size) / 4) ** 2
     return np.where(inside[..., None], (240, 150, 30), (20, 60, 70)).astype(np.uint8)
+
+
+def _group_model(recurrent_unit):
+    """The tiny RCAUNet with one of the recurrent units."""
+    import keras
+
+    from keras_recnet.models import RCAUNet
+
+    keras.utils.set_random_seed(0)
+    model = RCAUNet(
+        "efficientnet_lite0",
+        64,
+        recnet={
+            "integration_filters": 4,
+            "attention": None,
+            "head_filters": 4,
+            "head_stride": 4,
+            "separable": True,
+        },
+        recurrent_unit=recurrent_unit,
+        channels=6,
+        decoder_filters=(6, 4),
+    )
+    random = np.random.default_rng(0)
+    # the residual starts at zero, and the head with small logits
+    for weight in (model.decoder.get_layer("residual").kernel, model.decoder.get_layer("head").weights[-2]):
+        weight.assign(random.normal(scale=2.0, size=weight.shape))
+    return model

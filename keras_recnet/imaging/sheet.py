@@ -4,12 +4,13 @@ import cv2
 import numpy as np
 
 from keras_recnet.imaging.drawing import to_8_bits
+from keras_recnet.imaging.resizing import resize_rgb
 
 LARGEST_CELL, SMALLEST_CELL = 224, 24
 MOST_PIXELS = 8_000_000  # of a sheet, as long as its cells are not the smallest
-GAP = 6
-GROUND = 238
-ASPECT = 1.4  # width : height that a sheet comes near to
+GAP, BETWEEN_PAIRS = 4, 16
+GROUND = 238  # grey
+ASPECT = 1.4  # width : height that a sheet of squares comes near to
 
 
 class Sheet:
@@ -18,33 +19,43 @@ class Sheet:
     The cells of large groups are smaller, so that a sheet keeps a size that can be opened.
 
     Args:
-        count: of the photographs.
+        sizes: `(height, width)` of each photograph of the group.
+
+    Attributes:
+        pixels: the sheet, uint8 `(H, W, 3)`.
     """
 
-    def __init__(self, count: int):
-        self.columns = min(count, max(1, round((count * ASPECT / 2) ** 0.5)))
-        rows = -(-count // self.columns)
-        cells = 2 * self.columns * rows
-        self.cell = int(np.clip((MOST_PIXELS / cells) ** 0.5 - GAP, SMALLEST_CELL, LARGEST_CELL))
-        self._pair = 2 * self.cell + 2 * GAP
-        height, width = rows * (self.cell + GAP) + GAP, self.columns * self._pair + GAP
-        self.pixels = np.full((height, width, 3), GROUND, np.uint8)
+    def __init__(self, sizes: list[tuple[int, int]]):
+        count = len(sizes)
+        columns = min(count, max(1, round((count * ASPECT / 2) ** 0.5)))
+        cells = 2 * columns * -(-count // columns)
+        self._cell = int(np.clip((MOST_PIXELS / cells) ** 0.5 - BETWEEN_PAIRS, SMALLEST_CELL, LARGEST_CELL))
+        self._sizes = [self._fitted(*size) for size in sizes]
+        self._places, top = [], BETWEEN_PAIRS
+        for start in range(0, count, columns):
+            row = self._sizes[start : start + columns]
+            tallest = max(height for height, _ in row)
+            for column, (height, width) in enumerate(row):
+                left = BETWEEN_PAIRS + column * (2 * self._cell + GAP + BETWEEN_PAIRS)
+                # towards each other, so that a tall photograph's map is not far from it
+                self._places.append((top + (tallest - height) // 2, left + self._cell - width))
+            top += tallest + BETWEEN_PAIRS
+        width = BETWEEN_PAIRS + columns * (2 * self._cell + GAP + BETWEEN_PAIRS)
+        self.pixels = np.full((top, width, 3), GROUND, np.uint8)
 
     def put(self, place: int, rgb: np.ndarray, saliency_map: np.ndarray) -> None:
-        """Draws a photograph and its map, each as large as its cell lets it be.
+        """Draws a photograph and its map.
 
         Args:
-            place: number of the pair, from 0.
-            rgb: uint8 `(h, w, 3)`; shown in the map's proportions, so it may be the square that the network sees.
-            saliency_map: float32 `(H, W)` in 0…1, at the photograph's own size.
+            place: the photograph's number in `sizes`.
+            rgb: uint8 `(h, w, 3)`; shown in the photograph's proportions, so it may be the square that the network sees.
+            saliency_map: float32 `(H, W)` in 0…1.
         """
-        height, width = saliency_map.shape
-        scale = self.cell / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        row, column = divmod(place, self.columns)
-        top = GAP + row * (self.cell + GAP) + (self.cell - size[1]) // 2
-        left = GAP + column * self._pair + (self.cell - size[0]) // 2
-        grey = cv2.resize(to_8_bits(saliency_map), size, interpolation=cv2.INTER_AREA)
-        for offset, drawn in ((0, cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)), (self.cell + GAP, grey)):
-            cell = self.pixels[top : top + size[1], left + offset : left + offset + size[0]]
-            cell[:] = drawn if drawn.ndim == 3 else drawn[..., None]
+        (height, width), (top, left) = self._sizes[place], self._places[place]
+        drawn = cv2.cvtColor(to_8_bits(saliency_map), cv2.COLOR_GRAY2RGB)
+        for picture, start in ((rgb, left), (drawn, left + width + GAP)):
+            self.pixels[top : top + height, start : start + width] = resize_rgb(picture, (height, width))
+
+    def _fitted(self, height, width):
+        scale = self._cell / max(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
