@@ -186,9 +186,14 @@ def test_standard_input_to_standard_output(tiny_preset, save_photo):
     assert b"standard input: not a picture" in done.stderr
 
 
-@pytest.mark.parametrize("reader", ["help", "version", "predict --help"])
+@pytest.mark.parametrize("reader", ["help", "version", "predict --help", "cosal --help"])
 def test_answers_at_once_without_loading_anything_large(reader):
-    argument = {"help": ["--help"], "version": ["--version"], "predict --help": ["predict", "--help"]}[reader]
+    argument = {
+        "help": ["--help"],
+        "version": ["--version"],
+        "predict --help": ["predict", "--help"],
+        "cosal --help": ["cosal", "--help"],
+    }[reader]
     code = (
         "import sys\nfrom keras_recnet import cli\n"
         f"assert cli.main({argument!r}) == 0\n"
@@ -197,7 +202,12 @@ def test_answers_at_once_without_loading_anything_large(reader):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = {"help": "predict", "version": keras_recnet.__version__, "predict --help": "--skip-existing"}[reader]
+    expected = {
+        "help": "predict",
+        "version": keras_recnet.__version__,
+        "predict --help": "--skip-existing",
+        "cosal --help": "--recursive",
+    }[reader]
     assert expected in done.stdout
 
 

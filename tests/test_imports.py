@@ -28,12 +28,17 @@ MAY_IMPORT = {
     "engines": {"models", "parallel"} | BASE,
     "inference": {"engines", "imaging", "parallel"} | BASE,
     "batch": {"imaging", "inference", "parallel"} | BASE,
+    "group_stream": set(),
+    "group_engines": {"engines"} | BASE,
+    "group_inference": {"group_engines", "group_stream", "imaging", "inference", "parallel"} | BASE,
+    "group_batch": {"batch", "group_inference", "imaging", "parallel"} | BASE,
     "training": CORE | BASE | {"pipelines", "export"},
     "evaluation": {"imaging", "parallel"} | BASE,
-    "cli": {
-        *("batch", "engines", "evaluation", "export", "imaging", "inference", "parallel", "pipelines", "training"),
-        "__init__",
+    "commands": {
+        *("batch", "evaluation", "group_batch", "group_inference", "imaging", "inference", "parallel", "pipelines"),
     }
+    | BASE,
+    "cli": {"batch", "commands", "engines", "export", "imaging", "inference", "parallel", "training", "__init__"}
     | BASE,
 }
 
@@ -51,9 +56,19 @@ NEVER = {
     "inference": FRAMEWORKS,
     "batch": FRAMEWORKS,
     "evaluation": FRAMEWORKS,
+    "group_stream": FRAMEWORKS,
+    "group_engines": BACKENDS,
+    "group_inference": FRAMEWORKS,
+    "group_batch": FRAMEWORKS,
+    "commands": FRAMEWORKS,
     "cli": BACKENDS,
 }
-LAZILY = {"engines": {"keras"}, "cli": {"keras", "pydantic", "matplotlib", "numpy", "cv2", "PIL"}}
+LAZILY = {
+    "engines": {"keras"},
+    "group_engines": {"keras"},
+    "commands": {"numpy", "cv2", "PIL", "rich"},
+    "cli": {"keras", "pydantic", "matplotlib", "numpy", "cv2", "PIL"},
+}
 
 
 def part_of(module):
@@ -180,7 +195,7 @@ def test_core_modules_load_no_tensorflow():
         "import keras_recnet",
         "import keras_recnet.errors, keras_recnet.files, keras_recnet.presets",
         "import keras_recnet.inference",
-        "from keras_recnet import Predictor, saliency",
+        "from keras_recnet import GroupPredictor, Predictor, cosaliency, saliency",
         "import keras_recnet.cli",
         "from keras_recnet.pipelines import check_groups, find_groups, make_coco_groups, write_group_folders",
         "import keras_recnet.evaluation.run",

@@ -48,7 +48,7 @@ class Sheet:
 
         Args:
             place: the photograph's number in `sizes`.
-            rgb: uint8 `(h, w, 3)`; shown in the photograph's proportions, so it may be the square that the network sees.
+            rgb: uint8 `(h, w, 3)`; drawn in the photograph's proportions, so the square that the network sees will do.
             saliency_map: float32 `(H, W)` in 0…1.
         """
         (height, width), (top, left) = self._sizes[place], self._places[place]
