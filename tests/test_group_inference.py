@@ -2,12 +2,12 @@ import threading
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import keras_recnet
 from keras_recnet.errors import ImageError, PresetError
 from keras_recnet.group_inference import GroupPredictor
 from keras_recnet.group_stream import group_orders
+from keras_recnet.imaging.reading import read
 from keras_recnet.imaging.resizing import resize_map
 
 
@@ -23,7 +23,7 @@ def photos(photographs):
 
 def test_maps_have_the_pictures_own_sizes(predictor, photos):
     maps = predictor(photos)
-    assert [saliency.shape for saliency in maps] == [Image.open(photo).size[::-1] for photo in photos]
+    assert [saliency.shape for saliency in maps] == [read(photo).size for photo in photos]
     assert {saliency.dtype for saliency in maps} == {np.dtype("float32")}
     assert all(saliency.min() >= 0 and saliency.max() <= 1 for saliency in maps)
     # what else is in the group matters
@@ -81,14 +81,14 @@ def test_threads_share_one_predictor(predictor, photos):
         np.testing.assert_array_equal(maps[-1], expected[-1])
 
 
-def test_says_what_it_expected_and_what_it_got(predictor, tiny_group_preset, tiny_preset, photos):
+def test_says_what_it_expected_and_what_it_got(predictor, tiny_group_preset, photos):
     for wrong in ({"errors": "ignore"}, {"orders": 0}):
         with pytest.raises(ValueError, match="Received"):
             list(predictor.map(photos, **wrong))
     with pytest.raises(ValueError, match="A group needs a picture"):
         predictor([])
     with pytest.raises(PresetError, match="an RCAUNet"):
-        GroupPredictor(tiny_preset)
+        GroupPredictor("recnet_lite0")
     with pytest.raises(PresetError, match="keras-recnet cosal"):
         keras_recnet.Predictor(tiny_group_preset)
     with pytest.raises(PresetError, match="binds this network to 64×64"):
