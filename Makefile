@@ -2,7 +2,7 @@
 # make test       every test, TensorFlow backend
 # make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, JAX backend
 # make lint       ruff: rules and format
-# make bench      speed of prediction and of the training pipeline
+# make bench      speed of prediction, of the training pipeline and of the evaluation
 #
 # Each makes .venv when it is missing. `make demo` installs what prediction needs; the others add the developer's set
 # to the same .venv. PYTHON=python3.12 chooses another interpreter than the first suitable one.
@@ -46,6 +46,7 @@ lint: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/predict.py $(if $(DATA),$(DATA)/ECSSD-100/images)
 	$(BIN)/python benchmarks/pipeline.py $(if $(DATA),$(DATA)/DUTS-TR/images $(DATA)/DUTS-TR/masks)
+	$(BIN)/python benchmarks/evaluate.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info
