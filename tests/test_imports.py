@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "group_engines": {"engines"} | BASE,
     "group_inference": {"group_engines", "group_stream", "imaging", "inference", "parallel"} | BASE,
     "group_batch": {"batch", "group_inference", "imaging", "parallel"} | BASE,
-    "training": CORE | BASE | {"pipelines", "export"},
+    "training": CORE | BASE | {"pipelines", "export", "parallel"},
     "evaluation": {"imaging", "parallel"} | BASE,
     "commands": {
         *("batch", "evaluation", "group_batch", "group_inference", "imaging", "inference", "parallel", "pipelines"),

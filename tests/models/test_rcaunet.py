@@ -40,6 +40,9 @@ def recnet(**arguments):
     for gain in ("alpha", "beta"):
         if hasattr(model.attention_layer, gain):
             getattr(model.attention_layer, gain).assign(0.5)
+    # heads start near zero; as a trained one, these shall say something
+    kernel = model.get_layer("foreground_head").logits.kernel
+    kernel.assign(12 * kernel)
     return model
 
 
