@@ -141,6 +141,8 @@ def keras_model(preset: presets.Preset, size: tuple[int, int] | None = None):
     """
     try:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow talks at its start
+        import keras  # noqa: F401  # to be missed here, whoever has loaded our models before
+
         from keras_recnet import models
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in _KERAS_EXTRA:
