@@ -74,30 +74,24 @@ class KerasGroupEngine:
 
     def __init__(self, preset: presets.Preset, *, size: tuple[int, int] | None = None):
         self.model = keras_model(preset, size)
-        self.size = tuple(self.model.image_size)
+        from keras_recnet.models.streaming import Parts
+
+        self._parts = Parts(self.model)
+        self.size, self.has_state = self._parts.size, self._parts.has_state
         self.device = keras_device()
-        self.has_state = self.model.cell is not None
-        self._encoder, self._step, self._decoder = self.model.encoder, self.model.step, self.model.decoder
         self._lock = threading.Lock()
 
     def encode(self, rgb: np.ndarray) -> dict[str, np.ndarray]:
         """As `LiteRTGroupEngine.encode`."""
-        return self._run(self._encoder, rgb[None].astype(np.float32))
+        with self._lock:
+            return self._parts.encode(rgb)
 
     def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
         """As `LiteRTGroupEngine.advance`."""
-        if state is None:
-            import keras
-
-            state = keras.ops.convert_to_numpy(self.model.cell.start(keras.ops.convert_to_tensor(x)))
-        return self._run(self._step, {"x": x, "state": state})
+        with self._lock:
+            return self._parts.advance(x, state)
 
     def decode(self, features: dict[str, np.ndarray], state: np.ndarray | None) -> np.ndarray:
         """As `LiteRTGroupEngine.decode`."""
-        group = {} if state is None else {"state": state}
-        logits = self._run(self._decoder, {**features, **group})[0, ..., 0].astype("float64")
-        return np.exp(-np.logaddexp(0, -logits)).astype("float32")
-
-    def _run(self, part, inputs):
         with self._lock:
-            return part.predict_on_batch(inputs)
+            return self._parts.decode(features, state)

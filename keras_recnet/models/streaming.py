@@ -1,22 +1,11 @@
 """Co-saliency maps of a group of any size in the memory of one image."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import keras
 import numpy as np
 
-
-class GroupMap(NamedTuple):
-    """The map of one image of a group.
-
-    Attributes:
-        saliency: `(height, width)`, float32, 0…1.
-        variance: the variance over the orders of each pixel, `(height, width)`, float32; None for a single order.
-    """
-
-    saliency: np.ndarray
-    variance: np.ndarray | None
+from keras_recnet.group_stream import GroupMap, GroupStream
 
 
 def stream(
@@ -38,7 +27,8 @@ def stream(
             function that gives a new iterator each time it is called.
         orders: K.
         seed: of the random orders.
-        keep_features: the features of so many images are kept from the first passage, so that they are encoded once.
+        keep_features: the features of so many images are kept from the first passage, in a temporary file, so that they
+            are encoded once.
 
     Yields:
         A `GroupMap` for each image, in the order of `images`.
@@ -66,82 +56,52 @@ def stream(
 
 
 def _stream(model, read, orders, seed, keep_features):
-    network = _Network(model)
-    kept, states = [], None
-    if orders > 1:
-        xs = []
-        for index, image in enumerate(read()):
-            features = network.encode(image)
-            xs.append(features["x"])
-            if index < keep_features:
-                kept.append(features)
-        count = len(xs)
-        if network.cell is not None and count:
-            states = [network.walk(xs[index] for index in order) for order in group_orders(count, orders, seed)]
-        del xs
-    else:
-        count, state = 0, None
+    parts = Parts(model)
+    with GroupStream(parts, orders=orders, seed=seed, keep=keep_features) as group:
         for image in read():
-            if network.cell is None and count >= keep_features:
-                count += 1  # without a group branch the first passage has nothing to find out
-                continue
-            features = network.encode(image)
-            if network.cell is not None:
-                state = network.advance(features["x"], state)
-            if count < keep_features:
-                kept.append(features)
-            count += 1
-        states = None if state is None else [state]
-    if not count:
-        raise ValueError("A group needs an image. Received: images with none")
-    for index, image in enumerate(read()):
-        features = kept[index] if index < len(kept) else network.encode(image)
-        yield _decoded(network, features, states, orders)
+            if parts.has_state or group.count < keep_features:
+                group.add(parts.encode(image))
+            else:  # without a group branch the first passage has nothing to find out
+                group.count += 1
+        if not group.count:
+            raise ValueError("A group needs an image. Received: images with none")
+        group.finish()
+        for index, image in enumerate(read()):
+            yield group.decode(group.features(index) or parts.encode(image))
 
 
-def group_orders(count: int, orders: int, seed: int = 0) -> list[np.ndarray]:
-    """The given order of `count` images and `orders - 1` random ones, as arrays of indices."""
-    random = np.random.default_rng(seed)
-    return [np.arange(count), *(random.permutation(count) for _ in range(orders - 1))]
+class Parts:
+    """The three parts of an `RCAUNet` as compiled functions of NumPy arrays: a `group_stream.GroupEngine`.
 
-
-def _decoded(network, features, states, orders):
-    if states is None:
-        saliency = network.decode(features, None)
-        return GroupMap(saliency, np.zeros_like(saliency) if orders > 1 else None)
-    saliency = network.decode(features, np.mean(states, axis=0, dtype="float64").astype("float32"))
-    if orders == 1:
-        return GroupMap(saliency, None)
-    maps = [network.decode(features, state) for state in states]
-    return GroupMap(saliency, np.var(maps, axis=0, dtype="float64").astype("float32"))
-
-
-class _Network:
-    """The three parts of a model as compiled functions of NumPy arrays."""
+    Args:
+        model: an `RCAUNet`.
+    """
 
     def __init__(self, model):
-        self.image_shape = (*model.image_size, 3)
-        self.cell = model.cell
-        self.encoder, self.step, self.decoder = model.encoder, model.step, model.decoder
+        self.size = tuple(model.image_size)
+        self.has_state = model.cell is not None
+        self._cell = model.cell
+        self._encoder, self._step, self._decoder = model.encoder, model.step, model.decoder
 
     def encode(self, image):
+        """An image `(height, width, 3)`, RGB in 0…255 → its features.
+
+        Raises:
+            ValueError: if the image has another size than the model's.
+        """
         image = np.asarray(image)
-        if image.shape != self.image_shape:
-            raise ValueError(f"An image must have the shape {self.image_shape}. Received: image.shape={image.shape}")
-        return self.encoder.predict_on_batch(image[None].astype("float32"))
+        if image.shape != (*self.size, 3):
+            raise ValueError(f"An image must have the shape {(*self.size, 3)}. Received: image.shape={image.shape}")
+        return self._encoder.predict_on_batch(image[None].astype("float32"))
 
     def advance(self, x, state):
+        """The state after an image of features `x`; `state` is None before the first."""
         if state is None:
-            state = keras.ops.convert_to_numpy(self.cell.start(keras.ops.convert_to_tensor(x)))
-        return self.step.predict_on_batch({"x": x, "state": state})
-
-    def walk(self, xs):
-        state = None
-        for x in xs:
-            state = self.advance(x, state)
-        return state
+            state = keras.ops.convert_to_numpy(self._cell.start(keras.ops.convert_to_tensor(x)))
+        return self._step.predict_on_batch({"x": x, "state": state})
 
     def decode(self, features, state):
+        """The map `(height, width)`, float32 in 0…1, of an image in its group."""
         inputs = features if state is None else {**features, "state": state}
-        logits = self.decoder.predict_on_batch(inputs)[0, ..., 0].astype("float64")
-        return (1 / (1 + np.exp(-logits))).astype("float32")
+        logits = self._decoder.predict_on_batch(inputs)[0, ..., 0].astype("float64")
+        return np.exp(-np.logaddexp(0, -logits)).astype("float32")

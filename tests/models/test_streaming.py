@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_recnet.group_stream import group_orders
 from keras_recnet.models import RCAUNet
-from keras_recnet.models.streaming import group_orders, stream
+from keras_recnet.models.streaming import stream
 
 SIZE, IMAGES = 64, 4
 RECNET = {"integration_filters": 4, "attention": None, "head_filters": 4, "separable": True}
