@@ -1,0 +1,38 @@
+"""Trains an edge RCAUNet with plain Keras: `model.compile` and `model.fit`.
+
+    pip install "keras-recnet[tensorflow]"
+    python fit_rcau.py GROUPS        # GROUPS/images/GROUP/*.jpg and GROUPS/masks/GROUP/*.png of the same names
+    keras-recnet cosal PHOTOS -o maps --preset my_group_preset
+
+It starts from the shipped `recnet_lite0`. `keras-recnet train rcau_lite0` does the same with less work for the
+processor (it computes the frozen part's features once), with logs, checkpoints and resume.
+"""
+
+import sys
+
+import keras
+
+from keras_recnet import RCAUNet, losses, metrics, pipelines
+
+IMAGE_SIZE = 224
+EPOCHS = 10
+
+
+def main(root):
+    training, held_out = pipelines.split_groups(pipelines.find_groups(root), share=0.9, by="groups")
+    augment = pipelines.Augment()
+    train = pipelines.SaliencyGroups(training, IMAGE_SIZE, 2, images_per_group=6, foreign=(0, 2), augment=augment)
+    valid = pipelines.SaliencyGroups(held_out, IMAGE_SIZE, 1, drop_remainder=False, cache=None)
+
+    model = RCAUNet.from_recnet("recnet_lite0", IMAGE_SIZE)
+    optimizer = keras.optimizers.AdamW(1e-3, global_clipnorm=5.0)
+    scores = [metrics.SaliencyMAE(), metrics.SaliencyFMeasure()]
+    model.compile(optimizer, losses.CoSaliencyLoss(dice_weight=0.5), weighted_metrics=scores, jit_compile=False)
+    model.fit(
+        train.training(EPOCHS), epochs=EPOCHS, steps_per_epoch=train.steps_per_epoch, validation_data=valid.evaluation()
+    )
+    model.save_to_preset("my_group_preset")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
