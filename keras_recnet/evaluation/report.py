@@ -65,7 +65,7 @@ def write(evaluation, drawn: dict[str, dict[str, str]], path: Path) -> None:
             "result": result,
             "lines": tables.rows(result),
             "columns": tables.columns(tables.rows(result)),
-            "best": tables.best(tables.rows(result)),
+            "best": tables.best(tables.rows(result)) if result.same_images else (),
             "notes": tables.note_lines(result),
             "named_notes": _named(result),
             "figures": {title: Markup(svg) for title, svg in drawn[result.data_set.name].items()},

@@ -73,7 +73,7 @@ def text(metric, line: Row) -> str:
 
 
 def best(lines: list[Row]) -> set[tuple[int, str]]:
-    """(place in `lines`, metric) of the best measured numbers over images, as they are shown; none with one method."""
+    """(place in `lines`, metric) of the best measured numbers, as they are shown; none with one method alone."""
     found = set()
     for over in ("images", "groups"):
         measured = {place: line for place, line in enumerate(lines) if line.source != PUBLISHED and line.over == over}
@@ -114,7 +114,7 @@ def markdown(evaluation) -> str:
     for result in evaluation.results:
         lines = rows(result)
         head = ["method", "mean over", "images", *(metric.label for metric in columns(lines))]
-        body, top = [], best(lines)
+        body, top = [], best(lines) if result.same_images else ()
         for place, line in enumerate(lines):
             cells = [
                 f"**{text(metric, line)}**" if (place, metric.key) in top else text(metric, line)
@@ -135,7 +135,7 @@ def latex(evaluation) -> str:
     parts = []
     for result in evaluation.results:
         lines = rows(result)
-        metrics, top = columns(lines), best(lines)
+        metrics, top = columns(lines), best(lines) if result.same_images else ()
         body = []
         for place, line in enumerate(lines):
             cells = [text(metric, line).replace("–", "--") for metric in metrics]
