@@ -10,7 +10,7 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
-from keras_recnet.training import checkpoints, logs, of_images, progress, run
+from keras_recnet.training import checkpoints, logs, of_images, progress
 from keras_recnet.training.checkpoints import read
 from keras_recnet.training.config import load
 from keras_recnet.training.run import train
@@ -131,7 +131,7 @@ def test_ctrl_c_before_the_first_step_exits_with_130(smoke, monkeypatch, capsys)
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "prepare", interrupt)
+    monkeypatch.setattr(of_images, "prepare", interrupt)
     with pytest.raises(SystemExit) as info:
         smoke()
     assert info.value.code == 130
