@@ -2,6 +2,7 @@
 
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def _strict(node, report):
         report.outcome = "failed"
         report.longrepr = f"{reason} (--none-skipped counts it as failed)"
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Lets go of what JAX has compiled for a module's tests: it keeps all, some gigabytes for the whole suite."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import os
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_recnet.layers import BroadcastGroups, GroupRNN, MergeGroups, Pretrained, SplitGroups
@@ -309,7 +310,8 @@ class RCAUNet(GroupModel):
                     f"{'no such weight' if found is None else tuple(found.shape)} in {recnet.name!r}"
                 )
         for weight in targets:
-            weight.assign(source[weight.path])
+            # a copy: on JAX both would share one buffer, which training the one takes from the other
+            weight.assign(np.array(keras.ops.convert_to_numpy(source[weight.path])))
 
     @classmethod
     def from_preset(cls, name_or_folder: str | os.PathLike, **overrides) -> "RCAUNet":
