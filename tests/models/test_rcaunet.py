@@ -181,11 +181,13 @@ def test_batch_normalization_never_sees_a_group_as_its_batch():
     model = edge(freeze_pretrained=False)
     x = groups()
     np.testing.assert_array_equal(numpy(model(x, training=True)), numpy(model(x, training=False)))
+    of_recnet = numpy(recnet()(x["images"][0]))
     statistics = [weight for weight in model.weights if "moving" in weight.path]
     before = [numpy(weight) for weight in statistics]
     model.compile(keras.optimizers.SGD(1e-3), CoSaliencyLoss(), **QUICKLY)
     model.fit(x, masks(), verbose=0)
     assert model.pretrained.trainable_weights
+    np.testing.assert_array_equal(numpy(recnet()(x["images"][0])), of_recnet)  # which training leaves alone
     for weight, old in zip(statistics, before, strict=True):
         np.testing.assert_array_equal(numpy(weight), old)
 
