@@ -171,16 +171,18 @@ class SaliencyGroups(Batches):
 
     def _training_batch(self, epoch, step):
         positions = range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.groups)))
-        parts, draws = [], None
+        parts, draws = [], []
         for position in positions:
             _, pairs, foreign = self.members(epoch, position)
             parts.append(list(zip(pairs, foreign, strict=True)))
-        if self.augment is not None:
-            draws = [
-                generator(self.seed, epoch, AUGMENTATION, position).random((self.images_per_group, Augment.DRAWS))
-                for position in positions
-            ]
+            draws.append(self._draws(generator(self.seed, epoch, AUGMENTATION, position)))
         return self._batch(parts, draws, self._array, self.images_per_group)
+
+    def _draws(self, random):
+        """What changes each of a group's places: random numbers for `Augment`, or None."""
+        if self.augment is None:
+            return [None] * self.images_per_group
+        return random.random((self.images_per_group, Augment.DRAWS))
 
     def _batch(self, parts, draws, array, length):
         images = np.zeros((len(parts), length, *self.image_size, 3), np.uint8)

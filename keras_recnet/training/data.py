@@ -13,7 +13,7 @@ from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.training import shapes, sheets
 from keras_recnet.training.config import Config
-from keras_recnet.training.sections import DataConfig
+from keras_recnet.training.sections import DataConfig, GroupDataConfig
 
 HELD_OUT = 0.1  # share of the images that validates when nothing else is said
 
@@ -83,14 +83,15 @@ def prepare(config: Config, pairs: tuple[list, list], image_size: tuple[int, int
     else:
         changes = {}
     try:
-        data = Data(
-            training=pipelines.SaliencyPairs(training, image_size, progress=Reading(say), **common, **changes),
-            validation=pipelines.SaliencyPairs(validation, image_size, drop_remainder=False, **common),
+        to_train = pipelines.SaliencyPairs(training, image_size, progress=Reading(say), **common, **changes)
+        to_validate = pipelines.SaliencyPairs(validation, image_size, drop_remainder=False, **common)
+        return Data(
+            training=to_train,
+            validation=to_validate,
             fingerprint=fingerprint(names_of(training), names_of(validation)),
-            samples=lambda count: _samples(data.validation, count),
+            samples=lambda count: _samples(to_validate, count),
             counts=f"{len(training):,} images to train on, {len(validation):,} to validate",
         )
-        return data
     except pipelines.PipelineDataError as error:
         raise DataError(str(error)) from error
 
@@ -116,7 +117,12 @@ class Reading:
 
 def _split(config: Config, output: Path) -> tuple[list, list]:
     data = config.data
-    images, masks, root = _folders(data, config.seed, output)
+    images, masks, root = folders(data, lambda: shapes.write(output / "shapes", data.synthetic, config.seed))
+    if images is None and data.list is None:
+        raise ConfigError(
+            "data: says nothing about where the images are. Give --set data.root=FOLDER with the subfolders images and "
+            "masks, or data.images and data.masks, or data.list."
+        )
     held_out = data.validation
     if held_out is None:
         listed = root / "validation.txt" if root else None
@@ -139,17 +145,27 @@ def _split(config: Config, output: Path) -> tuple[list, list]:
     return training, validation
 
 
-def _folders(data: DataConfig, seed: int, output: Path) -> tuple[Path | None, Path | None, Path | None]:
-    given = [name for name in ("root", "images", "masks", "list") if getattr(data, name) is not None]
+def folders(
+    data: DataConfig | GroupDataConfig, draw: Callable[[], tuple[Path, Path]]
+) -> tuple[Path | None, Path | None, Path | None]:
+    """The folders that a configuration names.
+
+    Args:
+        data: its section.
+        draw: writes what `synthetic` asks for, and gives the two folders.
+
+    Returns:
+        Folder of images, folder of masks and `root`; None for what is not named.
+
+    Raises:
+        ConfigError: if the keys do not go together.
+        DataError: if `root` is no folder.
+    """
     if data.synthetic is not None:
+        given = [name for name in ("root", "images", "masks", "list") if getattr(data, name) is not None]
         if given:
             raise ConfigError(f"data.synthetic: draws its own images, so data.{given[0]} cannot be given as well.")
-        return *shapes.write(output / "shapes", data.synthetic, seed), None
-    if not given:
-        raise ConfigError(
-            "data: says nothing about where the images are. Give --set data.root=FOLDER with the subfolders images and "
-            "masks, or data.images and data.masks, or data.list."
-        )
+        return *draw(), None
     root = None if data.root is None else Path(data.root)
     if root is not None and not root.is_dir():
         raise DataError(f"{root}: no such folder. data.root is the folder that holds images/ and masks/.")

@@ -13,7 +13,6 @@ import tensorflow as tf
 from keras_recnet.files import atomic_path
 from keras_recnet.parallel import cores, ordered
 from keras_recnet.pipelines import Group, SaliencyGroups
-from keras_recnet.pipelines.batches import AUGMENTATION, generator
 from keras_recnet.training.checkpoints import check_disk
 from keras_recnet.training.data import Reading, fingerprint
 
@@ -69,17 +68,12 @@ class GroupFeatures(SaliencyGroups):
     def DTYPES(self):  # a constant of the class in the base
         return (*(tf.float16 for _ in self._names), tf.bool, tf.uint8)
 
-    def _training_batch(self, epoch, step):
-        positions = range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.groups)))
-        parts, views = [], []
-        for position in positions:
-            _, pairs, foreign = self.members(epoch, position)
-            parts.append(list(zip(pairs, foreign, strict=True)))
-            flips = generator(self.seed, epoch, AUGMENTATION, position).random(self.images_per_group) < 0.5
-            views.append(self.mirrored * flips)
-        return self._batch(parts, views, None, self.images_per_group)
+    def _draws(self, random):
+        """Which view of an image each of a group's places shows: 1 is its mirror image."""
+        return self.mirrored * (random.random(self.images_per_group) < 0.5)
 
     def _batch(self, parts, draws, array, length):
+        del array  # of images; these batches come from the files
         features = [np.zeros((len(parts), length, *self._shapes[name]), np.float16) for name in self._names]
         mask = np.zeros((len(parts), length), bool)
         targets = np.zeros((len(parts), length, *self.image_size, 1), np.uint8)

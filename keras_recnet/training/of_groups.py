@@ -11,7 +11,7 @@ from keras_recnet.models import RCAUNet
 from keras_recnet.models._group_model import GroupModel
 from keras_recnet.training import shapes
 from keras_recnet.training.config import GroupConfig
-from keras_recnet.training.data import HELD_OUT, Data, Reading, fingerprint, names_of
+from keras_recnet.training.data import HELD_OUT, Data, Reading, fingerprint, folders, names_of
 from keras_recnet.training.group_features import GroupFeatures
 from keras_recnet.training.of_images import find_start, from_backbone, names_backbone_weights, refuse_others
 
@@ -144,13 +144,15 @@ def judge(model: RCAUNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
 
 def _split(config, output):
     data = config.data
-    if data.synthetic is not None:
-        given = [name for name in ("root", "images", "masks", "list") if getattr(data, name) is not None]
-        if given:
-            raise ConfigError(f"data.synthetic: draws its own images, so data.{given[0]} cannot be given as well.")
-        images, masks, listed = *shapes.write_groups(output / "shapes", data.synthetic, config.seed), None
-    else:
-        images, masks, listed = _places(data)
+    images, masks, root = folders(data, lambda: shapes.write_groups(output / "shapes", data.synthetic, config.seed))
+    if images is None:
+        raise ConfigError(
+            "data: says nothing about where the groups are. Give --set data.root=FOLDER with the subfolders images and "
+            "masks, or data.images and data.masks."
+        )
+    listed = data.list
+    if listed is None and root is not None and (root / LIST).is_file():
+        listed = root / LIST
     if listed is None:
         training = pipelines.find_groups(images=images, masks=masks)
         splits = set()
@@ -179,23 +181,6 @@ def _split(config, output):
             f"left to train on. Add groups, or give another data.validation."
         )
     return kept, validation
-
-
-def _places(data):
-    """Folder of images, folder of masks, list or None."""
-    root = None if data.root is None else Path(data.root)
-    if root is not None and not root.is_dir():
-        raise DataError(f"{root}: no such folder. data.root is the folder that holds images/ and masks/.")
-    images, masks = data.images or (root and root / "images"), data.masks or (root and root / "masks")
-    if images is None or masks is None:
-        raise ConfigError(
-            "data: says nothing about where the groups are. Give --set data.root=FOLDER with the subfolders images and "
-            "masks, or data.images and data.masks."
-        )
-    listed = data.list
-    if listed is None and root is not None and (root / LIST).is_file():
-        listed = root / LIST
-    return images, masks, listed
 
 
 def _samples(groups, count):
