@@ -10,6 +10,7 @@ from keras_recnet.commands import options
 from keras_recnet.commands.coco_groups import coco_groups
 from keras_recnet.commands.cosal import cosal
 from keras_recnet.commands.evaluate import evaluate
+from keras_recnet.commands.export import export
 from keras_recnet.commands.running import (
     FAILED,
     INTERRUPTED,
@@ -109,6 +110,7 @@ def predict(inputs, out, kinds, background, threshold, pixel, max_pixels, skip_e
 
 cli.add_command(cosal)
 cli.add_command(evaluate)
+cli.add_command(export)
 cli.add_command(coco_groups)
 
 

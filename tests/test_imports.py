@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "evaluation": {"imaging", "parallel"} | BASE,
     "commands": {
         *("batch", "evaluation", "group_batch", "group_inference", "imaging", "inference", "parallel", "pipelines"),
+        "export",
     }
     | BASE,
     "cli": {"batch", "commands", "engines", "export", "imaging", "inference", "parallel", "training", "__init__"}

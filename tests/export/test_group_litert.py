@@ -64,7 +64,7 @@ def test_streaming_equals_the_whole_group_in_keras(tiny_group_model, tiny_group_
 def test_other_states_start_without_keras_as_well(make_group_model, recurrent_unit, tmp_path):
     model = make_group_model(recurrent_unit)
     file = tmp_path / "model.tflite"
-    file.write_bytes(litert._flatbuffer(signatures.of(model), "float32"))
+    file.write_bytes(litert.flatbuffer(signatures.of(model), "float32"))
     engine = LiteRTGroupEngine(file, threads=1)
     assert engine.has_state == (recurrent_unit is not None)
     images = group(3)

@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_recnet import presets
 from keras_recnet.errors import MissingExtraError, PresetError
-from keras_recnet.export import ConversionError, add_to_preset, convert, litert
+from keras_recnet.export import ConversionError, add_to_preset, artifacts, convert
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +86,12 @@ def test_a_failed_conversion_says_why_and_leaves_what_was_there(tiny_preset, tmp
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.tflite", "model.weights.h5"]
 
 
-def test_another_result_than_keras_is_refused(tiny_preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(litert, "_flatbuffer", lambda parts, precision: b"")
-    monkeypatch.setattr(litert, "_run", lambda file, images: np.zeros((len(images), 1, 64, 64, 1)))
-    with pytest.raises(ConversionError, match="something else than Keras"):
-        litert._convert_here(str(tiny_preset), tmp_path / "model.tflite", "float16")
-
-
 def test_says_what_it_needs(tiny_preset, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Received: precision='int4'"):
         convert(tiny_preset, tmp_path / "model.tflite", precision="int4")
     with pytest.raises(PresetError, match="no preset"):
         convert(tmp_path / "gone", tmp_path / "model.tflite")
-    monkeypatch.setattr(litert.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(artifacts.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "keras-recnet\[tensorflow\]"'):
         convert(tiny_preset, tmp_path / "model.tflite")
 
