@@ -2,6 +2,7 @@
 # make test       every test, TensorFlow backend
 # make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, JAX backend
 # make lint       ruff: rules and format
+# make prove      the exports of the presets that ship and of the papers' networks, each proved in full; minutes
 # make bench      speed of prediction, of the training pipeline and of the evaluation
 #
 # Each makes .venv when it is missing. `make demo` installs what prediction needs; the others add the developer's set
@@ -27,7 +28,7 @@ PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal --durations=15
 
 CORE_TESTS := tests/backbones tests/layers tests/models tests/losses tests/test_metrics.py tests/test_optimizers.py
 
-.PHONY: demo test test-jax lint bench clean
+.PHONY: demo test test-jax lint prove bench clean
 
 demo: $(VENV)/base
 	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
@@ -42,6 +43,10 @@ test-jax: $(VENV)/dev
 lint: $(VENV)/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+# One process: the largest export takes some gigabytes.
+prove: $(VENV)/dev
+	$(BIN)/python -m pytest -m prove -rP tests/prove
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/predict.py $(if $(DATA),$(DATA)/ECSSD-100/images)

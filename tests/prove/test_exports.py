@@ -1,0 +1,107 @@
+"""The full proofs of the networks that ship and of the papers', at their own sizes: `make prove`, some minutes.
+
+`make test` converts small networks instead.
+"""
+
+import io
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_recnet import presets
+from keras_recnet.export import export_model
+from keras_recnet.group_engines import LiteRTGroupEngine
+from keras_recnet.group_stream import GroupStream
+from keras_recnet.imaging.reading import read
+from keras_recnet.imaging.resizing import resize_rgb
+from keras_recnet.inference import Predictor
+from keras_recnet.models import RCAUNet, RecNet
+
+pytestmark = pytest.mark.prove
+
+FORMATS = [("savedmodel", "float32"), ("savedmodel", "float16"), ("litert", "float32"), ("litert", "float16")]
+LIMIT = {("savedmodel", "float32"): 1e-5, ("litert", "float32"): 1e-4}  # float16: 5e-3
+SHIPPED = [preset.name for preset in presets.available()]
+
+
+def paper_recnet():
+    """The paper's RecNet with random weights, whose heads say something."""
+    keras.utils.set_random_seed(0)
+    model = RecNet(backbone_weights=None)
+    for branch in ("foreground", "background"):
+        kernel = model.get_layer(f"{branch}_head").logits.kernel
+        kernel.assign(10 * kernel)
+    return model
+
+
+def paper_rcaunet():
+    keras.utils.set_random_seed(0)
+    return RCAUNet(backbone_weights=None)
+
+
+NETWORKS = {**{name: lambda name=name: name for name in SHIPPED}, "paper_recnet": paper_recnet}
+NETWORKS["paper_rcaunet"] = paper_rcaunet
+
+
+@pytest.mark.parametrize(("format", "precision"), FORMATS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_computes_what_keras_computes(network, format, precision, tmp_path):
+    told = export_model(NETWORKS[network](), tmp_path / "out", format=format, precision=precision)
+    rows = told["proof"]["differences"]
+    print(*(f"{network} {format} {precision} {row}" for row in rows), sep="\n")
+    for row in rows:
+        rounding = 0.5 / 255 if row["output"] == "saliency_bytes" else 0
+        assert row["mean"] <= LIMIT.get((format, precision), 5e-3) + rounding
+
+
+@pytest.mark.parametrize("count", [1, 7, 50])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if presets.find(name).config["class"] == "RCAUNet"])
+def test_a_group_in_litert_is_the_whole_group_in_keras(name, count, photographs):
+    preset = presets.find(name)
+    engine = LiteRTGroupEngine(preset.file(presets.LITERT), threads=2)
+    random = np.random.default_rng(count)
+    images = []
+    for index in range(count):  # crops of the photographs, so that no two are the same
+        rgb = read(photographs[index % len(photographs)]).rgb
+        top, left = (int(random.integers(0, side // 4)) for side in rgb.shape[:2])
+        images.append(resize_rgb(rgb[top:, left:], engine.size))
+    with GroupStream(engine) as stream:
+        for image in images:
+            stream.add(engine.encode(image))
+        stream.finish()
+        received = np.stack([stream.decode(engine.encode(image)).saliency for image in images])
+    inputs = {"images": np.stack(images)[None].astype("float32"), "mask": np.ones((1, count), bool)}
+    inference = RCAUNet.from_preset(name).to_inference()
+    expected = keras.ops.convert_to_numpy(inference.predict_on_batch(inputs))[0, ..., 0]
+    assert expected.std() > 0.1
+    assert np.abs(received - expected).mean() <= 5e-3
+
+
+def test_four_ways_agree_on_ten_photographs(photographs, tmp_path):
+    ten = [*photographs, photographs[0].parents[1] / "group" / "grace_hopper.jpg"]
+    for photo, side in ((photographs[2], 1800), (photographs[4], 90)):
+        ten.append(tmp_path / f"{side}.jpg")
+        with Image.open(photo) as image:
+            image.resize((side, side * image.height // image.width), Image.Resampling.BICUBIC).save(ten[-1], quality=95)
+    assert len(ten) == 10
+    told = export_model("recnet_lite0", tmp_path / "out", format="savedmodel")
+    signatures = tf.saved_model.load(told["folder"]).signatures
+    files = [photo.read_bytes() for photo in ten]
+    outputs = signatures["encoded"](image_bytes=tf.constant(files))
+    litert, in_keras = (Predictor("recnet_lite0", engine=engine) for engine in ("litert", "keras"))
+    for photo, data in zip(ten, outputs["saliency_bytes"].numpy(), strict=True):
+        rgb = read(photo).rgb
+        maps = {
+            "litert": litert(photo),
+            "keras": in_keras(photo),
+            "serving_default": signatures["serving_default"](images=tf.constant(rgb[None], tf.float32))["saliency"],
+            "encoded": np.asarray(Image.open(io.BytesIO(data))) / 255,
+        }
+        maps = {way: np.asarray(map_).reshape(rgb.shape[:2]) for way, map_ in maps.items()}
+        for way, map_ in maps.items():
+            difference = np.abs(map_ - maps["keras"]).mean()
+            print(f"{photo.name} {rgb.shape[:2]} {way}: {255 * difference:.2f} / 255")
+            assert difference <= 2 / 255
