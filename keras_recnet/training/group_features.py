@@ -21,6 +21,11 @@ MASKS = "masks"
 CHUNK = 16  # images that the network sees at once
 
 
+def is_made(folder: Path) -> bool:
+    """Whether features lie in the folders `training` and `validation` of `folder`, of whatever images."""
+    return all((folder / part / MANIFEST).is_file() for part in ("training", "validation"))
+
+
 class GroupFeatures(SaliencyGroups):
     """`SaliencyGroups` of features in place of images: a step trains what comes behind a frozen network, and no more.
 

@@ -12,7 +12,7 @@ from keras_recnet.models._group_model import GroupModel
 from keras_recnet.training import shapes
 from keras_recnet.training.config import GroupConfig
 from keras_recnet.training.data import HELD_OUT, Data, Reading, fingerprint, folders, names_of
-from keras_recnet.training.group_features import GroupFeatures
+from keras_recnet.training.group_features import GroupFeatures, is_made
 from keras_recnet.training.of_images import find_start, from_backbone, names_backbone_weights, refuse_others
 
 USE = "cosal FOLDER"  # the command that uses what was trained
@@ -50,7 +50,9 @@ def find(config: GroupConfig, output: str) -> tuple[list, list]:
     """
     try:
         training, validation = _split(config, Path(output))
-        pipelines.check_groups([*training, *validation], decode=config.data.cache != "memory")
+        # every pixel is read on the way into the memory, and was read on the way into features
+        was_read = config.data.cache == "features" and is_made(_features(config))
+        pipelines.check_groups([*training, *validation], decode=config.data.cache != "memory" and not was_read)
     except pipelines.PipelineDataError as error:
         raise DataError(str(error)) from error
     if len(training) * config.data.passes < config.batch_size:
@@ -82,7 +84,7 @@ def data_of(config: GroupConfig, files: tuple[list, list], model: RCAUNet, say) 
                     "data.cache: features stay the same only while what makes them is frozen. Say --set "
                     "model.freeze_pretrained=true, or --set data.cache=memory."
                 )
-            folder = Path(data.features or Path(config.output) / "features")
+            folder = _features(config)
             to_train = GroupFeatures(
                 training * data.passes, model, folder / "training", config.batch_size, say=say, mirrored=True, **shown
             )
@@ -140,6 +142,10 @@ def judge(model: RCAUNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
     """A model of the same weights to validate with, and the metrics to compile it with."""
     scores = [metrics.SaliencyMAE(name="mae"), metrics.SaliencyFMeasure(name="f")]
     return GroupModel(fitted.input, fitted.output), {"weighted_metrics": scores}
+
+
+def _features(config):
+    return Path(config.data.features or Path(config.output) / "features")
 
 
 def _split(config, output):

@@ -290,6 +290,24 @@ def test_a_compiled_model_keeps_its_loss(tmp_path):
     assert again.loss.get_config() == loss.get_config()
 
 
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_mixed_precision_stays_near_float32(unit, precision):
+    reference = unchanged(unit)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        mixed = RCAUNet.from_config(reference.get_config())
+    finally:
+        keras.config.set_dtype_policy(before)
+    mixed.set_weights(reference.get_weights())
+    x = groups(images=5)
+    saliency, expected = (numpy(model.to_inference()(x)) for model in (mixed, reference))
+    assert saliency.dtype == "float32"
+    assert expected.std() > 0.03
+    assert np.abs(saliency - expected)[x["mask"]].mean() < 0.2 * expected.std()
+
+
 @pytest.mark.parametrize("unit", ["rcau", "mean", None])
 def test_a_preset_gives_the_model_back(unit, tmp_path):
     model = edge(recurrent_unit=unit)
