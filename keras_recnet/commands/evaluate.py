@@ -13,7 +13,13 @@ from keras_recnet.errors import DataError, MissingExtraError, PresetError
 @click.command()
 @click.option("--masks", type=click.Path(), metavar="DIR", help="Folder of masks: object white, rest black.")
 @click.option("--maps", multiple=True, metavar="NAME=DIR", help="A method and the folder of its maps; may be repeated.")
-@click.option("--preset", "presets", multiple=True, metavar="PRESET", help="Make this preset's maps of --images first.")
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    metavar="[NAME=]PRESET",
+    help="Make this preset's maps of --images first; one for groups needs --grouped.",
+)
 @click.option(
     "--images", type=click.Path(), metavar="DIR", help="Folder of photographs; without --preset: to be shown."
 )
@@ -85,28 +91,39 @@ def _data_sets(sets, masks, maps, images, name, grouped, names, published):
 
 def _make_maps(data_sets, presets, out, allow_missing):
     """Writes the presets' maps below OUT/maps; gives the data sets with these folders, and what could not be made."""
-    from keras_recnet.batch import Batch
     from keras_recnet.evaluation import making
-    from keras_recnet.inference import Predictor
 
     if not presets and not all(one.maps for one in data_sets):
         raise click.UsageError("Nothing to score: give --maps NAME=DIR, or --preset with --images.")
     faults = []
-    for preset in presets:
+    for text in presets:
+        name, _, preset = text.rpartition("=")
         batch = None
         for place, data_set in enumerate(data_sets):
-            made = making.plan(data_set, preset, out, allow_missing=allow_missing)
+            made = making.plan(data_set, preset, out, name=name or None, allow_missing=allow_missing)
             data_sets[place] = made.data_set
             faults += made.faults
             if not made.tasks:
                 continue
-            batch = batch or Batch(loaded(Predictor, preset))
-            with progress(len(made.tasks)) as advance, contextlib.closing(batch.run(made.tasks)) as results:
+            batch = batch or _batch(preset, made.of_groups)
+            with progress(made.pictures) as advance, contextlib.closing(batch.run(made.tasks)) as results:
                 for result in results:
                     if result.error:
                         faults.append(making.failed(made, result.error))
                     advance()
     return data_sets, faults
+
+
+def _batch(preset, of_groups):
+    if of_groups:
+        from keras_recnet.group_batch import GroupBatch
+        from keras_recnet.group_inference import GroupPredictor
+
+        return GroupBatch(loaded(GroupPredictor, preset))
+    from keras_recnet.batch import Batch
+    from keras_recnet.inference import Predictor
+
+    return Batch(loaded(Predictor, preset))
 
 
 def _tell(evaluation, out):

@@ -105,6 +105,25 @@ def test_makes_a_presets_maps_first(run, make_set, tiny_preset, tmp_path):
     assert made.stat().st_mtime_ns > before
 
 
+def test_makes_a_group_presets_maps_first(run, make_set, tiny_group_preset, tmp_path):
+    names = ["birds/1", "birds/2", "cats/1"]
+    folder = make_set(names, size=(64, 80), images=True)
+    out = tmp_path / "out"
+    given = ("--masks", folder / "masks", "--images", folder / "images", "--preset", f"ours={tiny_group_preset}")
+    status, _, err = run(*given, "-o", out)
+    assert status == 2
+    assert "ours is a preset for groups: every sub-folder must be one (--grouped)" in err
+    status, text, _ = run(*given, "-o", out, "--grouped")
+    assert status == 0
+    assert "| ours | groups | 3 |" in text
+    made = sorted(out.glob("maps/*/ours-*/*/*.png"))
+    assert ["/".join(path.parts[-2:]) for path in made] == ["birds/1.png", "birds/2.png", "cats/1.png"]
+    written = {path: path.stat().st_mtime_ns for path in made}
+    made[0].unlink()  # the whole group is made again, and no other
+    assert run(*given, "-o", out, "--grouped")[0] == 0
+    assert [path.stat().st_mtime_ns > written[path] for path in made] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
