@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "models": CORE | BASE | {"group_stream"},
     "pipelines": set(),
     "export": {"models"} | BASE,
+    # clients, which install without what exports
+    "export.serving": {"batch", "commands", "imaging", "parallel"} | BASE,
     "imaging": {"errors", "files"},
     "parallel": set(),
     "engines": {"models", "parallel"} | BASE,
@@ -52,6 +54,7 @@ NEVER = {
     **dict.fromkeys((*BASE, "__init__"), FRAMEWORKS),
     **dict.fromkeys(CORE, BACKENDS | {"cv2"}),
     "pipelines": {"keras"},
+    "export.serving": FRAMEWORKS,
     "imaging": FRAMEWORKS,
     "parallel": FRAMEWORKS,
     "engines": BACKENDS,
@@ -66,6 +69,7 @@ NEVER = {
     "cli": BACKENDS,
 }
 LAZILY = {
+    "export.serving": {"cv2", "grpc", "requests", "tensorflow_serving"},
     "engines": {"keras"},
     "group_engines": {"keras"},
     "commands": {"numpy", "cv2", "PIL", "rich"},
@@ -75,6 +79,8 @@ LAZILY = {
 
 def part_of(module):
     """`keras_recnet.layers.fusion` -> `layers`; `keras_recnet` itself -> `__init__`."""
+    if f"{module}.".startswith("keras_recnet.export.serving."):
+        return "export.serving"
     return [*module.split("."), "__init__"][1]
 
 
@@ -154,6 +160,8 @@ def test_imports_only_what_its_part_may(file, module):
         ("import keras", "keras_recnet.engines"),
         ("try:\n    import keras\nexcept ImportError:\n    pass", "keras_recnet.engines"),
         ("import keras", "keras_recnet"),
+        ("from keras_recnet.export import artifacts", "keras_recnet.export.serving.client"),
+        ("import requests", "keras_recnet.export.serving.rest_client"),
     ],
 )
 def test_finds_a_forbidden_import(source, module):
@@ -201,6 +209,7 @@ def test_core_modules_load_no_tensorflow():
         "import keras_recnet.cli",
         "from keras_recnet.pipelines import check_groups, find_groups, make_coco_groups, write_group_folders",
         "import keras_recnet.evaluation.run",
+        "from keras_recnet.export.serving import client, command, grpc_client, pictures, rest_client",
     ],
 )
 def test_what_prediction_and_lists_need_loads_neither_keras_nor_tensorflow(statements):

@@ -80,7 +80,13 @@ def test_holds_the_data_files(names):
     expected |= {
         f"keras_recnet/evaluation/published/{path}" for path in below("keras_recnet/evaluation/published", "*.csv")
     }
+    expected |= {
+        f"keras_recnet/export/serving/{path}"
+        for pattern in ("*.yaml", "*.config")
+        for path in below("export/serving", pattern)
+    }
     assert "keras_recnet/training/configs/smoke.yaml" in expected
+    assert "keras_recnet/export/serving/docker-compose.yaml" in expected
     assert "keras_recnet/evaluation/published/recnet_table1.csv" in expected
     assert "keras_recnet/presets/recnet_lite0/model.tflite" in expected
     assert {name for name in names if name.startswith("keras_recnet/") and not name.endswith(".py")} == expected

@@ -1,0 +1,95 @@
+"""A tiny RecNet, served by the stand-in server in a process of its own."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+STAND_IN = Path(__file__).parent / "stand_in_server"
+
+# A batch waits long enough for what tests send at the same time.
+BATCHING = """
+max_batch_size { value: 12 }
+batch_timeout_micros { value: 150000 }
+max_enqueued_batches { value: 16 }
+num_batch_threads { value: 2 }
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_model, tmp_path_factory):
+    """A folder with version 1 of the tiny RecNet's SavedModel, `serving_default` and `encoded` alone.
+
+    Pictures of more than 100,000 pixels are too large for it.
+    """
+    from keras_recnet.export import functions, saved_model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder.mkdir()
+    served = functions.of(tiny_model, max_pixels=100_000)
+    saved_model.write(tiny_model, {name: served[name] for name in ("serving_default", "encoded")}, folder / "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stand_in():
+    """`stand_in(…)` as `start` of `stand_in_server/starting.py`."""
+    return runpy.run_path(str(STAND_IN / "starting.py"))["start"]
+
+
+@pytest.fixture(scope="session")
+def server(tiny_export, stand_in, tmp_path_factory):
+    """The stand-in server, which merges requests."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "batching.config").write_text(BATCHING)
+    with (
+        open(folder / "log.txt", "w") as log,
+        stand_in(batching=folder / "batching.config", log=log, tiny=tiny_export) as running,
+    ):
+        yield running
+        assert running.runs(), (folder / "log.txt").read_text()
+
+
+@pytest.fixture(scope="module", params=["rest", "grpc"])
+def client(request, server):
+    """Each client, connected to the server."""
+    from keras_recnet.export.serving.grpc_client import GrpcClient
+    from keras_recnet.export.serving.rest_client import RestClient
+
+    made = RestClient("tiny", server.url) if request.param == "rest" else GrpcClient("tiny", server.target)
+    with made as connected:
+        connected.wait_until_ready(30)
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def assert_same():
+    """Compares a map with the expected one, within 5/255 on average.
+
+    More than the library's 2/255, since the tiny network's heads are random and blown up: it tells pictures apart that
+    differ by the rounding of a resize or of JPEG.
+    """
+
+    def compare(saliency_map, expected):
+        assert saliency_map.dtype == np.float32
+        assert saliency_map.shape == expected.shape
+        assert np.abs(saliency_map - expected).mean() < 5 / 255
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def map_of(tiny_model):
+    """The map of a picture without server and SavedModel, by what `keras_recnet predict` does."""
+    from keras_recnet.imaging.reading import read
+    from keras_recnet.imaging.resizing import resize_map, resize_rgb
+
+    inference = tiny_model.to_inference()
+
+    def compute(source):
+        picture = read(source)
+        images = resize_rgb(picture.rgb, tiny_model.image_size)[None].astype(np.float32)
+        return resize_map(np.asarray(inference(images, training=False))[0, ..., 0], picture.size)
+
+    return compute

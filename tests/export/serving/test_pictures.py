@@ -1,0 +1,130 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from keras_recnet.errors import ImageError
+from keras_recnet.export.serving.pictures import to_map, to_send
+from keras_recnet.imaging.reading import read
+
+
+def decoded(data):
+    """As TensorFlow decodes it in a server."""
+    import tensorflow as tf
+
+    if data[:3] == b"\xff\xd8\xff":
+        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    return tf.io.decode_png(data, channels=3).numpy()
+
+
+def with_orientation(value):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.jpg", {}),
+        ("grey.jpg", {"mode": "L"}),
+        ("progressive.jpg", {"progressive": True}),
+        ("upright.jpg", {"exif": with_orientation(1)}),
+        ("a.png", {}),
+        ("grey.png", {"mode": "L"}),
+        ("palette.png", {"mode": "P"}),
+        ("bits.png", {"mode": "1"}),
+    ],
+)
+def test_sends_a_file_as_it_is_when_the_server_reads_it_as_we_do(save_photo, name, options):
+    path = save_photo(name, **options)
+    for source in (path, str(path), path.read_bytes()):
+        assert to_send(source) == path.read_bytes()
+    np.testing.assert_array_equal(decoded(to_send(path)), read(path).rgb)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_turns_a_photograph_before_sending(save_photo, orientation):
+    path = save_photo("a.jpg", exif=with_orientation(orientation), quality=95)
+    sent = to_send(path)
+    assert sent[:3] == b"\xff\xd8\xff"
+    with Image.open(io.BytesIO(sent)) as image:
+        assert not image.getexif()
+    upright = read(path).rgb
+    assert upright.shape[:2] == ((64, 48) if orientation > 4 else (48, 64))
+    assert np.abs(decoded(sent).astype(int) - upright).mean() < 1.0
+
+
+def test_sends_cmyk_as_rgb(save_photo):
+    path = save_photo("cmyk.jpg", mode="CMYK", quality=95)
+    with Image.open(io.BytesIO(to_send(path))) as image:
+        assert image.mode == "RGB"
+    assert np.abs(decoded(to_send(path)).astype(int) - read(path).rgb).mean() < 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("turned.png", {"exif": with_orientation(6)}),
+        ("a.webp", {"lossless": True}),
+        ("a.gif", {}),
+        ("a.tif", {}),
+    ],
+)
+def test_sends_as_png_what_the_server_would_read_otherwise(save_photo, name, options):
+    path = save_photo(name, **options)
+    sent = to_send(path)
+    assert sent != path.read_bytes()
+    assert sent[:4] == b"\x89PNG"
+    np.testing.assert_array_equal(decoded(sent), read(path).rgb)
+
+
+def test_sends_transparent_parts_over_white(tmp_path):
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, 0] = (200, 100, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = np.full((2, 2, 3), 255)
+    expected[0, 0] = (200, 100, 0)
+    np.testing.assert_array_equal(decoded(to_send(tmp_path / "a.png")), expected)
+
+
+def test_sends_the_upper_8_of_16_bits(tmp_path):
+    Image.fromarray(np.array([[0x0000, 0x12FF], [0x8000, 0xFFFF]], np.uint16)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decoded(to_send(tmp_path / "a.png"))[..., 0], [[0, 0x12], [0x80, 0xFF]])
+
+
+def test_sends_arrays_and_pillow_images(save_photo):
+    rgb = read(save_photo("a.png")).rgb
+    for source in (rgb, Image.fromarray(rgb), rgb / 255.0):
+        np.testing.assert_array_equal(decoded(to_send(source)), rgb)
+
+
+def test_leaves_it_to_the_server_what_is_damaged_behind_its_header(save_photo):
+    for name in ("a.jpg", "a.png"):
+        data = save_photo(name).read_bytes()[:-40]
+        assert to_send(data) == data
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff and no more", b"\x89PNG\r\n\x1a\n"])
+def test_refuses_what_is_no_picture(data):
+    with pytest.raises(ImageError, match=r"^a\.jpg: "):
+        to_send(data, name="a.jpg")
+
+
+def test_refuses_what_cannot_be_read(tmp_path, bomb):
+    with pytest.raises(ImageError, match="no such file"):
+        to_send(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match=r"bomb\.png: refused, more pixels"):
+        to_send(bomb)
+    with pytest.raises(TypeError, match="Received: int"):
+        to_send(7)
+
+
+def test_a_map_is_the_values_of_its_png():
+    values = np.arange(6, dtype=np.uint8).reshape(2, 3) * 51
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    saliency_map = to_map(file.getvalue())
+    assert saliency_map.dtype == np.float32
+    np.testing.assert_allclose(saliency_map, [[0.0, 0.2, 0.4], [0.6, 0.8, 1.0]], atol=1e-7)
