@@ -3,6 +3,7 @@
 # make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, JAX backend
 # make lint       ruff: rules and format
 # make prove      the exports of the presets that ship and of the papers' networks, each proved in full; minutes
+# make soak       10,000 requests, a tenth of them garbage, to a server that merges them: answers and memory; 10 minutes
 # make bench      speed of prediction, of the training pipeline and of the evaluation
 #
 # Each makes .venv when it is missing. `make demo` installs what prediction needs; the others add the developer's set
@@ -28,7 +29,7 @@ PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal --durations=15
 
 CORE_TESTS := tests/backbones tests/layers tests/models tests/losses tests/test_metrics.py tests/test_optimizers.py
 
-.PHONY: demo test test-jax lint prove bench clean
+.PHONY: demo test test-jax lint prove soak bench clean
 
 demo: $(VENV)/base
 	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
@@ -47,6 +48,9 @@ lint: $(VENV)/dev
 # One process: the largest export takes some gigabytes.
 prove: $(VENV)/dev
 	$(BIN)/python -m pytest -m prove -rP tests/prove
+
+soak: $(VENV)/dev
+	$(BIN)/python benchmarks/soak.py
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/predict.py $(if $(DATA),$(DATA)/ECSSD-100/images)
