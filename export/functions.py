@@ -27,6 +27,7 @@ def _of_images(model, max_pixels):
         return {SALIENCY: _resize(saliency, tf.shape(images)[1:3])}
 
     def from_files(image_bytes):
+        tf.debugging.assert_positive(tf.size(image_bytes), message="`image_bytes` is empty: a batch needs an image.")
         images, sizes, status = encoded.decode(image_bytes, size, max_pixels)
         saliency = inference(images, training=False)
         return {"saliency_bytes": encoded.encode(saliency, sizes, status), "status": status}

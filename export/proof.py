@@ -73,7 +73,7 @@ def run(kind: str, artifact: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as empty:
         # a copy, so that the folder of the original is not on the path
         script = shutil.copy(Path(__file__).with_name("bare.py"), empty)
-        command = [sys.executable, "-I", script, kind, str(artifact), str(folder)]
+        command = [sys.executable, "-I", script, kind, artifact.resolve(), folder.resolve()]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=empty)
     if done.returncode:
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])

@@ -16,6 +16,7 @@ from keras_recnet.training.group_features import GroupFeatures, is_made
 from keras_recnet.training.of_images import find_start, from_backbone, names_backbone_weights, refuse_others
 
 USE = "cosal FOLDER"  # the command that uses what was trained
+COUNTED = "groups"  # what a batch is of
 LIST = "groups.csv"
 VALIDATION = "validation"  # what the list's column `split` says of the groups that are held out
 

@@ -13,6 +13,7 @@ from keras_recnet.training.data import Data, find, prepare
 __all__ = ["USE", "build_model", "data_of", "find", "fitted", "judge", "loss"]
 
 USE = "predict PHOTO.jpg"  # the command that uses what was trained
+COUNTED = "images"  # what a batch is of
 PRESET_ARGUMENTS = ("image_size", "fusion")  # what may differ from the preset that a training starts from
 
 

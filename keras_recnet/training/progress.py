@@ -5,17 +5,27 @@ import time
 
 
 class Progress:
-    """Shows step, loss, images a second and the time that is left.
+    """Shows step, loss, images or groups a second and the time that is left.
 
     Args:
         total_steps: steps of the whole training.
-        batch_size: images a step.
+        batch_size: images or groups a step.
         start_step: the step that a resumed run goes on from.
         seconds: time between two lines when the output is not a terminal.
         stream: where to; standard error by default.
+        of: what a batch is of.
     """
 
-    def __init__(self, total_steps: int, batch_size: int, start_step: int = 0, seconds: float = 60.0, stream=None):
+    def __init__(
+        self,
+        total_steps: int,
+        batch_size: int,
+        start_step: int = 0,
+        seconds: float = 60.0,
+        stream=None,
+        of: str = "images",
+    ):
+        self.of = of
         self.total_steps = total_steps
         self.batch_size = batch_size
         self.seconds = seconds
@@ -79,7 +89,7 @@ class Progress:
         if not self._rate:
             return f"loss {loss:.4f}"
         left = self._rate * (self.total_steps - self._step)
-        return f"loss {loss:.4f}, {self.batch_size / self._rate:.1f} images/s, {clock(left)} left"
+        return f"loss {loss:.4f}, {self.batch_size / self._rate:.1f} {self.of}/s, {clock(left)} left"
 
 
 def clock(seconds: float) -> str:

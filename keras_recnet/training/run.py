@@ -140,7 +140,7 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
     )
     _write_config(config, folder)
     run_logs = logs.Logs(folder, state.step, config.tensorboard)
-    progress = Progress(steps, config.batch_size, state.step, stream=stream)
+    progress = Progress(steps, config.batch_size, state.step, stream=stream, of=of_task.COUNTED)
     loop = Loop(config, model, fitted, judge, data, state, checkpoints, run_logs, progress)
     try:
         complete = loop.run()
@@ -162,22 +162,28 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
 
 
 def _finish(config, model, state, checkpoints, command, say) -> Path:
-    """Writes the preset of the best epoch and says what to do with it."""
+    """Writes the preset of the best or the last epoch and says what to do with it."""
     folder = Path(config.output) / "preset"
-    best = state.best()
+    is_best = config.preset.weights == "best"
+    shown = state.best() if is_best else state.history[-1]
+    if is_best:
+        weights = read(checkpoints.best).model
+    else:
+        with averaging.averaged_weights(model):
+            weights = model.get_weights()
     keras.config.set_dtype_policy("float32")
     arguments = model.get_config()
     if config.preset.image_size is not None:
         arguments["image_size"] = config.preset.image_size
     final = type(model).from_config(arguments)
-    final.set_weights(read(checkpoints.best).model)
-    notes = {key: best[key] for key in best if key in ("epoch", "step") or key.startswith("val_")}
-    final.save_to_preset(folder, training={"command": command, "seed": config.seed, "best": notes})
+    final.set_weights(weights)
+    notes = {key: shown[key] for key in shown if key in ("epoch", "step") or key.startswith("val_")}
+    final.save_to_preset(folder, training={"command": command, "seed": config.seed, config.preset.weights: notes})
     if config.preset.litert:
         _add_litert(folder, say)
     say(
-        f"Done in {clock(state.seconds)}, {peak_memory_mb():,.0f} MB at most. Best: epoch {best['epoch']} with "
-        f"MAE {best['val_mae']:.4f}, F {best['val_f']:.4f} on the validation images.\n"
+        f"Done in {clock(state.seconds)}, {peak_memory_mb():,.0f} MB at most. {'Best' if is_best else 'Last'}: epoch "
+        f"{shown['epoch']} with MAE {shown['val_mae']:.4f}, F {shown['val_f']:.4f} on the validation images.\n"
         f"The preset is in {folder}. Use it with: "
         f"keras-recnet {TASKS[config.task].USE} -o OUT --preset {shlex.quote(str(folder))}"
     )

@@ -198,7 +198,12 @@ class CheckpointConfig(Section):
 
 
 class PresetConfig(Section):
-    """The preset folder that a training ends with."""
+    """The preset folder that a training ends with.
 
+    `weights`: `best`, those of the epoch with the least error on the validation images, or `last`, those of the end of
+    the schedule: for groups, whose validation images hold no foreign ones, so that their error says half of it.
+    """
+
+    weights: Literal["best", "last"] = "best"
     image_size: PresetSize = None
     litert: bool = True

@@ -150,6 +150,11 @@ def test_tensors_that_are_no_pictures_are_refused(signatures, shape, message):
         signatures["uint8"](images=tf.zeros(shape, tf.uint8))
 
 
+def test_an_empty_batch_of_files_is_refused(signatures):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`image_bytes` is empty: a batch needs an image"):
+        signatures["encoded"](image_bytes=tf.constant([], tf.string))
+
+
 def test_groups_padded_and_in_sizes_of_their_own(tiny_group_saved_model, tiny_group_model):
     loaded = tf.saved_model.load(tiny_group_saved_model["folder"])
     group = loaded.signatures["group"]

@@ -74,6 +74,19 @@ def test_a_run_is_not_written_over_and_a_complete_one_can_be_resumed(smoke, tmp_
     assert len(rows_of(tmp_path / "run")) == 1
 
 
+def test_the_last_weights_can_be_the_preset(smoke, tmp_path):
+    said = smoke("preset.weights=last", "optimizer.learning_rate=0.5", "preset.litert=false")  # gets worse
+    assert "Last: epoch 2 with MAE" in said
+    kept = {path.stem: read(path) for path in (tmp_path / "run/checkpoints").iterdir()}
+    stored = RecNet.from_preset(tmp_path / "run/preset").get_weights()
+    # averaged: neither the last weights as they were trained, nor those of another epoch
+    config = (tmp_path / "run/preset/config.json").read_text()
+    assert '"last": {' in config
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(stored, kept["step-00000016"].model, strict=True))
+    if kept["best"].state["epoch"] == 1:
+        assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(stored, kept["best"].model, strict=True))
+
+
 def test_another_configuration_or_other_images_cannot_resume_a_run(smoke, photos):
     smoke("epochs=1", "data.synthetic=null", f"data.root={photos}")
     with pytest.raises(ConfigError, match=r"then → now\): optimizer.learning_rate: 0.002 → 0.5; seed: 1 → 2\. Undo"):
