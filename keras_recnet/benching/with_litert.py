@@ -72,4 +72,4 @@ class LiteRTGroups(GroupNetwork):
 
 def _run(interpreters):
     with interpreters.borrow() as run:
-        run()
+        return run()
