@@ -23,6 +23,7 @@ class Result:
         contestant: who.
         facts: of the loaded network, see `networks.Network.facts`; empty if it was not loaded.
         seconds: part → seconds of each run, per picture.
+        processor: part → seconds of the processor in each run, of all threads together, per picture.
         bursts: pictures a second of each burst.
         memory: bytes at most: `"baseline"` before anything was loaded, `"latency"` after the runs, `"throughput"`
             after the bursts.
@@ -33,6 +34,7 @@ class Result:
     contestant: Contestant
     facts: dict = dataclasses.field(default_factory=dict)
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    processor: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     bursts: list[float] = dataclasses.field(default_factory=list)
     memory: dict[str, int] = dataclasses.field(default_factory=dict)
     operations: dict[str, int | None] = dataclasses.field(default_factory=dict)
@@ -94,7 +96,7 @@ class Race:
                 self._running.append((result, process))
             self._all(_ready)
             for _ in range(WARM_UP):
-                self._round(lambda result, part, seconds: None)
+                self._round(lambda result, part, times: None)
             self._runs(progress)
             self._all(lambda result, process: _remember_peak(result, process, "latency"))
             self._bursts()
@@ -111,14 +113,14 @@ class Race:
                 return
             if not self._running:
                 return
-            self._round(lambda result, part, seconds: result.seconds[part].append(seconds))
+            self._round(_remember)
             progress()
 
     def _round(self, remember):
         def runs(result, process):
             for part in result.seconds:
                 time.sleep(self._rules.pause)
-                remember(result, part, process.ask("run", part=part)["seconds"] / pictures_in(part))
+                remember(result, part, process.ask("run", part=part))
 
         self._all(runs)
 
@@ -153,6 +155,12 @@ def _ready(result, process):
     result.facts = process.ready()
     result.memory["baseline"] = result.facts.pop("baseline")
     result.seconds = {part: [] for part in result.facts["parts"]}
+    result.processor = {part: [] for part in result.facts["parts"]}
+
+
+def _remember(result, part, times):
+    result.seconds[part].append(times["seconds"] / pictures_in(part))
+    result.processor[part].append(times["processor"] / pictures_in(part))
 
 
 def _remember_peak(result, process, when):

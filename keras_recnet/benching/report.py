@@ -14,7 +14,8 @@ from keras_recnet.parallel import cores
 def report(results: list[Result], rules: Rules, *, interrupted: bool = False) -> dict:
     """One object for JSON.
 
-    Times are of one picture, in milliseconds; p50 is the median, p90 what nine of ten runs keep within. Memory is in
+    Times are of one picture, in milliseconds; p50 is the median, p90 what nine of ten runs keep within, and `processor`
+    the median of what all threads together spent on the processor, which other programs stretch least. Memory is in
     bytes. `times_as_fast_as` divides the p50 of each `--against` by the contestant's own; `gflops` divides the
     operations by p50, and `of_product` that by the matrix product's.
     """
@@ -72,6 +73,7 @@ def _part(part, seconds, result):
         "runs": len(seconds),
         "p50": 1e3 * p50,
         "p90": 1e3 * p90,
+        "processor": 1e3 * statistics.median(result.processor[part]),
         "times": [1e3 * value for value in seconds],
         "operations": operations,
         "gflops": operations and operations / p50 / 1e9,

@@ -15,7 +15,10 @@ def heading(report: dict) -> str:
 
 def notes(report: dict) -> list[str]:
     """What the columns mean."""
-    lines = ["p50, p90: ms for one picture, decoded and of the network's size, by the network alone."]
+    lines = [
+        "p50, p90: ms for one picture, decoded and of the network's size, by the network alone.",
+        "CPU: ms of the processor in the median run, of all threads together, their waiting for each other included.",
+    ]
     if any(row["throughput"] for row in report["contestants"]):
         lines.append(f"pictures/s: {report['burst']} pictures worked off by all threads.")
     lines.append("memory: the most that the process held during the runs of one picture.")
@@ -31,7 +34,7 @@ def cells(report: dict) -> tuple[list[str], list[list[str]]]:
     rows = report["contestants"]
     peers = list(dict.fromkeys(row["network"] for row in rows if row["peer"]))
     has_rate = any(row["engine"] == PRODUCT for row in rows)
-    heads = ["network", "engine", "precision", "input", "part", "p50", "p90", "pictures/s", "memory", "size"]
+    heads = ["network", "engine", "precision", "input", "part", "p50", "p90", "CPU", "pictures/s", "memory", "size"]
     heads += [f"× {peer}" for peer in peers] + (["GFLOP/s", "of product"] if has_rate else [])
     return heads, [line for row in rows for line in _lines(row, peers, has_rate)]
 
@@ -71,7 +74,7 @@ def _lines(row, peers, has_rate):
         first, last = place == 1, place == len(parts)
         memory = row["memory"].get("latency")
         line = [row["network"], row["engine"], row["precision"], shape or NOTHING, name]
-        line += [_number(part.get("p50")), _number(part.get("p90"))]
+        line += [_number(part.get(key)) for key in ("p50", "p90", "processor")]
         line += [_number(row["throughput"] and row["throughput"]["pictures_per_second"]) if last else ""]
         line += [_bytes(memory) if first else "", _bytes(row["bytes"]) if first else ""]
         line += [_number(part.get("times_as_fast_as", {}).get(peer)) if last else "" for peer in peers]

@@ -47,9 +47,8 @@ def saved_model_of_groups(tiny_group_model, tmp_path_factory):
 
     module, folder = tf.Module(), tmp_path_factory.mktemp("saved_model_of_groups")
     parts = signatures.of(tiny_group_model)
-    make = getattr(litert, "function", None) or litert._function
     module.held = [variable.value for part in parts.values() for variable in part.variables]
-    module.functions = {name: make(part) for name, part in parts.items()}
+    module.functions = {name: litert.function(part) for name, part in parts.items()}
     tf.saved_model.save(module, str(folder), signatures=dict(module.functions))
     return folder
 

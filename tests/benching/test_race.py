@@ -37,7 +37,7 @@ class Puppet:
 
     def ask(self, do, part=None, pictures=None):
         self._act(do, *([part] if part else []))
-        return {"run": {"seconds": 2.0}, "burst": {"seconds": 4.0}, "peak": {"bytes": 300}}.get(
+        return {"run": {"seconds": 2.0, "processor": 3.0}, "burst": {"seconds": 4.0}, "peak": {"bytes": 300}}.get(
             do, {"operations": {"map": 10}}
         )
 
@@ -78,6 +78,7 @@ def test_all_are_loaded_then_run_in_turns(race):
     assert not any(puppet.is_alive for puppet in puppets)
     for result in results:
         assert result.seconds == {"map": [2.0] * 3}
+        assert result.processor == {"map": [3.0] * 3}
         assert result.bursts == [8 / 4.0] * LEAST
         assert result.memory == {"baseline": 100, "latency": 300, "throughput": 300}
         assert (result.operations, result.error) == ({}, None)
@@ -88,6 +89,7 @@ def test_parts_take_turns_and_a_group_counts_by_its_pictures(race):
     grouped, single = made.run()
     assert [entry[1:] for entry in diary if entry[0] == "run"][-3:] == [("encode", "g"), ("group", "g"), ("map", "a")]
     assert grouped.seconds == {"encode": [2.0], "group": [2.0 / 5]}
+    assert grouped.processor == {"encode": [3.0], "group": [3.0 / 5]}
     assert single.operations == {"map": 10}
     assert not any(entry[0] == "burst" for entry in diary)
 

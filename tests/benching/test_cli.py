@@ -111,7 +111,7 @@ def fragile(monkeypatch):
     """Lets the peer's process fail: `fragile(how)`; gives the list of processes that are made."""
 
     def arrange(how):
-        monkeypatch.setattr(Fragile, "how", how)
+        monkeypatch.setattr(Fragile, "how", staticmethod(how))
         monkeypatch.setattr(Fragile, "made", [])
         monkeypatch.setattr(race.Race.__init__, "__kwdefaults__", {"start": Fragile})
         return Fragile.made
