@@ -7,6 +7,7 @@ import click
 
 from keras_recnet import __version__
 from keras_recnet.commands import options
+from keras_recnet.commands.bench import bench
 from keras_recnet.commands.coco_groups import coco_groups
 from keras_recnet.commands.cosal import cosal
 from keras_recnet.commands.evaluate import evaluate
@@ -112,6 +113,7 @@ cli.add_command(cosal)
 cli.add_command(evaluate)
 cli.add_command(export)
 cli.add_command(coco_groups)
+cli.add_command(bench)
 
 
 @cli.command()

@@ -37,9 +37,10 @@ MAY_IMPORT = {
     "group_batch": {"batch", "group_inference", "imaging", "parallel"} | BASE,
     "training": CORE | BASE | {"pipelines", "export", "parallel"},
     "evaluation": {"imaging", "parallel"} | BASE,
+    "benching": {"engines", "export", "group_engines", "models", "parallel"} | BASE,
     "commands": {
         *("batch", "evaluation", "group_batch", "group_inference", "imaging", "inference", "parallel", "pipelines"),
-        "export",
+        *("benching", "export"),
     }
     | BASE,
     "cli": {"batch", "commands", "engines", "export", "imaging", "inference", "parallel", "training", "__init__"}
@@ -65,6 +66,7 @@ NEVER = {
     "group_engines": BACKENDS,
     "group_inference": FRAMEWORKS,
     "group_batch": FRAMEWORKS,
+    "benching": {"jax"},
     "commands": FRAMEWORKS,
     "cli": BACKENDS,
 }
@@ -72,6 +74,7 @@ LAZILY = {
     "export.serving": {"cv2", "grpc", "requests", "tensorflow_serving"},
     "engines": {"keras"},
     "group_engines": {"keras"},
+    "benching": {"keras", "tensorflow", "torch", "onnxruntime", "ai_edge_litert", "rich"},
     "commands": {"numpy", "cv2", "PIL", "rich"},
     "cli": {"keras", "pydantic", "matplotlib", "numpy", "cv2", "PIL"},
 }
@@ -210,6 +213,7 @@ def test_core_modules_load_no_tensorflow():
         "from keras_recnet.pipelines import check_groups, find_groups, make_coco_groups, write_group_folders",
         "import keras_recnet.evaluation.run",
         "from keras_recnet.export.serving import client, command, grpc_client, pictures, rest_client",
+        "from keras_recnet.benching import finding, race, report, table, with_litert, with_onnx, worker",
     ],
 )
 def test_what_prediction_and_lists_need_loads_neither_keras_nor_tensorflow(statements):
