@@ -25,7 +25,10 @@ class CaffePreprocessing(keras.layers.Layer):
     """
 
     def call(self, images):
-        return ops.flip(images, axis=-1) - ops.convert_to_tensor(CAFFE_MEAN_BGR, dtype=self.compute_dtype)
+        # Not `ops.flip`: phones' GPUs have no such operation.
+        red, green, blue = ops.split(images, 3, axis=-1)
+        bgr = ops.concatenate([blue, green, red], axis=-1)
+        return bgr - ops.convert_to_tensor(CAFFE_MEAN_BGR, dtype=self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

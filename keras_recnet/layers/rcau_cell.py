@@ -126,16 +126,23 @@ class RCAUCell(GroupCell):
     def update_gate(self, difference):
         """How much of the state stays, `(batch, H, W, C)` or a shape that broadcasts to it, in 0…1."""
         _, height, width, channels = difference.shape
-        maps = []
+        spatial = channel = None
         if self.use_spatial_attention:
             spatial = ops.reshape(ops.mean(difference, axis=-1), (-1, height * width))
             spatial = ops.relu(linear(spatial, self.spatial_kernels[0], self.spatial_biases[0]))
             spatial = linear(spatial, self.spatial_kernels[1], self.spatial_biases[1])
-            maps.append(ops.reshape(spatial, (-1, height, width, 1)))
         if self.use_channel_attention:
             channel = linear(ops.mean(difference, axis=(1, 2)), self.channel_kernel, self.channel_bias)
-            maps.append(ops.reshape(channel, (-1, 1, 1, channels)))
-        logits = maps[0] * maps[1] if len(maps) == 2 else maps[0] if maps else ops.zeros_like(difference)
+        if spatial is None and channel is None:
+            logits = ops.zeros_like(difference)
+        elif channel is None:
+            logits = ops.reshape(spatial, (-1, height, width, 1))
+        elif spatial is None:
+            logits = ops.reshape(channel, (-1, 1, 1, channels))
+        else:
+            # S ⊗ K as a product of matrices: phones' GPUs multiply no two tensors that are both enlarged by it.
+            logits = ops.matmul(ops.expand_dims(spatial, -1), ops.expand_dims(channel, 1))
+            logits = ops.reshape(logits, (-1, height, width, channels))
         if self.update_bias is not None:
             logits = logits + self.update_bias_weight
         return ops.sigmoid(logits)
