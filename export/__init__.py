@@ -12,6 +12,8 @@ _HOMES = {
     "ConversionError": "keras_recnet.export.proof",
     "add_to_preset": "keras_recnet.export.litert",
     "convert": "keras_recnet.export.litert",
+    "gpu_incompatible": "keras_recnet.export.gpu",
+    "read_metadata": "keras_recnet.export.edits",
 }
 
 __all__ = [*_HOMES]

@@ -18,6 +18,7 @@ import keras_recnet
 from keras_recnet import presets
 from keras_recnet.errors import ConfigError, DiskError, MissingExtraError
 from keras_recnet.export import proof
+from keras_recnet.export.descriptions import INPUT_DTYPES
 from keras_recnet.export.proof import ConversionError
 from keras_recnet.files import sha256
 
@@ -39,6 +40,7 @@ def export_model(
     size: int | tuple[int, int] | None = None,
     signatures: Sequence[str] | None = None,
     max_pixels: int | None = None,
+    input_dtype: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Exports a model, runs the artifact in a process that cannot import this library, and compares it with Keras.
@@ -56,6 +58,7 @@ def export_model(
             weights belong to its size cannot have another.
         signatures: names of those to export; None: all.
         max_pixels: of one picture in a request to a SavedModel; None: 50 million.
+        input_dtype: of the images that a LiteRT file takes, `"float32"` (None) or `"uint8"`. A SavedModel takes both.
         say: called with a line at each stage.
 
     Returns:
@@ -76,6 +79,12 @@ def export_model(
     precision = precision or FORMATS[format][0]
     if precision not in FORMATS[format]:
         raise ConfigError(f"`precision` must be one of {FORMATS[format]}. Received: precision={precision!r}")
+    if input_dtype not in (None, *INPUT_DTYPES):
+        raise ConfigError(f"`input_dtype` must be one of {INPUT_DTYPES}. Received: input_dtype={input_dtype!r}")
+    if input_dtype and format != "litert":
+        raise ConfigError(
+            f"`input_dtype` is for LiteRT; a SavedModel has signatures for both. Received: input_dtype={input_dtype!r}"
+        )
     need_tensorflow()
     out = Path(out)
     _check_out(out, format)
@@ -89,6 +98,7 @@ def export_model(
             size=[size, size] if isinstance(size, int) else size,
             signatures=signatures,
             max_pixels=max_pixels,
+            input_dtype=input_dtype,
             say=say,
         )
         card = made.pop("card")
@@ -114,7 +124,7 @@ def make_and_prove(source, artifact: Path, *, kind: str, say=lambda line: None, 
         artifact: the folder or file to write.
         kind: the format.
         say: called with a line at each stage.
-        **asked: `precision`, `size`, `signatures` and `max_pixels` as `export_model` has them.
+        **asked: `precision`, `size`, `signatures`, `max_pixels` and `input_dtype` as `export_model` has them.
 
     Returns:
         What `keras_recnet.export.making` says of it, with the preset's `card`; and what `proof.compare` found.

@@ -1,4 +1,6 @@
-"""What stands in `export.json` about the tensors of an artifact."""
+"""What stands in `export.json`, and in a LiteRT file itself, about an artifact."""
+
+from pathlib import Path
 
 MEANINGS = {
     "image": "RGB in 0…255",
@@ -14,10 +16,27 @@ MEANINGS = {
     "status": "0 good, 1 undecodable, 2 too large",
 }
 FEATURES = "the image's features"
+INPUT_DTYPES = ("float32", "uint8")  # of a LiteRT file's images
+NO_LICENCE = "that of the data which the weights were trained on"
 
 
-def of_functions(functions: dict) -> dict:
-    """Signature → inputs and outputs → name → `dtype`, `shape` (None: any) and `meaning`, of `tf.function`s."""
+def licence(card: Path) -> str:
+    """What a preset's card says under its heading about the licence; without such a card, `NO_LICENCE`."""
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    section, inside = [], False
+    for line in lines:
+        if line.startswith("#"):
+            inside = "licence" in line.lower() or "license" in line.lower()
+        elif inside:
+            section.append(line.strip())
+    return " ".join(filter(None, section)) or NO_LICENCE
+
+
+def of_functions(functions: dict, image_dtype: str | None = None) -> dict:
+    """Signature → inputs and outputs → name → `dtype`, `shape` (None: any) and `meaning`, of `tf.function`s.
+
+    `image_dtype` is that of an input `image`, where it is not that of the function.
+    """
     described = {}
     for name, function in functions.items():
         concrete = function.get_concrete_function()
@@ -28,6 +47,8 @@ def of_functions(functions: dict) -> dict:
                 key: _tensor(key, tensor, name == "encode") for key, tensor in concrete.structured_outputs.items()
             },
         }
+        if image_dtype and "image" in described[name]["inputs"]:
+            described[name]["inputs"]["image"]["dtype"] = image_dtype
     return described
 
 

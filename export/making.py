@@ -9,9 +9,10 @@ from pathlib import Path
 
 import keras
 
+import keras_recnet
 from keras_recnet import models, presets
 from keras_recnet.errors import RecNetError
-from keras_recnet.export import descriptions, functions, litert, proof, saved_model, signatures
+from keras_recnet.export import artifacts, descriptions, functions, litert, proof, saved_model, signatures
 
 
 def main(arguments: str) -> int:
@@ -30,7 +31,7 @@ def main(arguments: str) -> int:
 
 
 def _make(asked):
-    kind, precision = asked["kind"], asked["precision"]
+    kind, precision, input_dtype = asked["kind"], asked["precision"], asked.get("input_dtype") or "float32"
     model = load(asked["source"], asked.get("size"))
     artifact, calls = Path(asked["artifact"]), Path(asked["calls"])
     if kind == "savedmodel":
@@ -38,12 +39,21 @@ def _make(asked):
         served = functions.of(in_precision(model, precision), max_pixels)
         served = chosen(asked.get("signatures"), served)
         saved_model.write(model, served, artifact)
+        described = descriptions.of_functions(served)
     else:
         max_pixels = 0
         parts = chosen(asked.get("signatures"), signatures.of(model))
         served = {name: litert.function(part) for name, part in parts.items()}
-        artifact.write_bytes(litert.flatbuffer(parts, precision))
-    proof.prepare(model, calls, kind=kind, names=list(served), max_pixels=max_pixels)
+        described = descriptions.of_functions(served, input_dtype)
+        about = {
+            "keras_recnet": keras_recnet.__version__,
+            "model": type(model).__name__,
+            "preprocessing": artifacts.PREPROCESSING,
+            "licence": descriptions.licence(Path(asked["source"]) / artifacts.CARD),
+            "signatures": described,
+        }
+        artifact.write_bytes(litert.flatbuffer(parts, precision, input_dtype=input_dtype, about=about))
+    proof.prepare(model, calls, kind=kind, names=list(served), max_pixels=max_pixels, input_dtype=input_dtype)
     made = {
         "model": {
             "class": type(model).__name__,
@@ -51,7 +61,7 @@ def _make(asked):
             "parameters": model.count_params(),
             "image_size": list(model.image_size),
         },
-        "signatures": descriptions.of_functions(served),
+        "signatures": described,
         "versions": {name: version(name) for name in ("keras", "tensorflow")},
     }
     (calls / "made.json").write_text(json.dumps(made))

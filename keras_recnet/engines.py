@@ -66,7 +66,7 @@ class LiteRTEngine:
     """The shipped LiteRT file without TensorFlow and Keras. Calls from several threads run beside each other.
 
     Args:
-        file: the `.tflite` file, as `keras_recnet.export.litert` writes it.
+        file: the `.tflite` file, as `keras_recnet.export.litert` writes it, with float32 or uint8 images.
         threads: for the network's operations on one picture. On n cores up to n // `threads` pictures run at once:
             all cores give the shortest wait for one picture, one thread gives the most pictures a second.
     """
@@ -80,7 +80,7 @@ class LiteRTEngine:
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """The map, float32 `(H, W)`, of `rgb`, uint8 `(H, W, 3)` of the engine's size."""
-        image = rgb[None].astype(np.float32)
+        image = rgb[None].astype(self._dtype, copy=False)
         with self._interpreters.borrow() as interpreter:
             interpreter.set_tensor(self._input, image)
             interpreter.invoke()
@@ -96,7 +96,9 @@ class LiteRTEngine:
         if (batch, channels) != (1, 3) or outputs["shape"].tolist() != [1, height, width, 1]:
             raise ValueError(f"its input is {inputs['shape']}, its output {outputs['shape']}")
         self.size = (height, width)
-        self._input, self._output = inputs["index"], outputs["index"]
+        if inputs["dtype"] not in (np.float32, np.uint8):
+            raise ValueError(f"its input is of {np.dtype(inputs['dtype'])}, not of float32 or uint8")
+        self._input, self._output, self._dtype = inputs["index"], outputs["index"], inputs["dtype"]
         return interpreter
 
 

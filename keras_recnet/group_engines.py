@@ -18,7 +18,7 @@ class LiteRTGroupEngine:
     behind it where the state has more (the mean counts its images in one).
 
     Args:
-        file: the `.tflite` file, as `keras_recnet.export.litert` writes it.
+        file: the `.tflite` file, as `keras_recnet.export.litert` writes it, with float32 or uint8 images.
         threads: for the network's operations on one image; on n cores up to n // `threads` images run at once.
     """
 
@@ -31,7 +31,7 @@ class LiteRTGroupEngine:
 
     def encode(self, rgb: np.ndarray) -> dict[str, np.ndarray]:
         """An image, uint8 `(H, W, 3)` of the engine's size → its features, each `(1, h, w, C)`."""
-        return self._run(_ENCODE, image=rgb[None].astype(np.float32))
+        return self._run(_ENCODE, image=rgb[None].astype(self._dtype, copy=False))
 
     def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
         """The state after an image of features `x`; `state` is None before the first."""
@@ -54,8 +54,11 @@ class LiteRTGroupEngine:
         if not names >= {_ENCODE, _DECODE}:
             raise ValueError(f"a network of groups has the signatures encode, step and decode, it has {sorted(names)}")
         runners = {name: interpreter.get_signature_runner(name) for name in names}
-        _, *size, _ = runners[_ENCODE].get_input_details()["image"]["shape"].tolist()
-        self.size = tuple(size)
+        image = runners[_ENCODE].get_input_details()["image"]
+        if image["dtype"] not in (np.float32, np.uint8):
+            raise ValueError(f"its images are of {np.dtype(image['dtype'])}, not of float32 or uint8")
+        _, *size, _ = image["shape"].tolist()
+        self.size, self._dtype = tuple(size), image["dtype"]
         self.has_state = _STEP in names
         if self.has_state:
             self._state_shape = runners[_STEP].get_input_details()["state"]["shape"].tolist()

@@ -23,6 +23,9 @@ from keras_recnet.commands.running import say
 @click.option(
     "--max-pixels", type=click.IntRange(min=1), help="Of a picture in a request to a SavedModel.  [default: 50 million]"
 )
+@click.option(
+    "--input-dtype", type=click.Choice(("float32", "uint8")), help="Of a LiteRT file's images.  [default: float32]"
+)
 @click.option("--json", "as_json", is_flag=True, help="What export.json says, on stdout.")
 def export(preset, format, out, signatures, as_json, **options):
     """Export a preset to TF Serving (a SavedModel) or to phones (LiteRT), with a proof.

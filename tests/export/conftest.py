@@ -1,3 +1,6 @@
+import functools
+import tempfile
+
 import pytest
 
 from keras_recnet.export import export_model
@@ -13,3 +16,34 @@ def tiny_saved_model(tiny_preset, tmp_path_factory):
 def tiny_group_saved_model(tiny_group_preset, tmp_path_factory):
     """The same of the tiny RCAUNet."""
     return export_model(tiny_group_preset, tmp_path_factory.mktemp("serving") / "tiny_group", format="savedmodel")
+
+
+@pytest.fixture(scope="session")
+def group_file(make_group_model, tmp_path_factory):
+    """Gives the tiny RCAUNet with a recurrent unit, and its LiteRT file of float32 weights: `group_file("gru")`."""
+    from keras_recnet.export import litert, signatures
+
+    @functools.cache
+    def of(recurrent_unit):
+        model = make_group_model(recurrent_unit)
+        file = tmp_path_factory.mktemp("litert") / f"{recurrent_unit}.tflite"
+        file.write_bytes(litert.flatbuffer(signatures.of(model), "float32"))
+        return model, file
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def converted():
+    """Converts functions of tensors: `converted({signature: function}, name=(shape, dtype))`, to bytes."""
+    import tensorflow as tf
+
+    def convert(functions, **inputs):
+        specs = [tf.TensorSpec(shape, dtype, name=name) for name, (shape, dtype) in inputs.items()]
+        module = tf.Module()
+        module.functions = {name: tf.function(function, input_signature=specs) for name, function in functions.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            tf.saved_model.save(module, folder, signatures=dict(module.functions))
+            return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions)).convert()
+
+    return convert

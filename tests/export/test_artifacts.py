@@ -127,6 +127,10 @@ def test_refuses_unknown_words(tiny_preset, tmp_path, monkeypatch):
         export_model(tiny_preset, tmp_path / "out", format="onnx")
     with pytest.raises(ConfigError, match="Received: precision='int4'"):
         export_model(tiny_preset, tmp_path / "out", format="litert", precision="int4")
+    with pytest.raises(ConfigError, match="Received: input_dtype='int8'"):
+        export_model(tiny_preset, tmp_path / "out", format="litert", input_dtype="int8")
+    with pytest.raises(ConfigError, match="`input_dtype` is for LiteRT"):
+        export_model(tiny_preset, tmp_path / "out", format="savedmodel", input_dtype="uint8")
     with pytest.raises(PresetError, match="Did you mean 'recnet_lite0'"):
         export_model("recnet_lite", tmp_path / "out", format="litert")
     monkeypatch.setattr(artifacts.importlib.util, "find_spec", lambda name: None)

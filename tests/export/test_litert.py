@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_recnet import presets
 from keras_recnet.errors import MissingExtraError, PresetError
-from keras_recnet.export import ConversionError, add_to_preset, artifacts, convert
+from keras_recnet.export import ConversionError, add_to_preset, artifacts, convert, read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,14 @@ def test_computes_what_keras_computes(interpreter, tiny_model, photographs):
         assert expected.std() > 0.01
 
 
-def test_a_model_converts_to_full_precision(tiny_model, tmp_path):
-    out = convert(tiny_model, tmp_path / "model.tflite", precision="float32")
-    image = np.random.default_rng(1).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
-    expected = keras.ops.convert_to_numpy(tiny_model.to_inference()(image, training=False))
+def test_a_model_converts_to_full_precision_and_images_of_uint8(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = convert(tiny_model, "model.tflite", precision="float32", input_dtype="uint8")
+    image = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), dtype="uint8")
+    expected = keras.ops.convert_to_numpy(tiny_model.to_inference()(image.astype("float32"), training=False))
     saliency = Interpreter(str(out)).get_signature_runner("serving_default")(image=image)["saliency"]
     np.testing.assert_allclose(saliency, expected, atol=1e-4)
+    assert read_metadata(out)["signatures"]["serving_default"]["inputs"]["image"]["dtype"] == "uint8"
     assert out.stat().st_size > 10_000_000
     assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
 
@@ -89,6 +91,8 @@ def test_a_failed_conversion_says_why_and_leaves_what_was_there(tiny_preset, tmp
 def test_says_what_it_needs(tiny_preset, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Received: precision='int4'"):
         convert(tiny_preset, tmp_path / "model.tflite", precision="int4")
+    with pytest.raises(ValueError, match="Received: input_dtype='int8'"):
+        convert(tiny_preset, tmp_path / "model.tflite", input_dtype="int8")
     with pytest.raises(PresetError, match="no preset"):
         convert(tmp_path / "gone", tmp_path / "model.tflite")
     monkeypatch.setattr(artifacts.importlib.util, "find_spec", lambda name: None)
