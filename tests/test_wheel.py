@@ -85,6 +85,7 @@ def test_holds_the_data_files(names):
         for pattern in ("*.yaml", "*.config")
         for path in below("export/serving", pattern)
     }
+    expected |= {f"keras_recnet/export/android/{path}" for path in below("export/android", "*")}
     assert "keras_recnet/training/configs/smoke.yaml" in expected
     assert "keras_recnet/export/serving/docker-compose.yaml" in expected
     assert "keras_recnet/evaluation/published/recnet_table1.csv" in expected
