@@ -1,4 +1,4 @@
-# make demo       maps of the photographs in examples/photos, with the small install (no TensorFlow)
+# make demo       maps of examples/photos and a co-saliency sheet of examples/group, with the small install (no TensorFlow)
 # make test       every test, TensorFlow backend
 # make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, JAX backend
 # make lint       ruff: rules and format
@@ -33,6 +33,7 @@ CORE_TESTS := tests/backbones tests/layers tests/models tests/losses tests/test_
 
 demo: $(VENV)/base
 	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
+	@$(BIN)/keras-recnet cosal examples/group -o $(OUT) --type sheet
 	@echo "The pictures:" && find $(OUT) -type f | sort
 
 test: $(VENV)/dev
@@ -54,6 +55,7 @@ soak: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/predict.py $(if $(DATA),$(DATA)/ECSSD-100/images)
+	$(BIN)/python benchmarks/cosaliency.py $(if $(DATA),$(DATA)/DUTS-TR/images)
 	$(BIN)/python benchmarks/pipeline.py $(if $(DATA),$(DATA)/DUTS-TR/images $(DATA)/DUTS-TR/masks)
 	$(BIN)/python benchmarks/evaluate.py
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from keras_recnet import __version__, presets
+from keras_recnet import presets
 from keras_recnet.errors import ImageError, MissingExtraError, PresetError
 from keras_recnet.group_stream import GroupMap, GroupStream
 from keras_recnet.imaging.reading import MAX_PIXELS, Picture, read
@@ -50,7 +50,7 @@ class GroupPredictor:
         MissingExtraError: if the engine's package is not installed.
 
     Example:
-        >>> predictor = GroupPredictor("runs/rcau/preset")
+        >>> predictor = GroupPredictor()
         >>> maps = predictor(["a.jpg", "b.jpg", "c.jpg"])
         >>> for saliency, variance in predictor.map(paths, orders=5):
         ...     print(saliency.mean(), variance.mean())
@@ -224,15 +224,7 @@ def _or_its_error(group, index):
 
 
 def _find(preset):
-    try:
-        found = presets.find(preset)
-    except PresetError as error:
-        if os.fspath(preset) != DEFAULT_GROUP_PRESET:
-            raise
-        raise PresetError(
-            f"The preset {DEFAULT_GROUP_PRESET!r}, the default for groups, does not ship with keras-recnet "
-            f"{__version__} yet. Name the folder of a preset with an RCAUNet (--preset FOLDER; in Python preset=…)."
-        ) from error
+    found = presets.find(preset)
     if found.config.get("class") != "RCAUNet":
         raise PresetError(
             f"{found.folder}: a network for groups is needed, an RCAUNet; for single pictures there is `keras-recnet "
@@ -273,7 +265,6 @@ def cosaliency(images: Iterable, *, orders: int = 1, seed: int = 0) -> list[np.n
     Raises:
         ValueError: if there is no picture.
         ImageError: if one cannot be read or is refused.
-        PresetError: if no preset for groups ships with this version.
 
     Example:
         >>> import keras_recnet

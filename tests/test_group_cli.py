@@ -157,25 +157,16 @@ def test_one_sheet_into_a_file(run, birds, tmp_path):
         (["data/birds", "-o", "out", "--group", "../up=*.jpg"], "must be NAME=GLOB"),
         (["data/birds", "-o", "out", "--group", "birds=data/*/*.jpg"], "another group has this name"),
         (["data/birds", "-o", "out", "--preset", "recnet_lite0"], "a network for groups is needed"),
-        (["data/birds", "-o", "out", "--preset", "rcau_lite0"], "does not ship"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_usage_starts_nothing(run, birds, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     before = files_below(tmp_path)
-    if "does not ship" in message and GroupPredictor.__init__.__defaults__[0] in _shipped():
-        pytest.skip("the preset ships by now")
     status, stdout, stderr = run(*arguments)
     assert (status, stdout) == (2, "")
     assert message in stderr
     assert files_below(tmp_path) == before
-
-
-def _shipped():
-    from keras_recnet import presets
-
-    return {preset.name for preset in presets.available()}
 
 
 @pytest.mark.parametrize("folder", ["empty", "gone", "data/birds/1.jpg"])

@@ -113,3 +113,15 @@ def test_a_map_is_the_networks_resized(predictor):
     features = engine.encode(image)
     state = engine.advance(features["x"], None)
     np.testing.assert_allclose(saliency, resize_map(engine.decode(features, state), (64, 64)), atol=1e-6)
+
+
+def test_the_preset_that_ships_darkens_what_only_one_picture_shows(photographs):
+    folder = photographs[0].parents[1] / "group"
+    people = sorted(path for path in folder.glob("*.jpg") if "foreign" not in path.name)
+    coffee = folder / "foreign_coffee.jpg"
+    maps = keras_recnet.cosaliency([*people, coffee])
+    alone = keras_recnet.saliency(coffee)
+    assert [map_.ndim for map_ in maps] == [2] * 4
+    assert maps[-1].mean() < 0.6 * alone.mean()
+    for photo, map_ in zip(people, maps[:-1], strict=True):
+        assert map_.mean() > 0.8 * keras_recnet.saliency(photo).mean()
