@@ -38,8 +38,8 @@ def compose():
 
 
 def test_the_models_are_presets_that_ship(models):
-    names = [model.name for model in models.model_config_list.config]
-    assert names == [preset.name for preset in presets.available()]
+    # docs/serving.md exports this one; the server does not start without the folder of each
+    assert [model.name for model in models.model_config_list.config] == ["recnet_lite0"]
     for model in models.model_config_list.config:
         assert model.base_path == f"/models/{model.name}"
         assert model.model_platform == "tensorflow"
@@ -51,7 +51,8 @@ def test_the_lines_left_out_parse_as_well(models):
 
     text = re.sub(r"^  # (config \{|  .*|\})$", r"  \1", (FOLDER / "models.config").read_text(), flags=re.MULTILINE)
     whole = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    assert [model.name for model in whole.model_config_list.config] == ["recnet_lite0", "rcau_lite0"]
+    names = [model.name for model in whole.model_config_list.config]
+    assert sorted(names) == [preset.name for preset in presets.available()]
 
 
 def test_batching_takes_what_the_clients_send(batching):
