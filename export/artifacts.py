@@ -62,7 +62,8 @@ def export_model(
         say: called with a line at each stage.
 
     Returns:
-        What `export.json` says: `model`, `versions`, `signatures` with `inputs` and `outputs`, `files`, `proof`.
+        What `export.json` says: `model`, `licence`, `versions`, `signatures` with `inputs` and `outputs`, `files`,
+        `proof`, and of a LiteRT file `gpu_incompatible`, the operations that the GPU delegate lacks.
 
     Raises:
         ConfigError: if an argument is wrong, or `out` is something else than the folder of an export.
@@ -107,10 +108,11 @@ def export_model(
             "precision": precision,
             "model": made["model"],
             "preprocessing": PREPROCESSING,
-            "licence": f"see {CARD}" if card else "that of the data which the weights were trained on",
+            "licence": made["licence"],
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "versions": {"keras_recnet": keras_recnet.__version__, **made["versions"], **proved.pop("versions")},
             "signatures": made["signatures"],
+            **{key: made[key] for key in ("gpu_incompatible",) if key in made},
             "proof": proved,
         }
         return _finish(out, artifact, description, card)

@@ -25,7 +25,9 @@ def main(arguments: str) -> int:
     try:
         _make(asked)
     except (RecNetError, ValueError) as error:
-        (Path(asked["calls"]) / "error.txt").write_text(f"{asked['source']}: {error}", encoding="utf-8")
+        said = str(error)
+        said = said if said.startswith(asked["source"]) else f"{asked['source']}: {said}"
+        (Path(asked["calls"]) / "error.txt").write_text(said, encoding="utf-8")
         return 1
     return 0
 
@@ -34,6 +36,7 @@ def _make(asked):
     kind, precision, input_dtype = asked["kind"], asked["precision"], asked.get("input_dtype") or "float32"
     model = load(asked["source"], asked.get("size"))
     artifact, calls = Path(asked["artifact"]), Path(asked["calls"])
+    licence = descriptions.licence(Path(asked["source"]) / artifacts.CARD)
     if kind == "savedmodel":
         max_pixels = asked.get("max_pixels") or functions.MAX_PIXELS
         served = functions.of(in_precision(model, precision), max_pixels)
@@ -49,7 +52,7 @@ def _make(asked):
             "keras_recnet": keras_recnet.__version__,
             "model": type(model).__name__,
             "preprocessing": artifacts.PREPROCESSING,
-            "licence": descriptions.licence(Path(asked["source"]) / artifacts.CARD),
+            "licence": licence,
             "signatures": described,
         }
         artifact.write_bytes(litert.flatbuffer(parts, precision, input_dtype=input_dtype, about=about))
@@ -62,8 +65,13 @@ def _make(asked):
             "image_size": list(model.image_size),
         },
         "signatures": described,
+        "licence": licence,
         "versions": {name: version(name) for name in ("keras", "tensorflow")},
     }
+    if kind == "litert":
+        from keras_recnet.export import gpu  # LiteRT's, which a SavedModel does without
+
+        made["gpu_incompatible"] = gpu.gpu_incompatible(artifact)
     (calls / "made.json").write_text(json.dumps(made))
 
 

@@ -69,7 +69,7 @@ class GroupPredictor:
         self.preset = _find(preset)
         self.max_pixels, self.keep_features = max_pixels, keep_features
         size = both_sides(size)
-        _refuse_another_size_if_bound(self.preset, size)
+        self.preset.check_size(size)
         name, self.engine_note = which_engine(self.preset, engine, size=size)
         if name == "keras":
             from keras_recnet.group_engines import KerasGroupEngine
@@ -231,16 +231,6 @@ def _find(preset):
             f"predict`, in Python Predictor. Received: a {found.config.get('class')}"
         )
     return found
-
-
-def _refuse_another_size_if_bound(preset, size):
-    own, arguments = tuple(preset.config["image_size"]), preset.config.get("arguments", {})
-    bound = arguments.get("recurrent_unit", "rcau") == "rcau" and arguments.get("use_spatial_attention", True)
-    if bound and size not in (None, own):
-        raise PresetError(
-            "{}: the spatial map of its recurrent unit binds this network to {}×{}; leave the size out. Received: "
-            "{}×{}".format(preset.folder, *own, *size)
-        )
 
 
 _lock = threading.Lock()

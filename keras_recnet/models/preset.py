@@ -63,6 +63,7 @@ def load(cls: type, name_or_folder: str | os.PathLike, overrides: dict) -> keras
     found = presets.find(name_or_folder)
     if found.config.get("class") != cls.__name__:
         raise PresetError(f"{found.folder}: holds a {found.config.get('class')}, not a {cls.__name__}.")
+    found.check_size(overrides.get("image_size"))
     weights = found.file(presets.WEIGHTS)
     model = cls.from_config({**found.config["arguments"], "backbone_weights": None, **overrides})
     error = None

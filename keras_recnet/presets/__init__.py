@@ -61,6 +61,27 @@ class Preset:
             )
         return path
 
+    def check_size(self, size: int | tuple[int, int] | None) -> None:
+        """Refuses another image size than the preset's own where the network is bound to it.
+
+        Raises:
+            PresetError: if the spatial map of an `RCAUNet`'s recurrent unit, a dense layer over positions, has another
+                size.
+        """
+        arguments = self.config.get("arguments", {})
+        bound = (
+            self.config.get("class") == "RCAUNet"
+            and arguments.get("recurrent_unit", "rcau") == "rcau"
+            and arguments.get("use_spatial_attention", True)
+        )
+        own = tuple(self.config["image_size"])
+        size = own if size is None else (size, size) if isinstance(size, int) else tuple(size)
+        if bound and size != own:
+            raise PresetError(
+                "{}: the spatial map of its recurrent unit binds this network to {}×{}; leave the size out. Received: "
+                "{}×{}".format(self.folder, *own, *size)
+            )
+
 
 def find(name_or_folder: str | os.PathLike) -> Preset:
     """Finds a preset by the name it ships under, or by its folder.

@@ -26,7 +26,7 @@ def quick(monkeypatch):
         path = artifacts.Path(artifact)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"an artifact")
-        made = {"model": {"class": "RecNet"}, "signatures": {}, "versions": {}}
+        made = {"model": {"class": "RecNet"}, "signatures": {}, "versions": {}, "licence": "for research"}
         (artifacts.Path(asked["calls"]) / "made.json").write_text(json.dumps(made))
 
     found = {"differences": [], "loading": 0.0, "versions": {"tensorflow": "9"}}
@@ -65,7 +65,7 @@ def test_the_description_names_model_files_and_sums(quick, tiny_preset, tmp_path
     assert {**described, "folder": told["folder"]} == told
     assert described["model"]["name"] == "preset"
     assert described["model"]["weights_sha256"] == sha256(tiny_preset / "model.weights.h5")
-    assert described["licence"] == "see CARD.md"
+    assert described["licence"] == "for research"
     assert (described["format"], described["precision"]) == ("savedmodel", "float32")
     for name, file in described["files"].items():
         assert sha256(tmp_path / "out" / "1" / name) == file["sha256"]

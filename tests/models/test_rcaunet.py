@@ -329,7 +329,7 @@ def test_a_preset_gives_the_model_back(unit, tmp_path):
 
 def test_another_image_size_does_not_fit_the_spatial_map(tmp_path):
     unchanged().save_to_preset(tmp_path / "rcau")
-    with pytest.raises(PresetError, match="does not fit"):
+    with pytest.raises(PresetError, match=r"binds this network to 64×64; leave the size out\. Received: 96×96"):
         RCAUNet.from_preset(tmp_path / "rcau", image_size=96)
     edge(use_spatial_attention=False).save_to_preset(tmp_path / "channels")
     assert RCAUNet.from_preset(tmp_path / "channels", image_size=96).image_size == (96, 96)

@@ -51,6 +51,7 @@ NETWORKS["paper_rcaunet"] = paper_rcaunet
 def test_computes_what_keras_computes(network, format, precision, tmp_path):
     told = export_model(NETWORKS[network](), tmp_path / "out", format=format, precision=precision)
     rows = told["proof"]["differences"]
+    assert told.get("gpu_incompatible", []) == []
     print(*(f"{network} {format} {precision} {row}" for row in rows), sep="\n")
     for row in rows:
         rounding = 0.5 / 255 if row["output"] == "saliency_bytes" else 0
