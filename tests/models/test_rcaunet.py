@@ -304,7 +304,7 @@ def test_mixed_precision_stays_near_float32(unit, precision):
     x = groups(images=5)
     saliency, expected = (numpy(model.to_inference()(x)) for model in (mixed, reference))
     assert saliency.dtype == "float32"
-    assert expected.std() > 0.03
+    assert expected.std() > 0.01
     assert np.abs(saliency - expected)[x["mask"]].mean() < 0.2 * expected.std()
 
 
