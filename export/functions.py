@@ -86,7 +86,7 @@ def _of_groups(model, max_pixels):
 def _encode(part, size, max_pixels):
     def encode(image):
         _check(image, "image", max_pixels)
-        return part({"image": _resize(image, size)}, training=False)
+        return _in_float32(part({"image": _resize(image, size)}, training=False))
 
     return tf.function(encode, input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="image")])
 
@@ -95,10 +95,15 @@ def _plain(part):
     names = list(part.input)
 
     def run(*tensors):
-        return part(dict(zip(names, tensors, strict=True)), training=False)
+        return _in_float32(part(dict(zip(names, tensors, strict=True)), training=False))
 
     specs = [tf.TensorSpec((None, *part.input[name].shape[1:]), tf.float32, name=name) for name in names]
     return tf.function(run, input_signature=specs)
+
+
+def _in_float32(outputs):
+    """In mixed precision too: what one signature gives, another one takes."""
+    return {name: tf.cast(tensor, tf.float32) for name, tensor in outputs.items()}
 
 
 def _resize(images, size):

@@ -198,6 +198,19 @@ def test_mixed_precision_keeps_scores_and_maps_in_float32(tiny_model):
     assert {weight.dtype for weight in mixed.weights} == {"float32"}
 
 
+def test_mixed_precision_passes_features_on_in_float32(tiny_group_model):
+    from keras_recnet.export import functions, making
+
+    served = functions.of(making.in_precision(tiny_group_model, "float16"))
+    features = served["encode"](tf.constant(pictures.drawn(SIZE)[None], tf.float32))
+    assert {tensor.dtype for tensor in features.values()} == {tf.float32}
+    x = features["x"]
+    state = served["step"](x, x)["state"]
+    assert state.dtype == tf.float32
+    inputs = [{**features, "state": state}[name] for name in tiny_group_model.decoder.input]
+    assert served["decode"](*inputs)["saliency"].dtype == tf.float32
+
+
 def _operations(graph):
     yield from graph.get_operations()
     for function in graph._functions.values() if hasattr(graph, "_functions") else ():
