@@ -49,7 +49,12 @@ NETWORKS["paper_rcaunet"] = paper_rcaunet
 @pytest.mark.parametrize(("format", "precision"), FORMATS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_computes_what_keras_computes(network, format, precision, tmp_path):
-    told = export_model(NETWORKS[network](), tmp_path / "out", format=format, precision=precision)
+    # a processor has no fast units for float16: of the papers' networks one way in is enough
+    large = network.startswith("paper") and (format, precision) == ("savedmodel", "float16")
+    signatures = ["serving_default" if network == "paper_recnet" else "group"] if large else None
+    told = export_model(
+        NETWORKS[network](), tmp_path / "out", format=format, precision=precision, signatures=signatures
+    )
     rows = told["proof"]["differences"]
     assert told.get("gpu_incompatible", []) == []
     print(*(f"{network} {format} {precision} {row}" for row in rows), sep="\n")
