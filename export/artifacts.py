@@ -20,7 +20,7 @@ from keras_recnet.errors import ConfigError, DiskError, MissingExtraError
 from keras_recnet.export import proof
 from keras_recnet.export.descriptions import INPUT_DTYPES
 from keras_recnet.export.proof import ConversionError
-from keras_recnet.files import sha256
+from keras_recnet.files import disk_errors, disk_full, sha256
 
 FORMATS = {"savedmodel": ("float32", "float16"), "litert": ("float16", "float32")}  # the first is the default
 DESCRIPTION = "export.json"
@@ -112,9 +112,10 @@ def export_model(
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "versions": {"keras_recnet": keras_recnet.__version__, **made["versions"], **proved.pop("versions")},
             "signatures": made["signatures"],
-            **{key: made[key] for key in ("gpu_incompatible",) if key in made},
             "proof": proved,
         }
+        if "gpu_incompatible" in made:
+            description["gpu_incompatible"] = made["gpu_incompatible"]
         return _finish(out, artifact, description, card)
 
 
@@ -177,23 +178,14 @@ def _folder_inside(out):
     is_new = not out.exists()
     work = out / f".partial-{secrets.token_hex(4)}"
     try:
-        work.mkdir(parents=True)
-        yield work
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(_full(out)) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DiskError(f"{out}: not allowed to write here. Choose another folder.") from error
-        raise
+        with disk_errors(out):
+            work.mkdir(parents=True)
+            yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if is_new:
             with contextlib.suppress(OSError):  # it is not empty: the export lies in it
                 out.rmdir()
-
-
-def _full(out):
-    return f"{out}: the disk is full. Free some space or choose another folder."
 
 
 def _source(source, scratch):
@@ -226,7 +218,7 @@ def _make(**asked):
     if told.is_file():
         raise ConversionError(told.read_text(encoding="utf-8"))
     if "No space left on device" in done.stderr:
-        raise DiskError(_full(Path(asked["artifact"]).parents[1]))
+        raise DiskError(disk_full(Path(asked["artifact"]).parents[1]))
     last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
     raise ConversionError(
         f"{asked['source']}: the conversion to {asked['kind']} failed (status {done.returncode}):\n{last}"
@@ -244,14 +236,20 @@ def _finish(out, artifact, description, card):
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if artifact.is_dir():
-        while True:
-            taken = [int(path.name) for path in out.iterdir() if path.name.isdecimal()]
-            target = out / str(max(taken, default=0) + 1)
-            with contextlib.suppress(FileExistsError):  # another export took the number in this moment
-                artifact.rename(target)
-                break
+        target = _rename_to_next_number(artifact, out)
     else:
         target = out
         for path in sorted(folder.iterdir(), key=lambda path: path.name == DESCRIPTION):
             path.replace(out / path.name)
     return {**description, "folder": os.fspath(target)}
+
+
+def _rename_to_next_number(folder, out):
+    while True:
+        taken = [int(path.name) for path in out.iterdir() if path.name.isdecimal()]
+        target = out / str(max(taken, default=0) + 1)
+        try:
+            return folder.rename(target)
+        except OSError as error:  # another export took the number in this moment
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise

@@ -13,31 +13,19 @@ from keras_recnet.commands.cosal import cosal
 from keras_recnet.commands.evaluate import evaluate
 from keras_recnet.commands.export import export
 from keras_recnet.commands.running import (
-    FAILED,
-    INTERRUPTED,
-    NOT_STARTED,
+    exit_status,
     loaded,
     pixel_limit,
     report,
     writing_options,
 )
-from keras_recnet.errors import ConfigError, MissingExtraError, RecNetError
+from keras_recnet.errors import MissingExtraError
 from keras_recnet.imaging import KINDS
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
-    try:
-        return cli.main(arguments, prog_name="keras-recnet", standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        click.echo("Interrupted.", err=True)
-        return INTERRUPTED
-    except RecNetError as error:
-        click.echo(f"Error: {error}", err=True)
-        return NOT_STARTED if isinstance(error, ConfigError | MissingExtraError) else FAILED
+    return exit_status(cli, "keras-recnet", arguments)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

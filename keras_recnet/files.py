@@ -34,18 +34,31 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(f"{path}: the disk is full. Free some space or choose another folder.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DiskError(f"{path}: not allowed to write here. Choose another folder.") from error
-        raise
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):  # which would hide the error that counts
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Makes a `DiskError` that names `path` of what the system says when it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(disk_full(path)) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DiskError(f"{path}: not allowed to write here. Choose another folder.") from error
+        raise
+
+
+def disk_full(path: str | os.PathLike) -> str:
+    """What to say when the disk of `path` is full."""
+    return f"{path}: the disk is full. Free some space or choose another folder."
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -6,8 +6,7 @@ import sys
 
 import click
 
-from keras_recnet.commands.running import FAILED, INTERRUPTED, NOT_STARTED, report
-from keras_recnet.errors import MissingExtraError, RecNetError
+from keras_recnet.commands.running import exit_status, report
 
 
 def main(client: type, url: str, arguments: list[str] | None = None) -> int:
@@ -19,17 +18,7 @@ def main(client: type, url: str, arguments: list[str] | None = None) -> int:
         arguments: of the command line; None: `sys.argv`.
     """
     program = f"python -m keras_recnet.export.serving.{'rest' if 'Rest' in client.__name__ else 'grpc'}_client"
-    try:
-        return _command(client, url).main(arguments, prog_name=program, standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        click.echo("Interrupted.", err=True)
-        return INTERRUPTED
-    except RecNetError as error:
-        click.echo(f"Error: {error}", err=True)
-        return NOT_STARTED if isinstance(error, MissingExtraError) else FAILED
+    return exit_status(_command(client, url), program, arguments)
 
 
 def _command(client, address):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from keras_recnet.errors import DiskError, RecNetError
+from keras_recnet.errors import ConfigError, DiskError, MissingExtraError, RecNetError
 
 FAILED, NOT_STARTED, INTERRUPTED = 1, 2, 130
 
@@ -19,6 +19,27 @@ class NotStarted(click.ClickException):
     """Nothing was begun: a wrong option, or something that is not there."""
 
     exit_code = NOT_STARTED
+
+
+def exit_status(command: click.Command, program: str, arguments: list[str] | None) -> int:
+    """Runs a command line, says what went wrong, and returns the exit status.
+
+    Args:
+        command: a click command or group.
+        program: what help and messages call it.
+        arguments: None: `sys.argv`.
+    """
+    try:
+        return command.main(arguments, prog_name=program, standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except RecNetError as error:
+        click.echo(f"Error: {error}", err=True)
+        return NOT_STARTED if isinstance(error, ConfigError | MissingExtraError) else FAILED
 
 
 def report(
