@@ -48,6 +48,7 @@ def cli():
 @click.option("--preset", help="Name of a preset that ships, or a preset's folder.  [default: recnet_lite0]")
 @options.engine
 @options.size
+@click.option("--flip", is_flag=True, help="Mean with the mirror image's map: a little better, half as fast.")
 @options.jobs
 @click.option("--threads", type=click.IntRange(min=1), help="Of the litert engine.  [default: cores]")
 @options.max_pixels

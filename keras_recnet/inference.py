@@ -34,6 +34,9 @@ class Predictor:
         threads: of the LiteRT engine on one picture. None: as many as the process has cores for a call, and for `map`
             one thread a picture, as many pictures as cores. With a number, calls and `map` both run cores // `threads`
             pictures at once; a server that is called from many threads gets the most done with 1.
+        flip: also predict the mirror image, and take the mean of the two maps (ours; test-time augmentation, as in
+            Krizhevsky et al., NIPS 2012, who average over crops and their mirror images). Slightly better maps in
+            twice the time.
         max_pixels: pictures with more pixels are refused before they are decoded. Pillow's own limits
             (`PIL.Image.MAX_IMAGE_PIXELS`) hold beside it.
 
@@ -62,6 +65,7 @@ class Predictor:
         size: int | tuple[int, int] | None = None,
         fusion: str | None = None,
         threads: int | None = None,
+        flip: bool = False,
         max_pixels: int = MAX_PIXELS,
     ):
         self.preset = presets.find(preset)
@@ -70,7 +74,7 @@ class Predictor:
                 f"{self.preset.folder}: a network for groups of pictures: use it with `keras-recnet cosal`, in Python "
                 f"with GroupPredictor."
             )
-        self.max_pixels = max_pixels
+        self.flip, self.max_pixels = flip, max_pixels
         size = both_sides(size)
         name, self.engine_note = which_engine(self.preset, engine, size=size, fusion=fusion)
         if name == "keras":
@@ -86,7 +90,8 @@ class Predictor:
 
     def __str__(self):
         height, width = self.engine.size
-        return f"{self.preset.name}, {self.engine.name} {height}×{width}, {self.engine.device}"
+        mirrored = " and mirrored" if self.flip else ""
+        return f"{self.preset.name}, {self.engine.name} {height}×{width}{mirrored}, {self.engine.device}"
 
     def __call__(self, image) -> np.ndarray:
         """The saliency map of one picture.
@@ -111,7 +116,11 @@ class Predictor:
             one_of_many: others are worked on at the same time, in other threads: take one core and leave them theirs.
         """
         engine = self._engine_for_many() if one_of_many else self.engine
-        return resize_map(engine(resize_rgb(picture.rgb, engine.size)), picture.size)
+        rgb = resize_rgb(picture.rgb, engine.size)
+        saliency_map = engine(rgb)
+        if self.flip:
+            saliency_map = (saliency_map + engine(np.ascontiguousarray(rgb[:, ::-1]))[:, ::-1]) / 2
+        return resize_map(saliency_map, picture.size)
 
     def _engine_for_many(self):
         if not self._divides_cores:

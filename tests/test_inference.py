@@ -100,6 +100,17 @@ def test_another_fusion_takes_the_keras_engine(tiny_preset, keras_predictor, sav
     np.testing.assert_allclose((foreground + inverse_background) / 2, keras_predictor(photo), atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["litert", "keras"])
+def test_flip_is_the_mean_with_the_mirror_images_map(tiny_preset, predictor, engine, save_photo):
+    photo = np.asarray(Image.open(save_photo("photo.png", (64, 64))))  # the network's own size: nothing is resized
+    expected = (predictor(photo) + predictor(photo[:, ::-1])[:, ::-1]) / 2
+    flipping = Predictor(tiny_preset, engine=engine, flip=True)
+    np.testing.assert_allclose(flipping(photo), expected, atol=1e-6 if engine == "litert" else 0.05)
+    np.testing.assert_allclose(flipping(photo[:, ::-1]), flipping(photo)[:, ::-1], atol=1e-6)
+    assert np.abs(predictor(photo) - expected).max() > 1e-3
+    assert "64×64 and mirrored" in str(flipping)
+
+
 def test_a_preset_without_a_litert_file_runs_on_keras_and_says_so(tiny_model, tmp_path, save_photo):
     tiny_model.save_to_preset(tmp_path / "bare")
     predictor = Predictor(tmp_path / "bare")

@@ -80,21 +80,26 @@ def foreground_arguments(arguments):
 
 
 def projection(features, strides, channels, normalization):
-    """The group's features X, `(H / 16, W / 16, C)`, from the coarse side-outputs: a functional model."""
+    """The group's features X, `(H / 16, W / 16, C)`, from features of the given strides: a functional model."""
     inputs = {name: keras.Input(features.output[name].shape[1:], name=name) for name in strides}
-    enlarged = [
-        layers.UpSampling2D(strides[name] // STRIDE, interpolation="bilinear", name=f"enlarged_{name}")(x)
-        if strides[name] > STRIDE
-        else x
-        for name, x in inputs.items()
-    ]
-    x = layers.Concatenate(name="coarse")(enlarged) if len(enlarged) > 1 else enlarged[0]
+    resized = [_at_stride(x, name, strides[name]) for name, x in inputs.items()]
+    x = layers.Concatenate(name="coarse")(resized) if len(resized) > 1 else resized[0]
     if channels is not None:
         x = convolution(channels, 1, normalization=normalization, name="reduced")(x)
     return keras.Model(inputs, x, name="projection")
 
 
-def decoder(inputs, cell, *, filters, image_size, separable, normalization, head=None, head_inputs=()):
+def _at_stride(x, name, stride):
+    if stride > STRIDE:
+        return layers.UpSampling2D(stride // STRIDE, interpolation="bilinear", name=f"enlarged_{name}")(x)
+    if stride < STRIDE:
+        return layers.AveragePooling2D(STRIDE // stride, name=f"averaged_{name}")(x)
+    return x
+
+
+def decoder(
+    inputs, cell, *, filters, image_size, separable, normalization, group_attention=False, head=None, head_inputs=()
+):
     """One image's features and the group's state → logits `(height, width, 1)`: a functional model.
 
     Args:
@@ -105,6 +110,7 @@ def decoder(inputs, cell, *, filters, image_size, separable, normalization, head
         image_size: height and width.
         separable: depthwise separable 3×3 convolutions.
         normalization: None or `"group"`.
+        group_attention: show S a second time, its channels weighted by what the group has.
         head: RecNet's foreground head, or None: transposed convolutions, the paper.
         head_inputs: names of what the head sees.
     """
@@ -115,7 +121,12 @@ def decoder(inputs, cell, *, filters, image_size, separable, normalization, head
         x = convolution(inputs["x"].shape[-1], 3, **options, name=f"single_{index + 1}")(x)
     if cell is not None:
         group = cell.representation(inputs["state"])
-        x = layers.Concatenate(name="single_and_group")([x, group])
+        seen = [x, group]
+        if group_attention:
+            mean = layers.GlobalAveragePooling2D(keepdims=True, name="group_mean")(group)
+            weights = layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name="group_weights")(mean)
+            seen.append(layers.Multiply(name="weighted_single")([x, weights]))
+        x = layers.Concatenate(name="single_and_group")(seen)
     x = convolution(filters[0], 3, **options, name="merged")(x)
     if head is None:
         logits = _transposed(x, filters, options)

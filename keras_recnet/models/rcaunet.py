@@ -60,6 +60,11 @@ class RCAUNet(GroupModel):
         spatial_reduction: how much narrower the spatial map's hidden layer is.
         update_bias: None, or the start of the update gate's bias.
         channels: C, channels of X by a 1×1 convolution with ReLU; None: X is the backbone's side-outputs themselves.
+        foreground_features: X is also made of RecNet's integrated foreground features, averaged to 1/16: the group is
+            then told what is salient in each image (ours, with `recnet` and `channels` only).
+        group_attention: the decoder also sees S_n with its channels weighted: `S_n ⊙ sigmoid(W mean(G) + b)`, the mean
+            over the positions, so that an object is found elsewhere than where the group has it (ours; the weighting
+            is that of Hu et al., Squeeze-and-Excitation Networks, CVPR 2018).
         decoder_filters: channels of the decoder's convolutions: one number for each doubling of the size, by default
             (256, 128, 64, 32). With `recnet`: two, at 1/16 and 1/8, by default (128, 64).
         separable: depthwise separable 3×3 convolutions in the new part (ours).
@@ -105,6 +110,8 @@ class RCAUNet(GroupModel):
         spatial_reduction=1,
         update_bias=None,
         channels=None,
+        foreground_features=False,
+        group_attention=False,
         decoder_filters=None,
         separable=False,
         normalization=None,
@@ -145,6 +152,15 @@ class RCAUNet(GroupModel):
             features, strides, head, head_inputs = parts.recnet_features(
                 backbone, (height, width), backbone_weights, recnet
             )
+        if foreground_features:
+            if recnet is None or channels is None:
+                raise ValueError(
+                    f"`foreground_features` needs `recnet` and `channels`. Received: recnet={recnet!r}, "
+                    f"channels={channels!r}"
+                )
+            strides = {**strides, parts.FOREGROUND: parts.RECNET_STRIDE}
+        if group_attention and recurrent_unit is None:
+            raise ValueError("`group_attention` needs a group branch. Received: recurrent_unit=None")
         pretrained = Pretrained(features, freeze=freeze_pretrained, name="pretrained")
         projection = parts.projection(features, strides, channels, normalization)
         cell = parts.cell_of(recurrent_unit, rcau_options)
@@ -163,6 +179,7 @@ class RCAUNet(GroupModel):
             image_size=(height, width),
             separable=separable,
             normalization=normalization,
+            group_attention=group_attention,
             head=head,
             head_inputs=head_inputs,
         )
@@ -191,6 +208,8 @@ class RCAUNet(GroupModel):
         self.spatial_reduction = spatial_reduction
         self.update_bias = update_bias
         self.channels = channels
+        self.foreground_features = foreground_features
+        self.group_attention = group_attention
         self.decoder_filters = decoder_filters
         self.separable = separable
         self.normalization = normalization
@@ -353,6 +372,8 @@ class RCAUNet(GroupModel):
             "spatial_reduction": self.spatial_reduction,
             "update_bias": self.update_bias,
             "channels": self.channels,
+            "foreground_features": self.foreground_features,
+            "group_attention": self.group_attention,
             "decoder_filters": list(self.decoder_filters),
             "separable": self.separable,
             "normalization": self.normalization,

@@ -78,6 +78,8 @@ class GroupModelConfig(Section):
     spatial_reduction: Count = 1
     update_bias: float | None = None
     channels: Count | None = None
+    foreground_features: bool = False
+    group_attention: bool = False
     decoder_filters: Annotated[Any, BeforeValidator(lambda value: value)] = None
     separable: bool = False
     normalization: Literal["group"] | None = None

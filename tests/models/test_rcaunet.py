@@ -130,6 +130,49 @@ def test_the_edge_version_starts_as_recnets_foreground(arguments):
     assert not [name for name in names if "background_head" in name or "foreground_value" in name]
 
 
+def test_x_may_also_see_the_integrated_foreground_features():
+    model = edge(foreground_features=True)
+    features = {name: numpy(value) for name, value in model.pretrained(groups(1, 1)["images"][0]).items()}
+    assert features["foreground"].shape == (1, SIZE // 8, SIZE // 8, 20)
+    projection = model.encoder.get_layer("projection")
+    assert projection.input["foreground"].shape == (None, SIZE // 8, SIZE // 8, 20)
+    # what is averaged away makes no difference, what is left of it does
+    checks = np.indices((SIZE // 8, SIZE // 8)).sum(axis=0)[None, ..., None] % 2 - 0.5
+    x = numpy(projection({name: features[name] for name in projection.input}))
+    for added, differs in ((100 * checks, False), (np.float32(100), True)):
+        changed = {name: features[name] + (added if name == "foreground" else 0) for name in projection.input}
+        assert np.allclose(numpy(projection(changed)), x, atol=1e-3) != differs
+
+
+def test_group_attention_weights_the_channels_of_the_single_representation():
+    model = edge(group_attention=True)
+    state, x = np.random.default_rng(1).normal(size=(2, 1, 4, 4, 6)).astype("float32")
+    weighted = keras.Model(model.decoder.input, model.decoder.get_layer("weighted_single").output)
+    single = keras.Model(model.decoder.input, model.decoder.get_layer("single_3").output)
+    inputs = {name: np.zeros((1, *tensor.shape[1:]), "float32") for name, tensor in model.decoder.input.items()}
+    inputs |= {"x": x, "state": state}
+    kernel, bias = (numpy(weight).astype("float64") for weight in model.decoder.get_layer("group_weights").weights)
+    gate = sigmoid(state[0].astype("float64").mean(axis=(0, 1)) @ kernel[0, 0] + bias)
+    np.testing.assert_allclose(numpy(weighted(inputs))[0], numpy(single(inputs))[0] * gate, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", ["foreground_features", "group_attention"])
+def test_the_options_of_the_group_branch_stay_after_saving(option, tmp_path):
+    model = edge(**{option: True})
+    assert model.count_params() > unchanged().count_params()
+    model.save_to_preset(tmp_path)
+    x = groups()
+    again = RCAUNet.from_preset(tmp_path)
+    assert again.get_config() == model.get_config()
+    np.testing.assert_allclose(numpy(again(x)), numpy(model(x)), atol=0.02)
+    from_features = model.from_features()
+    kept = {
+        name: numpy(value).reshape(2, 3, *value.shape[1:])
+        for name, value in model.pretrained(x["images"].reshape(6, SIZE, SIZE, 3)).items()
+    }
+    np.testing.assert_allclose(numpy(from_features({**kept, "mask": x["mask"]}))[0], numpy(model(x))[0], atol=1e-4)
+
+
 def test_the_shipped_preset_is_a_start_that_fits_in_8_mb(tmp_path):
     model = RCAUNet.from_recnet("recnet_lite0")
     assert model.image_size == (224, 224)
@@ -348,6 +391,9 @@ def test_every_gate_is_an_argument(option):
         lambda: edge(recurrent_unit="lstm"),
         lambda: edge(normalization="batch"),
         lambda: edge(decoder_filters=(8, 8, 8)),
+        lambda: edge(recurrent_unit=None, group_attention=True),
+        lambda: edge(channels=None, foreground_features=True),
+        lambda: RCAUNet("vgg16", 32, backbone_weights=None, channels=4, foreground_features=True, **PAPER),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, decoder_filters=(8, 8)),
         lambda: RCAUNet("resnet50", 64, backbone_weights=None),
         lambda: RCAUNet("tiny", 60, backbone_weights=None),

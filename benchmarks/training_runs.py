@@ -1,0 +1,77 @@
+"""The log of training runs: a line for each run folder, added to docs/training_runs.csv or put in its old line's place.
+
+    python benchmarks/training_runs.py runs/short/*
+    python benchmarks/training_runs.py runs/recnet_lite0_160 runs/recnet_lite0 --base runs/recnet_lite0_160
+
+`changes` is what a run's configuration says otherwise than that of the `--base` run (default: the first folder), but
+for where files lie. The numbers are those of the epoch with the least error on the validation images, at the size that
+the run was trained at.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import yaml
+
+LOG = Path(__file__).parents[1] / "docs" / "training_runs.csv"
+COLUMNS = ["run", "base", "changes", "seed", "epochs", "image_size", "minutes", "best_epoch", "val_mae", "val_f"]
+PLACES = ("output", "data.root", "data.images", "data.masks", "data.list", "data.features", "data.validation")
+APART = (*PLACES, "seed", "epochs", "model.image_size", "data.cache_size", "preset.litert", "preset.image_size")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders that `keras-recnet train` wrote")
+    parser.add_argument("--base", type=Path, help="run that `changes` are told from; default: the first")
+    parser.add_argument("-o", "--out", type=Path, default=LOG, help="default: docs/training_runs.csv")
+    arguments = parser.parse_args()
+    base = arguments.base or arguments.runs[0]
+    rows = {}
+    if arguments.out.is_file():
+        with arguments.out.open(newline="") as file:
+            rows = {row["run"]: row for row in csv.DictReader(file)}
+    rows |= {run.name: row_of(run, base) for run in arguments.runs}
+    with arguments.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows.values())
+    print(f"{len(arguments.runs)} runs -> {arguments.out}")
+
+
+def row_of(run: Path, base: Path) -> dict:
+    """A run's line."""
+    config, others = flat(configuration(run)), flat(configuration(base))
+    with (run / "log.csv").open(newline="") as file:
+        epochs = list(csv.DictReader(file))
+    best = min(epochs, key=lambda row: float(row["val_mae"]))
+    changes = [f"{key}={value}" for key, value in config.items() if key not in APART and value != others.get(key)]
+    return {
+        "run": run.name,
+        "base": "" if run == base else base.name,
+        "changes": " ".join(changes),
+        "seed": config["seed"],
+        "epochs": len(epochs),
+        "image_size": config["model.image_size"],
+        "minutes": round(float(epochs[-1]["seconds"]) / 60),
+        "best_epoch": best["epoch"],
+        "val_mae": f"{float(best['val_mae']):.4f}",
+        "val_f": f"{float(best['val_f']):.4f}",
+    }
+
+
+def configuration(run: Path) -> dict:
+    """What a run was made with, every key of it."""
+    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+
+
+def flat(nested: dict, prefix: str = "") -> dict:
+    """Dotted keys."""
+    result = {}
+    for key, value in nested.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return result
+
+
+if __name__ == "__main__":
+    main()
