@@ -79,26 +79,41 @@ def foreground_arguments(arguments):
     return {**arguments, "attention": "foreground" if attention in ("both", "foreground") else None}
 
 
-def projection(features, strides, channels, normalization):
-    """The group's features X, `(H / 16, W / 16, C)`, from features of the given strides: a functional model."""
-    inputs = {name: keras.Input(features.output[name].shape[1:], name=name) for name in strides}
-    resized = [_at_stride(x, name, strides[name]) for name, x in inputs.items()]
-    x = layers.Concatenate(name="coarse")(resized) if len(resized) > 1 else resized[0]
+def projection(features, strides, channels, normalization, foreground=None):
+    """The group's features X, `(H / 16, W / 16, C)`, from features of the given strides: a functional model.
+
+    With `foreground`, the name of RecNet's integrated features, X is weighted by a map that is learned from these.
+    """
+    names = [*strides, foreground] if foreground else [*strides]
+    inputs = {name: keras.Input(features.output[name].shape[1:], name=name) for name in names}
+    enlarged = [
+        layers.UpSampling2D(stride // STRIDE, interpolation="bilinear", name=f"enlarged_{name}")(inputs[name])
+        if stride > STRIDE
+        else inputs[name]
+        for name, stride in strides.items()
+    ]
+    x = layers.Concatenate(name="coarse")(enlarged) if len(enlarged) > 1 else enlarged[0]
     if channels is not None:
         x = convolution(channels, 1, normalization=normalization, name="reduced")(x)
+    if foreground:
+        salient = layers.AveragePooling2D(STRIDE // RECNET_STRIDE, name="averaged_foreground")(inputs[foreground])
+        salient = layers.Conv2D(1, 1, activation="sigmoid", name="foreground_gate")(salient)
+        x = layers.Multiply(name="salient")([x, salient])
     return keras.Model(inputs, x, name="projection")
 
 
-def _at_stride(x, name, stride):
-    if stride > STRIDE:
-        return layers.UpSampling2D(stride // STRIDE, interpolation="bilinear", name=f"enlarged_{name}")(x)
-    if stride < STRIDE:
-        return layers.AveragePooling2D(STRIDE // stride, name=f"averaged_{name}")(x)
-    return x
-
-
 def decoder(
-    inputs, cell, *, filters, image_size, separable, normalization, group_attention=False, head=None, head_inputs=()
+    inputs,
+    cell,
+    *,
+    filters,
+    image_size,
+    separable,
+    normalization,
+    group_attention=False,
+    group_dropout=0.0,
+    head=None,
+    head_inputs=(),
 ):
     """One image's features and the group's state → logits `(height, width, 1)`: a functional model.
 
@@ -110,7 +125,8 @@ def decoder(
         image_size: height and width.
         separable: depthwise separable 3×3 convolutions.
         normalization: None or `"group"`.
-        group_attention: show S a second time, its channels weighted by what the group has.
+        group_attention: show S a second time, weighted by how the image and the group compare.
+        group_dropout: share of the compared means that a training step leaves out.
         head: RecNet's foreground head, or None: transposed convolutions, the paper.
         head_inputs: names of what the head sees.
     """
@@ -123,8 +139,7 @@ def decoder(
         group = cell.representation(inputs["state"])
         seen = [x, group]
         if group_attention:
-            mean = layers.GlobalAveragePooling2D(keepdims=True, name="group_mean")(group)
-            weights = layers.Conv2D(x.shape[-1], 1, activation="sigmoid", name="group_weights")(mean)
+            weights = _comparison(inputs["x"], group, group_dropout)
             seen.append(layers.Multiply(name="weighted_single")([x, weights]))
         x = layers.Concatenate(name="single_and_group")(seen)
     x = convolution(filters[0], 3, **options, name="merged")(x)
@@ -137,6 +152,19 @@ def decoder(
         logits = layers.UpSampling2D(factor, interpolation="bilinear", name="enlarged")(logits)
     logits = layers.Activation("linear", name="logits", dtype="float32")(logits)
     return keras.Model(inputs, logits, name="decoder")
+
+
+def _comparison(x, group, dropout):
+    """A weight for each channel, `(1, 1, C)` in 0…1, from the means over the positions of an image and its group."""
+    channels = x.shape[-1]
+    embedding = layers.Conv2D(channels, 1, name="compared")
+    embedded = []
+    for name, features in (("image", x), ("group", group)):
+        mean = layers.GlobalAveragePooling2D(keepdims=True, name=f"mean_of_{name}")(features)
+        embedded.append(embedding(layers.Dropout(dropout, name=f"dropout_of_{name}")(mean)))
+    compared = layers.Multiply(name="image_and_group")(embedded)
+    compared = layers.Conv2D(channels, 1, activation="relu", name="comparison")(compared)
+    return layers.Conv2D(channels, 1, activation="sigmoid", name="weights")(compared)
 
 
 def _transposed(x, filters, options):

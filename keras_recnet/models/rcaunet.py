@@ -60,11 +60,15 @@ class RCAUNet(GroupModel):
         spatial_reduction: how much narrower the spatial map's hidden layer is.
         update_bias: None, or the start of the update gate's bias.
         channels: C, channels of X by a 1×1 convolution with ReLU; None: X is the backbone's side-outputs themselves.
-        foreground_features: X is also made of RecNet's integrated foreground features, averaged to 1/16: the group is
-            then told what is salient in each image (ours, with `recnet` and `channels` only).
-        group_attention: the decoder also sees S_n with its channels weighted: `S_n ⊙ sigmoid(W mean(G) + b)`, the mean
-            over the positions, so that an object is found elsewhere than where the group has it (ours; the weighting
-            is that of Hu et al., Squeeze-and-Excitation Networks, CVPR 2018).
+        foreground_gate: X is weighted by a map of what is salient in its image, one sigmoid of RecNet's integrated
+            foreground features averaged to 1/16, so that the group is made of objects and not of what is around them
+            (ours, with `recnet` only).
+        group_attention: the decoder also sees S_n with its channels weighted by how the image compares with its group,
+            `S_n ⊙ sigmoid(W_2 ReLU(W_1 (V x̄_n ⊙ V ḡ)))` with the means x̄_n of X_n and ḡ of G over the positions, and
+            biases. So an object is known as the group's wherever it is (ours; the product of two embeddings is that
+            of Kim et al., Hadamard Product for Low-rank Bilinear Pooling, ICLR 2017).
+        group_dropout: share of x̄_n and ḡ that a training step leaves out; without it the comparison learns the
+            training groups by heart.
         decoder_filters: channels of the decoder's convolutions: one number for each doubling of the size, by default
             (256, 128, 64, 32). With `recnet`: two, at 1/16 and 1/8, by default (128, 64).
         separable: depthwise separable 3×3 convolutions in the new part (ours).
@@ -110,8 +114,9 @@ class RCAUNet(GroupModel):
         spatial_reduction=1,
         update_bias=None,
         channels=None,
-        foreground_features=False,
+        foreground_gate=False,
         group_attention=False,
+        group_dropout=0.2,
         decoder_filters=None,
         separable=False,
         normalization=None,
@@ -152,21 +157,17 @@ class RCAUNet(GroupModel):
             features, strides, head, head_inputs = parts.recnet_features(
                 backbone, (height, width), backbone_weights, recnet
             )
-        if foreground_features:
-            if recnet is None or channels is None:
-                raise ValueError(
-                    f"`foreground_features` needs `recnet` and `channels`. Received: recnet={recnet!r}, "
-                    f"channels={channels!r}"
-                )
-            strides = {**strides, parts.FOREGROUND: parts.RECNET_STRIDE}
+        if foreground_gate and recnet is None:
+            raise ValueError("`foreground_gate` needs `recnet`. Received: foreground_gate=True, recnet=None")
         if group_attention and recurrent_unit is None:
             raise ValueError("`group_attention` needs a group branch. Received: recurrent_unit=None")
         pretrained = Pretrained(features, freeze=freeze_pretrained, name="pretrained")
-        projection = parts.projection(features, strides, channels, normalization)
+        foreground = parts.FOREGROUND if foreground_gate else None
+        projection = parts.projection(features, strides, channels, normalization, foreground)
         cell = parts.cell_of(recurrent_unit, rcau_options)
         image = keras.Input((height, width, 3), name="image")
         extracted = pretrained(image)
-        x = projection({name: extracted[name] for name in strides})
+        x = projection({name: extracted[name] for name in projection.input})
         encoder = keras.Model(image, {"x": x, **{name: extracted[name] for name in head_inputs}}, name="encoder")
         shapes = {name: tensor.shape[1:] for name, tensor in encoder.output.items()}
         if cell is not None:
@@ -180,6 +181,7 @@ class RCAUNet(GroupModel):
             separable=separable,
             normalization=normalization,
             group_attention=group_attention,
+            group_dropout=group_dropout,
             head=head,
             head_inputs=head_inputs,
         )
@@ -208,8 +210,9 @@ class RCAUNet(GroupModel):
         self.spatial_reduction = spatial_reduction
         self.update_bias = update_bias
         self.channels = channels
-        self.foreground_features = foreground_features
+        self.foreground_gate = foreground_gate
         self.group_attention = group_attention
+        self.group_dropout = group_dropout
         self.decoder_filters = decoder_filters
         self.separable = separable
         self.normalization = normalization
@@ -372,8 +375,9 @@ class RCAUNet(GroupModel):
             "spatial_reduction": self.spatial_reduction,
             "update_bias": self.update_bias,
             "channels": self.channels,
-            "foreground_features": self.foreground_features,
+            "foreground_gate": self.foreground_gate,
             "group_attention": self.group_attention,
+            "group_dropout": self.group_dropout,
             "decoder_filters": list(self.decoder_filters),
             "separable": self.separable,
             "normalization": self.normalization,

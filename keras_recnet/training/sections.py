@@ -78,8 +78,9 @@ class GroupModelConfig(Section):
     spatial_reduction: Count = 1
     update_bias: float | None = None
     channels: Count | None = None
-    foreground_features: bool = False
+    foreground_gate: bool = False
     group_attention: bool = False
+    group_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     decoder_filters: Annotated[Any, BeforeValidator(lambda value: value)] = None
     separable: bool = False
     normalization: Literal["group"] | None = None

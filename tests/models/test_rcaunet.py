@@ -130,33 +130,47 @@ def test_the_edge_version_starts_as_recnets_foreground(arguments):
     assert not [name for name in names if "background_head" in name or "foreground_value" in name]
 
 
-def test_x_may_also_see_the_integrated_foreground_features():
-    model = edge(foreground_features=True)
-    features = {name: numpy(value) for name, value in model.pretrained(groups(1, 1)["images"][0]).items()}
+def test_the_foreground_gate_weights_the_groups_features():
+    model = edge(foreground_gate=True)
+    projection, rng = model.encoder.get_layer("projection"), np.random.default_rng(1)
+    features = {name: rng.normal(size=(1, *x.shape[1:])).astype("float32") for name, x in projection.input.items()}
     assert features["foreground"].shape == (1, SIZE // 8, SIZE // 8, 20)
-    projection = model.encoder.get_layer("projection")
-    assert projection.input["foreground"].shape == (None, SIZE // 8, SIZE // 8, 20)
-    # what is averaged away makes no difference, what is left of it does
-    checks = np.indices((SIZE // 8, SIZE // 8)).sum(axis=0)[None, ..., None] % 2 - 0.5
-    x = numpy(projection({name: features[name] for name in projection.input}))
-    for added, differs in ((100 * checks, False), (np.float32(100), True)):
-        changed = {name: features[name] + (added if name == "foreground" else 0) for name in projection.input}
-        assert np.allclose(numpy(projection(changed)), x, atol=1e-3) != differs
+    ungated = keras.Model(projection.input, projection.get_layer("reduced").output)
+    kernel, bias = (numpy(weight).astype("float64") for weight in projection.get_layer("foreground_gate").weights)
+    averaged = features["foreground"][0].astype("float64").reshape(4, 2, 4, 2, 20).mean(axis=(1, 3))
+    gate = sigmoid(averaged @ kernel[0, 0] + bias)
+    np.testing.assert_allclose(numpy(projection(features))[0], numpy(ungated(features))[0] * gate, atol=1e-5)
 
 
-def test_group_attention_weights_the_channels_of_the_single_representation():
+def test_group_attention_compares_the_image_with_its_group():
     model = edge(group_attention=True)
-    state, x = np.random.default_rng(1).normal(size=(2, 1, 4, 4, 6)).astype("float32")
-    weighted = keras.Model(model.decoder.input, model.decoder.get_layer("weighted_single").output)
-    single = keras.Model(model.decoder.input, model.decoder.get_layer("single_3").output)
-    inputs = {name: np.zeros((1, *tensor.shape[1:]), "float32") for name, tensor in model.decoder.input.items()}
+    decoder, rng = model.decoder, np.random.default_rng(1)
+    for name in ("comparison", "weights"):
+        kernel, bias = decoder.get_layer(name).weights
+        kernel.assign(10 * kernel)
+        bias.assign(rng.normal(size=bias.shape))
+    state, x = rng.uniform(0, 2, (2, 1, 4, 4, 6)).astype("float32")
+    inputs = {name: np.zeros((1, *tensor.shape[1:]), "float32") for name, tensor in decoder.input.items()}
     inputs |= {"x": x, "state": state}
-    kernel, bias = (numpy(weight).astype("float64") for weight in model.decoder.get_layer("group_weights").weights)
-    gate = sigmoid(state[0].astype("float64").mean(axis=(0, 1)) @ kernel[0, 0] + bias)
-    np.testing.assert_allclose(numpy(weighted(inputs))[0], numpy(single(inputs))[0] * gate, atol=1e-5)
+    weighted, single = (
+        keras.Model(decoder.input, decoder.get_layer(name).output) for name in ("weighted_single", "single_3")
+    )
+
+    def dense(name, vector):
+        kernel, bias = (numpy(weight).astype("float64") for weight in decoder.get_layer(name).weights)
+        return vector @ kernel[0, 0] + bias
+
+    means = [array[0].astype("float64").mean(axis=(0, 1)) for array in (x, state)]
+    product = dense("compared", means[0]) * dense("compared", means[1])
+    weights = sigmoid(dense("weights", np.maximum(dense("comparison", product), 0)))
+    assert weights.std() > 0.01
+    np.testing.assert_allclose(numpy(weighted(inputs))[0], numpy(single(inputs))[0] * weights, atol=1e-5)
+    # where the object is makes no difference to the weights
+    elsewhere = {**inputs, "state": state[:, ::-1]}
+    np.testing.assert_allclose(numpy(weighted(elsewhere)), numpy(weighted(inputs)), atol=1e-5)
 
 
-@pytest.mark.parametrize("option", ["foreground_features", "group_attention"])
+@pytest.mark.parametrize("option", ["foreground_gate", "group_attention"])
 def test_the_options_of_the_group_branch_stay_after_saving(option, tmp_path):
     model = edge(**{option: True})
     assert model.count_params() > unchanged().count_params()
@@ -392,8 +406,7 @@ def test_every_gate_is_an_argument(option):
         lambda: edge(normalization="batch"),
         lambda: edge(decoder_filters=(8, 8, 8)),
         lambda: edge(recurrent_unit=None, group_attention=True),
-        lambda: edge(channels=None, foreground_features=True),
-        lambda: RCAUNet("vgg16", 32, backbone_weights=None, channels=4, foreground_features=True, **PAPER),
+        lambda: RCAUNet("vgg16", 32, backbone_weights=None, foreground_gate=True, **PAPER),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, decoder_filters=(8, 8)),
         lambda: RCAUNet("resnet50", 64, backbone_weights=None),
         lambda: RCAUNet("tiny", 60, backbone_weights=None),
