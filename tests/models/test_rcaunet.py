@@ -224,7 +224,9 @@ def test_the_order_does_not_matter_to_the_mean():
 
 
 def test_gradients_reach_every_trainable_weight_and_no_frozen_one():
-    model = edge(freeze_pretrained=True, normalization="group", use_bias=True)
+    model = edge(
+        freeze_pretrained=True, normalization="group", use_bias=True, foreground_gate=True, group_attention=True
+    )
     assert not model.pretrained.trainable_weights
     before = {weight.path: numpy(weight) for weight in model.weights}
     model.compile(keras.optimizers.SGD(1.0), CoSaliencyLoss(), jit_compile="jit_compile" not in QUICKLY)
