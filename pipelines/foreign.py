@@ -1,7 +1,7 @@
 """Which images are shown to a group as foreign, and how many."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +37,7 @@ class ForeignImages:
         self.share = float(amount) if isinstance(amount, float) else None
         self.least, self.most = _range_of(amount, images_per_group)
         self.pairs, self._members = [], {}
+        self._near, self._near_share = {}, 0.0
         if self.most == 0:
             return
         known = dict.fromkeys(pair for group in groups for pair in group.own)
@@ -61,6 +62,26 @@ class ForeignImages:
                 f"foreign_pool={None if pool is None else f'{len(pool)} pairs'}"
             )
 
+    def prefer(self, near: Mapping[str, Sequence[str]], share: float) -> None:
+        """Draws `share` of the foreign images from categories that are like the group's: they are the harder to tell.
+
+        A category is drawn first, then one of its images, so that a large one comes as often as a small one.
+
+        Args:
+            near: for each category, others that are like it.
+            share: 0…1.
+
+        Raises:
+            ValueError: if the share is out of range.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"`share` must lie in 0…1. Received: share={share!r}")
+        self._near_share = share
+        for category, others in near.items():
+            own = self._members.get(category, set())
+            places = [sorted(self._members[other] - own) for other in others if self._members.get(other)]
+            self._near[category] = [found for found in places if found]
+
     def draw(self, random: np.random.Generator, group: Group) -> tuple[int, list[Pair]]:
         """Draws for one group.
 
@@ -76,8 +97,15 @@ class ForeignImages:
         members = self._members[group.category]
         count = min(self._count(random, len(group.own)), len(self.pairs) - len(members))
         taken, chosen = set(members), []
+        near, tries = self._near.get(group.category), 0
         while len(chosen) < count:
-            place = int(random.integers(len(self.pairs)))
+            # a few tries, since the categories that are like this one may have no image left
+            if near and tries < 4 * count and random.random() < self._near_share:
+                tries += 1
+                among = near[int(random.integers(len(near)))]
+                place = among[int(random.integers(len(among)))]
+            else:
+                place = int(random.integers(len(self.pairs)))
             if place not in taken:
                 taken.add(place)
                 chosen.append(self.pairs[place])

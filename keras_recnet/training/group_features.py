@@ -40,6 +40,10 @@ class GroupFeatures(SaliencyGroups):
         batch_size: groups a batch.
         say: called with lines that tell how far the computation is.
         mirrored: show an image's mirror image half of the time; off in `evaluation()`.
+        near: so many categories are like a group's own, by the features of what is salient in their images; 0: foreign
+            images are drawn evenly.
+        near_share: share of the foreign images that come from these (ours; the hard negatives of Schroff et al.,
+            "FaceNet", CVPR 2015, of whole categories).
         **options: `images_per_group`, `seed`, `foreign` and `drop_remainder` of `SaliencyGroups`.
 
     Raises:
@@ -60,6 +64,8 @@ class GroupFeatures(SaliencyGroups):
         *,
         say,
         mirrored: bool = False,
+        near: int = 0,
+        near_share: float = 0.5,
         **options,
     ):
         super().__init__(groups, model.image_size, batch_size, cache=None, **options)
@@ -68,6 +74,36 @@ class GroupFeatures(SaliencyGroups):
         self._names = sorted(outputs)
         self._shapes = {name: tuple(outputs[name].shape[1:]) for name in self._names}
         self._files = self._open(model.pretrained, Path(folder), Reading(say, "Computing features of images"))
+        if near:
+            self._foreign.prefer(self.near_categories(near), near_share)
+
+    def near_categories(self, count: int) -> dict[str, list[str]]:
+        """For each category the `count` others that are most like it, the nearest first.
+
+        Compared are the categories' means of the coarsest features, weighted by the images' masks and standardised over
+        all images, by their cosine.
+        """
+        name = min(self._names, key=lambda name: np.prod(self._shapes[name][:2]))
+        height, width, channels = self._shapes[name]
+        described = np.zeros((len(self._rows), channels))
+        for start in range(0, len(described), 256):
+            part = slice(start, start + 256)
+            masks = np.asarray(self._files[MASKS][part], np.float64)
+            rows, columns = (length // cells for length, cells in zip(self.image_size, (height, width), strict=True))
+            weights = masks.reshape(-1, height, rows, width, columns).mean(axis=(2, 4))[..., None] + 1e-3
+            features = np.asarray(self._files[name][0, part], np.float64)
+            described[part] = (features * weights).sum(axis=(1, 2)) / weights.sum(axis=(1, 2))
+        described = (described - described.mean(axis=0)) / (described.std(axis=0) + 1e-6)
+        members = {}
+        for group in self.groups:
+            members.setdefault(group.category, set()).update(self._rows[pair] for pair in group.own)
+        means = np.stack([described[sorted(rows)].mean(axis=0) for rows in members.values()])
+        means /= np.linalg.norm(means, axis=1, keepdims=True) + 1e-6
+        likeness = means @ means.T
+        np.fill_diagonal(likeness, -np.inf)
+        categories = list(members)
+        nearest = np.argsort(-likeness, axis=1)[:, : min(count, len(categories) - 1)]
+        return {category: [categories[i] for i in row] for category, row in zip(categories, nearest, strict=True)}
 
     @property
     def DTYPES(self):  # a constant of the class in the base

@@ -87,10 +87,23 @@ def data_of(config: GroupConfig, files: tuple[list, list], model: RCAUNet, say) 
                 )
             folder = _features(config)
             to_train = GroupFeatures(
-                training * data.passes, model, folder / "training", config.batch_size, say=say, mirrored=True, **shown
+                training * data.passes,
+                model,
+                folder / "training",
+                config.batch_size,
+                say=say,
+                mirrored=True,
+                near=data.near,
+                near_share=data.near_share,
+                **shown,
             )
             to_validate = GroupFeatures(
                 validation, model, folder / "validation", 1, say=say, seed=config.seed, drop_remainder=False
+            )
+        elif data.near:
+            raise ConfigError(
+                "data.near: categories are compared by kept features. Say --set data.cache=features, or --set "
+                "data.near=0."
             )
         else:
             augment = None if data.augment is None else pipelines.Augment(**data.augment.model_dump())

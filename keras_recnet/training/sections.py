@@ -127,6 +127,9 @@ class GroupDataConfig(Section):
 
     `cache: memory` keeps the decoded images; `cache: features` keeps what the frozen pretrained part makes of each
     image and of its mirror image, as files in the folder `features`, so that a step trains the new part alone.
+
+    `near_share` of the foreign images come from the `near` categories that are most like the group's by these features;
+    `near: 0` draws all evenly.
     """
 
     root: str | None = None
@@ -137,6 +140,8 @@ class GroupDataConfig(Section):
     synthetic: Annotated[int, Field(ge=8)] | None = None
     images_per_group: Count = 5
     foreign: Foreign = 0
+    near: Annotated[int, Field(ge=0)] = 0
+    near_share: Share = 0.5
     passes: Count = 1
     augment: AugmentConfig | None = AugmentConfig()
     cache: Literal["memory", "features"] | None = None

@@ -130,6 +130,28 @@ def test_foreign_images_come_from_other_groups_and_are_fewer(groups):
     assert counts == {*itertools.product("abcef", range(3)), ("d", 0), ("d", 1)}
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_foreign_images_may_come_from_categories_that_are_preferred(groups, share):
+    data = make(groups, foreign=1)
+    names = [group.category for group in groups if len(group) > 1]
+    wanted = names[1]
+    data._foreign.prefer({names[0]: [wanted]}, share)
+    category_of = {pair: group.category for group in groups for pair in group.pairs}
+    found = {name: [] for name in names}
+    for epoch in range(60):
+        for group, pairs, foreign in shown(data, epoch):
+            for pair, is_foreign in zip(pairs, foreign, strict=True):
+                if is_foreign:
+                    found[group.category].append(category_of[pair])
+    assert all(other != name for name, others in found.items() for other in others)
+    assert (set(found[names[0]]) == {wanted}) == (share == 1.0)
+    evenly = np.mean([other == wanted for other in found[names[0]]])
+    assert {0.0: evenly < 0.6, 0.5: 0.45 < evenly < 0.95, 1.0: evenly == 1.0}[share]
+    assert len(set(found[names[1]])) > 1
+    with pytest.raises(ValueError, match="Received: share=2"):
+        data._foreign.prefer({}, 2)
+
+
 def test_foreign_images_stand_at_every_place_and_members_in_every_order(groups):
     data = make(groups, foreign=1)
     places, first = set(), set()

@@ -103,6 +103,51 @@ def test_batches_hold_what_the_frozen_part_makes_of_the_images_they_show(tmp_pat
     assert seen == {1, -1}
 
 
+def test_near_categories_are_those_of_the_most_alike_salient_features(tmp_path):
+    groups, model, data = group_features(tmp_path, [])
+    name = min(model.pretrained.output, key=lambda name: model.pretrained.output[name].shape[1])
+    described, members = [], []
+    for group in groups:
+        for pair in group.pairs:
+            image, mask = (
+                of_groups.pipelines.resizing.resize(a, (64, 64)) for a in of_groups.pipelines.read_pair(pair)
+            )
+            features = np.asarray(model.pretrained(image[None].astype("float32"))[name])[0].astype("float64")
+            cells = features.shape[0]
+            total, sum_of_weights = 0.0, 0.0
+            for row in range(cells):
+                for column in range(cells):
+                    side = 64 // cells
+                    part = mask[row * side : (row + 1) * side, column * side : (column + 1) * side]
+                    weight = part.mean(dtype="float64") + 1e-3
+                    total, sum_of_weights = total + weight * features[row, column], sum_of_weights + weight
+            described.append(total / sum_of_weights)
+            members.append(group.category)
+    described = np.array(described)
+    described = (described - described.mean(axis=0)) / (described.std(axis=0) + 1e-6)
+    mean = {c: described[[m == c for m in members]].mean(axis=0) for c in set(members)}
+
+    def cosine(a, b):
+        return mean[a] @ mean[b] / np.linalg.norm(mean[a]) / np.linalg.norm(mean[b])
+
+    near = data.near_categories(2)
+    assert set(near) == set(mean)
+    for category, found in near.items():
+        others = sorted(set(mean) - {category}, key=lambda other: -cosine(category, other))
+        assert found == others[:2]
+
+
+def test_hard_foreign_images_come_from_near_categories(tmp_path):
+    groups, _, data = group_features(tmp_path, [], near=1, near_share=1.0)
+    near = data.near_categories(1)
+    category_of = {pair: group.category for group in groups for pair in group.pairs}
+    for epoch in range(3):
+        for position in range(len(groups)):
+            group, pairs, foreign = data.members(epoch, position)
+            for pair, stranger in zip(pairs, foreign, strict=True):
+                assert category_of[pair] == (near[group.category][0] if stranger else group.category)
+
+
 def test_features_are_kept_and_made_anew_for_other_weights(tmp_path):
     _, _, data = group_features(tmp_path, [])
     before = (tmp_path / "features/masks.npy").stat().st_mtime_ns
@@ -119,6 +164,8 @@ def test_what_does_not_go_together_is_refused(smoke, tmp_path):
         smoke("model.freeze_pretrained=false")
     with pytest.raises(ConfigError, match=r"loss.co_perceptual: needs the images"):
         smoke("loss.co_perceptual={weights: null}")
+    with pytest.raises(ConfigError, match=r"data.near: .* data.cache=features, or --set data.near=0"):
+        smoke("data.cache=memory", "data.near=2", "model.freeze_pretrained=false")
     with pytest.raises(ConfigError, match=r"data: says nothing about where the groups are"):
         smoke("data.synthetic=null")
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
