@@ -75,10 +75,12 @@ def test_fifty_good_files_and_four_bad_ones(run, many, tmp_path):
         assert reason in line
 
 
-def test_the_mask_is_the_predictors_map_in_8_bits(run, save_photo, tiny_preset, tmp_path):
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_mask_is_the_predictors_map_in_8_bits(run, save_photo, tiny_preset, tmp_path, flip):
     photo = save_photo("photo.jpg", (70, 90))
-    assert run(photo, "-o", tmp_path / "out")[0] == 0
-    expected = keras_recnet.Predictor(tiny_preset)(photo) * 255
+    status, _, stderr = run(photo, "-o", tmp_path / "out", *(["--flip"] if flip else []))
+    assert (status, "and mirrored" in stderr) == (0, flip)
+    expected = keras_recnet.Predictor(tiny_preset, flip=flip)(photo) * 255
     assert np.abs(np.asarray(opened(tmp_path / "out" / "photo.png")) - expected).max() <= 0.5001
 
 
