@@ -14,10 +14,12 @@ from pathlib import Path
 
 import yaml
 
+from keras_recnet.training.config import as_of_now, differences
+
 LOG = Path(__file__).parents[1] / "docs" / "training_runs.csv"
 COLUMNS = ["run", "base", "changes", "seed", "epochs", "image_size", "minutes", "best_epoch", "val_mae", "val_f"]
-PLACES = ("output", "data.root", "data.images", "data.masks", "data.list", "data.features", "data.validation")
-APART = (*PLACES, "seed", "epochs", "model.image_size", "data.cache_size", "preset.litert", "preset.image_size")
+PLACES = ("data.root", "data.images", "data.masks", "data.list", "data.features", "data.validation")
+APART = (*PLACES, "seed", "epochs", "model.image_size", "data.cache_size")
 
 
 def main():
@@ -41,18 +43,18 @@ def main():
 
 def row_of(run: Path, base: Path) -> dict:
     """A run's line."""
-    config, others = flat(configuration(run)), flat(configuration(base))
+    config = configuration(run)
     with (run / "log.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
     best = min(epochs, key=lambda row: float(row["val_mae"]))
-    changes = [f"{key}={value}" for key, value in config.items() if key not in APART and value != others.get(key)]
+    changes = [text for text in differences(configuration(base), config) if text.partition(":")[0] not in APART]
     return {
         "run": run.name,
         "base": "" if run == base else base.name,
-        "changes": " ".join(changes),
+        "changes": "; ".join(changes),
         "seed": config["seed"],
         "epochs": len(epochs),
-        "image_size": config["model.image_size"],
+        "image_size": config["model"]["image_size"],
         "minutes": round(float(epochs[-1]["seconds"]) / 60),
         "best_epoch": best["epoch"],
         "val_mae": f"{float(best['val_mae']):.4f}",
@@ -61,16 +63,8 @@ def row_of(run: Path, base: Path) -> dict:
 
 
 def configuration(run: Path) -> dict:
-    """What a run was made with, every key of it."""
-    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-
-
-def flat(nested: dict, prefix: str = "") -> dict:
-    """Dotted keys."""
-    result = {}
-    for key, value in nested.items():
-        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return result
+    """What a run was made with, as far as it bears on the result."""
+    return as_of_now(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

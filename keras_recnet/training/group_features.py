@@ -74,7 +74,7 @@ class GroupFeatures(SaliencyGroups):
         self._names = sorted(outputs)
         self._shapes = {name: tuple(outputs[name].shape[1:]) for name in self._names}
         self._files = self._open(model.pretrained, Path(folder), Reading(say, "Computing features of images"))
-        if near:
+        if near and self._foreign.pairs:
             self._foreign.prefer(self.near_categories(near), near_share)
 
     def near_categories(self, count: int) -> dict[str, list[str]]:
