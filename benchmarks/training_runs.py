@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from keras_recnet.training.config import as_of_now, differences
+from keras_recnet.training.of_images import names_backbone_weights
 
 LOG = Path(__file__).parents[1] / "docs" / "training_runs.csv"
 COLUMNS = ["run", "base", "changes", "seed", "epochs", "image_size", "minutes", "best_epoch", "val_mae", "val_f"]
@@ -47,7 +48,7 @@ def row_of(run: Path, base: Path) -> dict:
     with (run / "log.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
     best = min(epochs, key=lambda row: float(row["val_mae"]))
-    changes = [text for text in differences(configuration(base), config) if text.partition(":")[0] not in APART]
+    changes = [text for text in differences(configuration(base), config) if tells(text.partition(":")[0], config)]
     return {
         "run": run.name,
         "base": "" if run == base else base.name,
@@ -60,6 +61,15 @@ def row_of(run: Path, base: Path) -> dict:
         "val_mae": f"{float(best['val_mae']):.4f}",
         "val_f": f"{float(best['val_f']):.4f}",
     }
+
+
+def tells(key: str, config: dict) -> bool:
+    """Whether a changed key belongs in `changes`: it bears on the result, and no column of its own tells it.
+
+    Of a RecNet that goes on from a preset, `model` says nothing: the preset brings its own arguments.
+    """
+    from_preset = config["task"] == "saliency" and not names_backbone_weights(config["init"])
+    return key not in APART and not (from_preset and key.startswith("model."))
 
 
 def configuration(run: Path) -> dict:
