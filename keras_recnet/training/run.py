@@ -167,7 +167,9 @@ def _finish(config, model, state, checkpoints, command, say) -> Path:
     is_best = config.preset.weights == "best"
     shown = state.best() if is_best else state.history[-1]
     if is_best:
-        weights = read(checkpoints.best).model
+        # a checkpoint holds the seeds of dropout too, which are no weights
+        values = dict(zip(map(id, model.variables), read(checkpoints.best).model, strict=True))
+        weights = [values[id(weight)] for weight in model.weights]
     else:
         with averaging.averaged_weights(model):
             weights = model.get_weights()

@@ -56,6 +56,16 @@ def test_groups_are_trained_to_a_preset(smoke, tmp_path, overrides):
     assert model.image_size == (64, 64)
 
 
+def test_the_best_epoch_of_a_network_with_dropout_is_kept(smoke, tmp_path):
+    said = smoke("data.cache=features", "model.group_attention=true", "preset.weights=best")
+    assert "Best: epoch" in said
+    weights = RCAUNet.from_preset(tmp_path / "run" / "preset").get_weights()
+    best = np.load(tmp_path / "run" / "checkpoints" / "best.npz")
+    kept = {best[key].astype("float16").tobytes() for key in best.files if best[key].dtype == "float32"}
+    assert len(best.files) > 1 + len(weights)  # the seed of the dropout is a variable and no weight
+    assert all(weight.astype("float16").tobytes() in kept for weight in weights)
+
+
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(smoke, tmp_path):
     fixed = ["checkpoint.steps=1", "checkpoint.keep=9"]
     smoke(*fixed)
