@@ -161,6 +161,8 @@ def _comparison(x, group, dropout):
     embedded = []
     for name, features in (("image", x), ("group", group)):
         mean = layers.GlobalAveragePooling2D(keepdims=True, name=f"mean_of_{name}")(features)
+        # as large for a small object as for a large one
+        mean = layers.LayerNormalization(epsilon=1e-6, name=f"normalized_{name}")(mean)
         embedded.append(embedding(layers.Dropout(dropout, name=f"dropout_of_{name}")(mean)))
     compared = layers.Multiply(name="image_and_group")(embedded)
     compared = layers.Conv2D(channels, 1, activation="relu", name="comparison")(compared)

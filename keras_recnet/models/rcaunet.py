@@ -64,9 +64,10 @@ class RCAUNet(GroupModel):
             foreground features averaged to 1/16, so that the group is made of objects and not of what is around them
             (ours, with `recnet` only).
         group_attention: the decoder also sees S_n with its channels weighted by how the image compares with its group,
-            `S_n ⊙ sigmoid(W_2 ReLU(W_1 (V x̄_n ⊙ V ḡ)))` with the means x̄_n of X_n and ḡ of G over the positions, and
-            biases. So an object is known as the group's wherever it is (ours; the product of two embeddings is that
-            of Kim et al., Hadamard Product for Low-rank Bilinear Pooling, ICLR 2017).
+            `S_n ⊙ sigmoid(W_2 ReLU(W_1 (V x̄_n ⊙ V ḡ)))` with x̄_n and ḡ, the means of X_n and G over the positions,
+            each layer-normalised, and biases. So an object is known as the group's wherever it is and however large
+            (ours; the product of two embeddings is that of Kim et al., Hadamard Product for Low-rank Bilinear Pooling,
+            ICLR 2017).
         group_dropout: share of x̄_n and ḡ that a training step leaves out; without it the comparison learns the
             training groups by heart.
         decoder_filters: channels of the decoder's convolutions: one number for each doubling of the size, by default

@@ -161,13 +161,14 @@ def test_group_attention_compares_the_image_with_its_group():
         return vector @ kernel[0, 0] + bias
 
     means = [array[0].astype("float64").mean(axis=(0, 1)) for array in (x, state)]
-    product = dense("compared", means[0]) * dense("compared", means[1])
+    normalized = [(mean - mean.mean()) / mean.std() for mean in means]
+    product = dense("compared", normalized[0]) * dense("compared", normalized[1])
     weights = sigmoid(dense("weights", np.maximum(dense("comparison", product), 0)))
     assert weights.std() > 0.01
     np.testing.assert_allclose(numpy(weighted(inputs))[0], numpy(single(inputs))[0] * weights, atol=1e-5)
-    # where the object is makes no difference to the weights
-    elsewhere = {**inputs, "state": state[:, ::-1]}
-    np.testing.assert_allclose(numpy(weighted(elsewhere)), numpy(weighted(inputs)), atol=1e-5)
+    # where the object is, and how large, makes no difference to the weights
+    for other in (state[:, ::-1], state / 3):
+        np.testing.assert_allclose(numpy(weighted({**inputs, "state": other})), numpy(weighted(inputs)), atol=1e-4)
 
 
 @pytest.mark.parametrize("option", ["foreground_gate", "group_attention"])
