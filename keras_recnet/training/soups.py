@@ -40,16 +40,13 @@ def average_presets(shares: Mapping[str | os.PathLike, float], **overrides) -> R
     """
     if not shares or not all(math.isfinite(share) and share > 0 for share in shares.values()):
         raise ValueError(f"`shares` must name presets with positive shares. Received: shares={shares!r}")
-    total, model, mean = math.fsum(shares.values()), None, []
-    for preset, share in shares.items():
-        one = RecNet.from_preset(preset, **overrides)
-        if model is None:
-            model, mean = one, [np.zeros(weight.shape, "float64") for weight in one.get_weights()]
-        elif _architecture(one) != _architecture(model):
-            raise PresetError(f"{preset}: a network of another architecture than {next(iter(shares))}; no mean exists.")
-        for sum_, weight in zip(mean, one.get_weights(), strict=True):
-            sum_ += share / total * weight
-    model.set_weights(mean)
+    models = {preset: RecNet.from_preset(preset, **overrides) for preset in shares}
+    (first, model), *others = models.items()
+    for preset, other in others:
+        if _architecture(other) != _architecture(model):
+            raise PresetError(f"{preset}: a network of another architecture than {first}; no mean exists.")
+    alike = zip(*(one.get_weights() for one in models.values()), strict=True)
+    model.set_weights([np.average(weights, axis=0, weights=list(shares.values())) for weights in alike])
     return model
 
 
