@@ -85,6 +85,11 @@ class GroupConfig(Config):
 TASKS = {"saliency": Config, "cosaliency": GroupConfig}
 
 
+def names_backbone_weights(init: str) -> bool:
+    """Whether `init` says where the backbone's weights come from, and not a preset."""
+    return init in ("imagenet", "random") or os.path.isfile(init)
+
+
 def as_of_now(fixed: dict) -> dict:
     """`Config.fixed()` of an older run, with today's defaults for keys that did not exist then."""
     try:

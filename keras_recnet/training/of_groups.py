@@ -10,10 +10,10 @@ from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.models import RCAUNet
 from keras_recnet.models._group_model import GroupModel
 from keras_recnet.training import shapes
-from keras_recnet.training.config import GroupConfig
+from keras_recnet.training.config import GroupConfig, names_backbone_weights
 from keras_recnet.training.data import HELD_OUT, Data, Reading, fingerprint, folders, names_of
 from keras_recnet.training.group_features import GroupFeatures, is_made
-from keras_recnet.training.of_images import find_start, from_backbone, names_backbone_weights, refuse_others
+from keras_recnet.training.of_images import find_start, from_backbone, refuse_others
 
 USE = "cosal FOLDER"  # the command that uses what was trained
 COUNTED = "groups"  # what a batch is of

@@ -1,13 +1,11 @@
 """What is particular to training a RecNet on single images; `of_groups` has the same functions for an RCAUNet."""
 
-import os
-
 import keras
 
 from keras_recnet import losses, metrics, presets
 from keras_recnet.errors import ConfigError, PresetError
 from keras_recnet.models import RecNet
-from keras_recnet.training.config import Config
+from keras_recnet.training.config import Config, names_backbone_weights
 from keras_recnet.training.data import Data, find, prepare
 
 __all__ = ["USE", "build_model", "data_of", "find", "fitted", "judge", "loss"]
@@ -57,11 +55,6 @@ def judge(model: RecNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
         metrics.SaliencyFMeasure(fusion=model.fusion, name="f"),
     ]
     return keras.Model(fitted.inputs, fitted.outputs), {"metrics": scores}
-
-
-def names_backbone_weights(init: str) -> bool:
-    """Whether `init` says where the backbone's weights come from, and not a preset."""
-    return init in ("imagenet", "random") or os.path.isfile(init)
 
 
 def from_backbone(cls: type, init: str, arguments: dict) -> keras.Model:
