@@ -99,7 +99,7 @@ def tiny_group_model():
 
 @pytest.fixture(scope="session")
 def make_group_model():
-    """Makes the tiny RCAUNet with another recurrent unit: `make_group_model("mean")`."""
+    """Makes the tiny RCAUNet with another recurrent unit or further arguments: `make_group_model("mean")`."""
     return _group_model
 
 
@@ -155,7 +155,7 @@ def disk(size):
     return np.where(inside[..., None], (240, 150, 30), (20, 60, 70)).astype(np.uint8)
 
 
-def _group_model(recurrent_unit):
+def _group_model(recurrent_unit, **arguments):
     """The tiny RCAUNet with one of the recurrent units."""
     import keras
 
@@ -175,6 +175,7 @@ def _group_model(recurrent_unit):
         recurrent_unit=recurrent_unit,
         channels=6,
         decoder_filters=(6, 4),
+        **arguments,
     )
     random = np.random.default_rng(0)
     # the residual starts at zero, and the head with small logits

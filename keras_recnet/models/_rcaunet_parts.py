@@ -1,10 +1,20 @@
 """What `RCAUNet` is put together from: pretrained features, the group's features and the two decoders."""
 
+import math
+
 import keras
 from keras import layers
 
 from keras_recnet import backbones
-from keras_recnet.layers import ConvGRUCell, MeanCell, Pretrained, RCAUCell
+from keras_recnet.layers import (
+    ConvGRUCell,
+    GroupGate,
+    MeanCell,
+    Pretrained,
+    RCAUCell,
+    SalientDescriptor,
+    WithMeanCell,
+)
 from keras_recnet.layers._bilinear import Bilinear
 from keras_recnet.layers._convolution import convolution
 from keras_recnet.models.recnet import STRIDE as RECNET_STRIDE
@@ -12,14 +22,20 @@ from keras_recnet.models.recnet import RecNet
 
 STRIDE = 16  # of the group's features
 RECURRENT_UNITS = ("rcau", "gru", "mean", None)
-FOREGROUND = "foreground"  # name of RecNet's integrated features among the pretrained ones
+# names among the pretrained features
+FOREGROUND = "foreground"  # RecNet's integrated features
+SALIENT = "salient"  # RecNet's map, on the grid of the coarsest side-output
+HEAD, COPIED_HEAD = "foreground_head", "salient_head"  # RecNet's layer, and that of the map
 
 
-def cell_of(recurrent_unit, rcau_options):
-    """The cell of a recurrent unit, or None for None."""
-    if recurrent_unit == "rcau":
-        return RCAUCell(**rcau_options, name="cell")
-    return {"gru": ConvGRUCell, "mean": MeanCell}[recurrent_unit](name="cell") if recurrent_unit else None
+def cell_of(recurrent_unit, rcau_options, mean_channels=0):
+    """The cell of a recurrent unit, or None for None; of the last `mean_channels` of X it takes the mean."""
+    if recurrent_unit is None:
+        return None
+    if recurrent_unit == "mean":
+        return MeanCell(name="cell")
+    cell = RCAUCell(**rcau_options, name="cell") if recurrent_unit == "rcau" else ConvGRUCell(name="cell")
+    return WithMeanCell(cell, mean_channels, name="cell_with_mean") if mean_channels else cell
 
 
 def step_of(cell, x_shape):
@@ -48,16 +64,17 @@ def backbone_features(backbone, image_size, weights):
     return keras.Model(image, {name: side_outputs[name] for name in strides}, name="features"), strides
 
 
-def recnet_features(backbone, image_size, weights, arguments):
+def recnet_features(backbone, image_size, weights, arguments, *, with_map=False):
     """Image → what RecNet's foreground head sees, and the backbone's side-outputs of stride 16 and coarser.
 
-    Of RecNet's background branch only what the foreground's attention looks at remains.
+    Of RecNet's background branch only what the foreground's attention looks at remains. `with_map` adds RecNet's own
+    map, made by a copy of its head, on the grid of the coarsest side-output.
 
     Returns:
         The functional model; its strides as above; RecNet's foreground head; and the names of the head's inputs.
     """
     recnet = RecNet(backbone, image_size, backbone_weights=weights, **foreground_arguments(arguments))
-    head = recnet.get_layer("foreground_head")
+    head = recnet.get_layer(HEAD)
     foreground, *finer = keras.tree.flatten(head.input)
     # Keras gives a layer's dict of inputs as a list, sorted by the keys
     inputs = recnet.get_layer("foreground_integration").input
@@ -67,6 +84,12 @@ def recnet_features(backbone, image_size, weights, arguments):
     for tensor in finer:
         names += [name for name, side_output in side_outputs.items() if side_output is tensor]
     outputs = {FOREGROUND: foreground, **{name: side_outputs[name] for name in (*names[1:], *strides)}}
+    if with_map:
+        # the head itself goes on to be trained
+        copy = type(head).from_config({**head.get_config(), "name": COPIED_HEAD})
+        saliency = layers.Activation("sigmoid", name="saliency")(copy([foreground, *finer]))
+        cells = saliency.shape[1] // outputs[_coarsest(strides)].shape[1]
+        outputs[SALIENT] = layers.AveragePooling2D(cells, name=SALIENT)(saliency)
     return keras.Model(recnet.input, outputs, name="features"), strides, head, names
 
 
@@ -79,12 +102,13 @@ def foreground_arguments(arguments):
     return {**arguments, "attention": "foreground" if attention in ("both", "foreground") else None}
 
 
-def projection(features, strides, channels, normalization, foreground=None):
+def projection(features, strides, channels, normalization, *, foreground_gate=False, descriptor=False):
     """The group's features X, `(H / 16, W / 16, C)`, from features of the given strides: a functional model.
 
-    With `foreground`, the name of RecNet's integrated features, X is weighted by a map that is learned from these.
+    With `foreground_gate` X is weighted by a map that is learned from RecNet's integrated features. With `descriptor`
+    the image's `SalientDescriptor` follows in further channels.
     """
-    names = [*strides, foreground] if foreground else [*strides]
+    names = [*strides, *([FOREGROUND] if foreground_gate else []), *([SALIENT] if descriptor else [])]
     inputs = {name: keras.Input(features.output[name].shape[1:], name=name) for name in names}
     enlarged = [
         layers.UpSampling2D(stride // STRIDE, interpolation="bilinear", name=f"enlarged_{name}")(inputs[name])
@@ -95,11 +119,38 @@ def projection(features, strides, channels, normalization, foreground=None):
     x = layers.Concatenate(name="coarse")(enlarged) if len(enlarged) > 1 else enlarged[0]
     if channels is not None:
         x = convolution(channels, 1, normalization=normalization, name="reduced")(x)
-    if foreground:
-        salient = layers.AveragePooling2D(STRIDE // RECNET_STRIDE, name="averaged_foreground")(inputs[foreground])
+    if foreground_gate:
+        salient = layers.AveragePooling2D(STRIDE // RECNET_STRIDE, name="averaged_foreground")(inputs[FOREGROUND])
         salient = layers.Conv2D(1, 1, activation="sigmoid", name="foreground_gate")(salient)
-        x = layers.Multiply(name="salient")([x, salient])
+        x = layers.Multiply(name="gated")([x, salient])
+    if descriptor:
+        compared = [inputs[_coarsest(strides)], inputs[SALIENT]]
+        vector = SalientDescriptor(dtype="float32", name="descriptor")(compared)
+        x = layers.Concatenate(name="with_descriptor")([x, _as_channels(vector, x.shape[1:3])])
     return keras.Model(inputs, x, name="projection")
+
+
+def descriptor_channels(features, strides, grid):
+    """How many channels of a grid hold the descriptor."""
+    return _channels_of(features.output[_coarsest(strides)].shape[-1], grid)
+
+
+def _channels_of(size, grid):
+    return math.ceil(size / (grid[0] * grid[1]))
+
+
+def _as_channels(vector, grid):
+    """A vector as so many channels of a grid as hold it, zeros behind it; what goes into the state is one tensor."""
+    size, positions = vector.shape[-1], grid[0] * grid[1]
+    channels = _channels_of(size, grid)
+    vector = layers.Reshape((size, 1), name="descriptor_column")(vector)
+    vector = layers.ZeroPadding1D((0, channels * positions - size), name="padded_descriptor")(vector)
+    return layers.Reshape((*grid, channels), name="descriptor_channels")(vector)
+
+
+def _as_vector(channels, name):
+    """The vector in `_as_channels`, with the zeros behind it."""
+    return layers.Reshape((-1,), name=name, dtype="float32")(channels)
 
 
 def decoder(
@@ -112,6 +163,7 @@ def decoder(
     normalization,
     group_attention=False,
     group_dropout=0.0,
+    descriptor_channels=0,
     head=None,
     head_inputs=(),
 ):
@@ -127,19 +179,27 @@ def decoder(
         normalization: None or `"group"`.
         group_attention: show S a second time, weighted by how the image and the group compare.
         group_dropout: share of the compared means that a training step leaves out.
+        descriptor_channels: how many of the last channels of `"x"` and of what the cell represents hold a descriptor,
+            for the gate that the map goes through; 0: no gate.
         head: RecNet's foreground head, or None: transposed convolutions, the paper.
         head_inputs: names of what the head sees.
     """
     inputs = {name: keras.Input(shape, name=name) for name, shape in inputs.items()}
     options = {"separable": separable, "normalization": normalization}
-    x = inputs["x"]
-    for index in range(3):  # S, Eq. 2
-        x = convolution(inputs["x"].shape[-1], 3, **options, name=f"single_{index + 1}")(x)
+    x, group, described = inputs["x"], None, []
     if cell is not None:
         group = cell.representation(inputs["state"])
+    if descriptor_channels:
+        own = x.shape[-1] - descriptor_channels
+        (x, of_image), (group, of_group) = (keras.ops.split(tensor, [own], axis=-1) for tensor in (x, group))
+        described = [_as_vector(of_image, "of_image"), _as_vector(of_group, "of_group")]
+    features = x
+    for index in range(3):  # S, Eq. 2
+        x = convolution(features.shape[-1], 3, **options, name=f"single_{index + 1}")(x)
+    if cell is not None:
         seen = [x, group]
         if group_attention:
-            weights = _comparison(inputs["x"], group, group_dropout)
+            weights = _comparison(features, group, group_dropout)
             seen.append(layers.Multiply(name="weighted_single")([x, weights]))
         x = layers.Concatenate(name="single_and_group")(seen)
     x = convolution(filters[0], 3, **options, name="merged")(x)
@@ -150,6 +210,8 @@ def decoder(
     factor = image_size[0] // logits.shape[1]
     if factor > 1:
         logits = layers.UpSampling2D(factor, interpolation="bilinear", name="enlarged")(logits)
+    if described:
+        logits = GroupGate(dtype="float32", name="group_gate")([logits, *described])
     logits = layers.Activation("linear", name="logits", dtype="float32")(logits)
     return keras.Model(inputs, logits, name="decoder")
 
@@ -188,6 +250,10 @@ def _joined(x, filters, options, head, head_inputs):
     x = layers.Conv2D(foreground.shape[-1], 1, kernel_initializer="zeros", name="residual")(x)
     x = layers.Add(name="with_group")([foreground, x])
     return Pretrained(head, name="head")([x, *finer])
+
+
+def _coarsest(strides):
+    return max(strides, key=strides.get)
 
 
 def _coarse(strides, backbone):

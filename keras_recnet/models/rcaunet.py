@@ -70,6 +70,10 @@ class RCAUNet(GroupModel):
             ICLR 2017).
         group_dropout: share of x̄_n and ḡ that a training step leaves out; without it the comparison learns the
             training groups by heart.
+        group_gate: the map is multiplied by the probability that the image is one of its group, from the cosine of its
+            `SalientDescriptor` with the mean of the group's (`GroupGate`; ours, with `recnet` only). What is salient is
+            taken from a copy of RecNet's head, which stays as it was; the mean travels in further channels of X and of
+            the state, beside what the recurrent unit remembers, so the gate does not depend on the order.
         decoder_filters: channels of the decoder's convolutions: one number for each doubling of the size, by default
             (256, 128, 64, 32). With `recnet`: two, at 1/16 and 1/8, by default (128, 64).
         separable: depthwise separable 3×3 convolutions in the new part (ours).
@@ -118,6 +122,7 @@ class RCAUNet(GroupModel):
         foreground_gate=False,
         group_attention=False,
         group_dropout=0.2,
+        group_gate=False,
         decoder_filters=None,
         separable=False,
         normalization=None,
@@ -140,6 +145,12 @@ class RCAUNet(GroupModel):
                 f"`decoder_filters` must be {len(default)} numbers {'without' if recnet is None else 'with'} `recnet`. "
                 f"Received: decoder_filters={decoder_filters!r}"
             )
+        for option, given in (("foreground_gate", foreground_gate), ("group_gate", group_gate)):
+            if given and recnet is None:
+                raise ValueError(f"`{option}` needs `recnet`. Received: {option}=True, recnet=None")
+        for option, given in (("group_attention", group_attention), ("group_gate", group_gate)):
+            if given and recurrent_unit is None:
+                raise ValueError(f"`{option}` needs a group branch. Received: {option}=True, recurrent_unit=None")
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         rcau_options = {
             "use_reset_gate": use_reset_gate,
@@ -156,16 +167,15 @@ class RCAUNet(GroupModel):
             features, strides = parts.backbone_features(backbone, (height, width), backbone_weights)
         else:
             features, strides, head, head_inputs = parts.recnet_features(
-                backbone, (height, width), backbone_weights, recnet
+                backbone, (height, width), backbone_weights, recnet, with_map=group_gate
             )
-        if foreground_gate and recnet is None:
-            raise ValueError("`foreground_gate` needs `recnet`. Received: foreground_gate=True, recnet=None")
-        if group_attention and recurrent_unit is None:
-            raise ValueError("`group_attention` needs a group branch. Received: recurrent_unit=None")
         pretrained = Pretrained(features, freeze=freeze_pretrained, name="pretrained")
-        foreground = parts.FOREGROUND if foreground_gate else None
-        projection = parts.projection(features, strides, channels, normalization, foreground)
-        cell = parts.cell_of(recurrent_unit, rcau_options)
+        projection = parts.projection(
+            features, strides, channels, normalization, foreground_gate=foreground_gate, descriptor=group_gate
+        )
+        grid = projection.output.shape[1:3]
+        descriptor_channels = parts.descriptor_channels(features, strides, grid) if group_gate else 0
+        cell = parts.cell_of(recurrent_unit, rcau_options, descriptor_channels)
         image = keras.Input((height, width, 3), name="image")
         extracted = pretrained(image)
         x = projection({name: extracted[name] for name in projection.input})
@@ -183,6 +193,7 @@ class RCAUNet(GroupModel):
             normalization=normalization,
             group_attention=group_attention,
             group_dropout=group_dropout,
+            descriptor_channels=descriptor_channels,
             head=head,
             head_inputs=head_inputs,
         )
@@ -214,6 +225,7 @@ class RCAUNet(GroupModel):
         self.foreground_gate = foreground_gate
         self.group_attention = group_attention
         self.group_dropout = group_dropout
+        self.group_gate = group_gate
         self.decoder_filters = decoder_filters
         self.separable = separable
         self.normalization = normalization
@@ -325,16 +337,17 @@ class RCAUNet(GroupModel):
             raise ValueError("This model contains no RecNet: make it with `RCAUNet.from_recnet`. Received: recnet=None")
         source = {weight.path: weight for weight in recnet.weights}
         targets = [*self.pretrained.weights, *self.decoder.get_layer("head").weights]
-        for weight in targets:
-            found = source.get(weight.path)
+        paths = [weight.path.replace(parts.COPIED_HEAD, parts.HEAD) for weight in targets]
+        for weight, path in zip(targets, paths, strict=True):
+            found = source.get(path)
             if found is None or found.shape != weight.shape:
                 raise ValueError(
-                    f"The RecNet does not fit: expected {weight.path!r} of shape {tuple(weight.shape)}. Received: "
+                    f"The RecNet does not fit: expected {path!r} of shape {tuple(weight.shape)}. Received: "
                     f"{'no such weight' if found is None else tuple(found.shape)} in {recnet.name!r}"
                 )
-        for weight in targets:
+        for weight, path in zip(targets, paths, strict=True):
             # a copy: on JAX both would share one buffer, which training the one takes from the other
-            weight.assign(np.array(keras.ops.convert_to_numpy(source[weight.path])))
+            weight.assign(np.array(keras.ops.convert_to_numpy(source[path])))
 
     @classmethod
     def from_preset(cls, name_or_folder: str | os.PathLike, **overrides) -> "RCAUNet":
@@ -379,6 +392,7 @@ class RCAUNet(GroupModel):
             "foreground_gate": self.foreground_gate,
             "group_attention": self.group_attention,
             "group_dropout": self.group_dropout,
+            "group_gate": self.group_gate,
             "decoder_filters": list(self.decoder_filters),
             "separable": self.separable,
             "normalization": self.normalization,

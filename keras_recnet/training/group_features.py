@@ -83,7 +83,7 @@ class GroupFeatures(SaliencyGroups):
         Compared are the categories' means of the coarsest features, weighted by the images' masks and standardised over
         all images, by their cosine.
         """
-        name = min(self._names, key=lambda name: np.prod(self._shapes[name][:2]))
+        name = min(self._names, key=lambda name: (np.prod(self._shapes[name][:2]), -self._shapes[name][2]))
         height, width, channels = self._shapes[name]
         described = np.zeros((len(self._rows), channels))
         for start in range(0, len(described), 256):

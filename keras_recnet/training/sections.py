@@ -81,6 +81,7 @@ class GroupModelConfig(Section):
     foreground_gate: bool = False
     group_attention: bool = False
     group_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    group_gate: bool = False
     decoder_filters: Annotated[Any, BeforeValidator(lambda value: value)] = None
     separable: bool = False
     normalization: Literal["group"] | None = None

@@ -20,12 +20,15 @@ def tiny_group_saved_model(tiny_group_preset, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def group_file(make_group_model, tmp_path_factory):
-    """Gives the tiny RCAUNet with a recurrent unit, and its LiteRT file of float32 weights: `group_file("gru")`."""
+    """Gives the tiny RCAUNet with a recurrent unit, and its LiteRT file of float32 weights: `group_file("gru")`.
+
+    Further arguments are the network's.
+    """
     from keras_recnet.export import litert, signatures
 
     @functools.cache
-    def of(recurrent_unit):
-        model = make_group_model(recurrent_unit)
+    def of(recurrent_unit, **arguments):
+        model = make_group_model(recurrent_unit, **arguments)
         file = tmp_path_factory.mktemp("litert") / f"{recurrent_unit}.tflite"
         file.write_bytes(litert.flatbuffer(signatures.of(model), "float32"))
         return model, file

@@ -34,9 +34,12 @@ def test_weights_of_float16_are_no_hindrance(preset, request, tmp_path):
     assert gpu_incompatible(as_uint8(file, tmp_path)) == []
 
 
-@pytest.mark.parametrize("recurrent_unit", ["rcau", "gru", "mean", None])
-def test_all_signatures_of_each_recurrent_unit(group_file, recurrent_unit, tmp_path):
-    _, file = group_file(recurrent_unit)
+@pytest.mark.parametrize(
+    ("recurrent_unit", "arguments"),
+    [("rcau", {}), ("gru", {}), ("mean", {}), (None, {}), ("rcau", {"group_gate": True})],
+)
+def test_all_signatures_of_each_recurrent_unit(group_file, recurrent_unit, arguments, tmp_path):
+    _, file = group_file(recurrent_unit, **arguments)
     assert gpu_incompatible(file) == []
     assert gpu_incompatible(as_uint8(file, tmp_path)) == []
 

@@ -59,9 +59,20 @@ def test_streaming_equals_the_whole_group_in_keras(tiny_group_model, tiny_group_
     assert difference.max() < 0.05
 
 
-@pytest.mark.parametrize("recurrent_unit", ["rcau", "gru", "mean", None])
-def test_every_recurrent_unit_streams_groups_of_any_size(group_file, recurrent_unit):
-    model, file = group_file(recurrent_unit)
+@pytest.mark.parametrize(
+    ("recurrent_unit", "arguments"),
+    [
+        ("rcau", {}),
+        ("gru", {}),
+        ("mean", {}),
+        (None, {}),
+        ("rcau", {"foreground_gate": True, "group_attention": True}),
+        ("rcau", {"group_gate": True}),
+        ("mean", {"group_gate": True}),
+    ],
+)
+def test_every_recurrent_unit_streams_groups_of_any_size(group_file, recurrent_unit, arguments):
+    model, file = group_file(recurrent_unit, **arguments)
     engine = LiteRTGroupEngine(file, threads=1)
     assert engine.has_state == (recurrent_unit is not None)
     for count in (1, 7, 50):

@@ -2,7 +2,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_recnet.layers import BroadcastGroups, ConvGRUCell, GroupRNN, MeanCell, MergeGroups, RCAUCell, SplitGroups
+from keras_recnet.layers import (
+    BroadcastGroups,
+    ConvGRUCell,
+    GroupRNN,
+    MeanCell,
+    MergeGroups,
+    RCAUCell,
+    SplitGroups,
+    WithMeanCell,
+)
 
 IMAGES, SIZE, CHANNELS = 4, (3, 4), 5
 CELLS = {
@@ -10,6 +19,7 @@ CELLS = {
     "rcau without gates": lambda: RCAUCell(use_reset_gate=False, use_channel_attention=False),
     "gru": ConvGRUCell,
     "mean": MeanCell,
+    "rcau with mean": lambda: WithMeanCell(RCAUCell(update_bias=1.0), mean_channels=2),
 }
 
 
@@ -94,6 +104,16 @@ def test_the_order_matters_to_a_recurrent_unit_and_not_to_the_mean(cell):
     assert difference < 1e-5 if cell == "mean" else difference > 1e-2
 
 
+def test_a_cell_with_a_mean_is_both():
+    x, layer = features(), layer_of("rcau with mean")
+    both = numpy(layer(x))
+    alone = GroupRNN(RCAUCell(update_bias=1.0))
+    alone.build((None, None, *SIZE, CHANNELS - 2))
+    alone.set_weights(layer.get_weights())
+    np.testing.assert_allclose(both[..., :-2], numpy(alone(x[..., :-2])), atol=1e-5)
+    np.testing.assert_allclose(both[..., -2:], x[..., -2:].mean(axis=1), atol=1e-5)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_same_after_saving_and_loading_for_any_number_of_images(cell, tmp_path):
     inputs, mask = keras.Input((None, *SIZE, CHANNELS)), keras.Input((None,), dtype="bool")
@@ -135,6 +155,7 @@ def test_groups_become_batches_and_groups_again():
         lambda: GroupRNN(keras.layers.GRUCell(3)),
         lambda: GroupRNN(RCAUCell(), go_backwards=True),
         lambda: GroupRNN(RCAUCell(), stateful=True),
+        lambda: WithMeanCell(MeanCell(), mean_channels=2).build((None, *SIZE, CHANNELS)),
         lambda: GroupRNN(RCAUCell())(np.zeros((2, 3, 4, 5), "float32")),
     ],
 )

@@ -85,7 +85,7 @@ def sigmoid(x):
 
 def test_the_papers_model_has_its_size():
     model = RCAUNet(backbone_weights=None)
-    assert model.output.shape == (None, None, 224, 224, 1)
+    assert (model.name, model.output.shape) == ("rcaunet", (None, None, 224, 224, 1))
     assert model.encoder.output["x"].shape == (None, 14, 14, 512)
     vgg = 14_714_688
     single = 3 * (9 * 512 * 512 + 512)
@@ -161,17 +161,49 @@ def test_group_attention_compares_the_image_with_its_group():
         return vector @ kernel[0, 0] + bias
 
     means = [array[0].astype("float64").mean(axis=(0, 1)) for array in (x, state)]
-    normalized = [(mean - mean.mean()) / mean.std() for mean in means]
+    normalized = [(mean - mean.mean()) / np.sqrt(mean.var() + 1e-6) for mean in means]
     product = dense("compared", normalized[0]) * dense("compared", normalized[1])
     weights = sigmoid(dense("weights", np.maximum(dense("comparison", product), 0)))
     assert weights.std() > 0.01
     np.testing.assert_allclose(numpy(weighted(inputs))[0], numpy(single(inputs))[0] * weights, atol=1e-5)
     # where the object is, and how large, makes no difference to the weights
     for other in (state[:, ::-1], state / 3):
-        np.testing.assert_allclose(numpy(weighted({**inputs, "state": other})), numpy(weighted(inputs)), atol=1e-4)
+        np.testing.assert_allclose(numpy(weighted({**inputs, "state": other})), numpy(weighted(inputs)), atol=1e-3)
 
 
-@pytest.mark.parametrize("option", ["foreground_gate", "group_attention"])
+@pytest.mark.parametrize("unit", ["rcau", "mean"])
+def test_the_group_gate_multiplies_the_map_by_how_far_the_image_agrees(unit):
+    model, x = edge(recurrent_unit=unit, group_gate=True), groups(batch=1, images=4)
+    descriptor = model.encoder.get_layer("projection").get_layer("descriptor")
+    pretrained = {name: numpy(value) for name, value in model.pretrained(x["images"][0]).items()}
+    # RecNet's own map, averaged to the grid of the coarsest side-output
+    own = sigmoid(numpy(recnet()(x["images"][0]))[..., :1]).reshape(4, 2, 32, 2, 32, 1).mean(axis=(2, 4))
+    np.testing.assert_allclose(pretrained["salient"], own, atol=0.02)
+    coarsest = min((value for name, value in pretrained.items() if name != "salient"), key=lambda value: value.shape[1])
+    assert coarsest.shape[1:3] == own.shape[1:3]
+    descriptor([coarsest, pretrained["salient"]], training=True)  # so that it has statistics
+    u = numpy(descriptor([coarsest, pretrained["salient"]])).astype("float64")
+    cosine = [of_image @ u.mean(axis=0) / np.linalg.norm(u.mean(axis=0)) for of_image in u]
+    gate = sigmoid(10 * np.array(cosine) - 4)
+    assert gate.std() > 0.01
+    decoder = model.decoder
+    ungated = keras.Model(decoder.input, decoder.get_layer("enlarged").output)
+    features = model.encoder(x["images"][0])
+    state = [model.cell.start(features["x"][:1])]
+    for image in features["x"]:
+        _, state = model.cell(image[None], state)
+    maps = sigmoid(numpy(ungated({**features, "state": keras.ops.repeat(state[0], 4, axis=0)})))
+    np.testing.assert_allclose(sigmoid(numpy(model(x)))[0], maps * gate[:, None, None, None], atol=1e-4)
+
+
+def test_the_group_gate_leaves_padding_and_the_order_alone():
+    model, x = edge(recurrent_unit="mean", group_gate=True), groups()
+    together = numpy(model(x))
+    alone = numpy(model({"images": x["images"][1:, [2, 0]], "mask": np.ones((1, 2), "bool")}))
+    np.testing.assert_allclose(together[1, [2, 0]], alone[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("option", ["foreground_gate", "group_attention", "group_gate"])
 def test_the_options_of_the_group_branch_stay_after_saving(option, tmp_path):
     model = edge(**{option: True})
     assert model.count_params() > unchanged().count_params()
@@ -226,13 +258,20 @@ def test_the_order_does_not_matter_to_the_mean():
 
 def test_gradients_reach_every_trainable_weight_and_no_frozen_one():
     model = edge(
-        freeze_pretrained=True, normalization="group", use_bias=True, foreground_gate=True, group_attention=True
+        freeze_pretrained=True,
+        normalization="group",
+        use_bias=True,
+        foreground_gate=True,
+        group_attention=True,
+        group_gate=True,
     )
     assert not model.pretrained.trainable_weights
     before = {weight.path: numpy(weight) for weight in model.weights}
     model.compile(keras.optimizers.SGD(1.0), CoSaliencyLoss(), jit_compile="jit_compile" not in QUICKLY)
     model.fit(groups(), masks(), verbose=0)
     trained = {weight.path for weight in model.trainable_weights}
+    running = model.encoder.get_layer("projection").get_layer("descriptor").weights
+    trained |= {weight.path for weight in running}
     for weight in model.weights:
         assert np.array_equal(numpy(weight), before[weight.path]) == (weight.path not in trained), weight.path
 
@@ -409,7 +448,9 @@ def test_every_gate_is_an_argument(option):
         lambda: edge(normalization="batch"),
         lambda: edge(decoder_filters=(8, 8, 8)),
         lambda: edge(recurrent_unit=None, group_attention=True),
+        lambda: edge(recurrent_unit=None, group_gate=True),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, foreground_gate=True, **PAPER),
+        lambda: RCAUNet("vgg16", 32, backbone_weights=None, group_gate=True, **PAPER),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, decoder_filters=(8, 8)),
         lambda: RCAUNet("resnet50", 64, backbone_weights=None),
         lambda: RCAUNet("tiny", 60, backbone_weights=None),

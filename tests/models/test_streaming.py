@@ -12,15 +12,17 @@ SIZE, IMAGES = 64, 4
 RECNET = {"integration_filters": 4, "attention": None, "head_filters": 4, "separable": True}
 
 
-@pytest.fixture(scope="module", params=["rcau", "gru", "mean", None])
+@pytest.fixture(scope="module", params=["rcau", "gru", "mean", None, "rcau with a gate"])
 def model(request):
+    unit, *gate = (request.param or "").split(" with ")
     keras.utils.set_random_seed(0)
     model = RCAUNet(
         "tiny",
         SIZE,
         backbone_weights=None,
         recnet=RECNET,
-        recurrent_unit=request.param,
+        recurrent_unit=unit or None,
+        group_gate=bool(gate),
         channels=6,
         decoder_filters=(6, 4),
     )

@@ -1,0 +1,114 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_recnet.layers import GroupGate, SalientDescriptor
+
+IMAGES, GRID, CHANNELS = 3, (2, 3), 4
+
+
+def numpy(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def images(seed=0):
+    rng = np.random.default_rng(seed)
+    features = rng.normal(1, 2, (IMAGES, *GRID, CHANNELS)).astype("float32")
+    return [features, rng.uniform(size=(IMAGES, *GRID, 1)).astype("float32")]
+
+
+def described(features, saliency, epsilon=1e-3):
+    """The weighted means, position by position."""
+    means = np.zeros((IMAGES, CHANNELS))
+    for n in range(IMAGES):
+        weights = 0.0
+        for row in range(GRID[0]):
+            for column in range(GRID[1]):
+                weight = float(saliency[n, row, column, 0]) + epsilon
+                means[n] += weight * features[n, row, column].astype("float64")
+                weights += weight
+        means[n] /= weights
+    return means
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def test_the_descriptor_is_the_mean_over_what_is_salient():
+    x = images()
+    np.testing.assert_allclose(numpy(SalientDescriptor()(x)), unit(described(*x)), atol=1e-5)
+    features, saliency = x
+    saliency = np.zeros_like(saliency)
+    saliency[:, 1, 2] = 1
+    only = numpy(SalientDescriptor(epsilon=1e-6)([features, saliency]))
+    np.testing.assert_allclose(only, unit(features[:, 1, 2]), atol=1e-4)
+    nothing = numpy(SalientDescriptor()([features, 0 * saliency]))
+    np.testing.assert_allclose(nothing, unit(features.mean(axis=(1, 2))), atol=1e-5)
+
+
+def test_the_descriptor_is_standardised_by_the_images_of_the_steps_before():
+    layer, steps = SalientDescriptor(momentum=0.5), [images(seed) for seed in range(3)]
+    mean, square = np.zeros(CHANNELS), np.ones(CHANNELS)
+    for count, x in enumerate(steps, start=1):
+        expected = unit((described(*x) - mean) / np.sqrt(square - mean**2))
+        np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-4)
+        np.testing.assert_allclose(numpy(layer(x, training=True)), expected, atol=1e-4)
+        share = max(1 / count, 0.5)  # 1, 1/2 and, by momentum, 1/2
+        mean += share * (described(*x).mean(axis=0) - mean)
+        square += share * ((described(*x) ** 2).mean(axis=0) - square)
+    assert not layer.trainable_weights
+
+
+def test_the_gate_multiplies_probabilities():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (IMAGES, 5, 4, 1))
+    image, group = unit(rng.normal(size=(IMAGES, CHANNELS))), rng.normal(size=(IMAGES, CHANNELS))
+    cosine = np.array([a @ b / np.sqrt(b @ b) for a, b in zip(image, group, strict=True)])
+    gated = numpy(GroupGate(scale=3.0, offset=-1.0)([logits, image, group]))
+    expected = sigmoid(logits) * sigmoid(3 * cosine - 1)[:, None, None, None]
+    np.testing.assert_allclose(sigmoid(gated.astype("float64")), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("logit", [-200.0, 200.0])
+@pytest.mark.parametrize("gate", [-200.0, 200.0])
+def test_the_gate_bears_any_logits(logit, gate):
+    layer = GroupGate(scale=0.0, offset=gate)
+    gated = numpy(layer([np.full((1, 1, 1, 1), logit, "float32"), *2 * [np.ones((1, CHANNELS), "float32")]]))
+    # of 200 and 200: log (p / (1 - p)) with p = 1 - 2e^-200
+    expected = {(200.0, 200.0): 200 - np.log(2), (-200.0, -200.0): -400.0}.get((logit, gate), -200.0)
+    np.testing.assert_allclose(gated, expected, rtol=1e-6)
+
+
+def test_a_group_of_one_passes_and_a_group_of_nothing_is_a_number():
+    layer, image = GroupGate(), unit(np.random.default_rng(0).normal(size=(1, CHANNELS)))
+    logits = np.array([-2.0, 0, 2]).reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(numpy(layer([logits, image, image])), logits, atol=0.03)
+    assert np.isfinite(numpy(layer([logits, 0 * image, 0 * image]))).all()
+
+
+def test_the_gate_learns_its_two_numbers():
+    inputs = [keras.Input((5, 4, 1)), keras.Input((CHANNELS,)), keras.Input((CHANNELS,))]
+    model = keras.Model(inputs, GroupGate()(inputs))
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    before = model.get_weights()
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(IMAGES, *tensor.shape[1:])) for tensor in inputs]
+    model.fit(x, np.zeros((IMAGES, 5, 4, 1)), verbose=0)
+    assert all(not np.array_equal(weight, old) for weight, old in zip(model.get_weights(), before, strict=True))
+
+
+def test_the_same_after_saving_and_loading(tmp_path):
+    features, saliency = keras.Input((*GRID, CHANNELS)), keras.Input((*GRID, 1))
+    descriptor = SalientDescriptor(momentum=0.9, epsilon=0.01)
+    vector = descriptor([features, saliency])
+    model = keras.Model([features, saliency], GroupGate(scale=2.0, offset=1.0)([saliency, vector, vector]))
+    descriptor(images(1), training=True)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(numpy(again(images())), numpy(model(images())))
+    assert [layer.get_config() for layer in again.layers] == [layer.get_config() for layer in model.layers]
