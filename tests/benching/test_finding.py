@@ -73,7 +73,7 @@ def test_a_preset_of_groups_is_exported_with_all_its_parts(tiny_group_preset, tm
 
 def test_a_preset_that_ships_has_its_litert_file(tmp_path):
     (litert,) = find("recnet_lite0", engines=["litert"], workspace=tmp_path)
-    assert (litert.precision, litert.size) == ("float16", (256, 256))
+    assert (litert.precision, litert.size) == ("float16", (320, 320))
 
 
 @pytest.fixture
