@@ -63,7 +63,7 @@ class SaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = true
         const val SALIENCY = "saliency"
 
         /** Of the preset recnet_lite0: batch, height, width, channels. */
-        val IMAGE_SHAPE = intArrayOf(1, 256, 256, 3)
-        val SALIENCY_SHAPE = intArrayOf(1, 256, 256, 1)
+        val IMAGE_SHAPE = intArrayOf(1, 320, 320, 3)
+        val SALIENCY_SHAPE = intArrayOf(1, 320, 320, 1)
     }
 }

@@ -25,6 +25,8 @@ RECURRENT_UNITS = ("rcau", "gru", "mean", None)
 # names among the pretrained features
 FOREGROUND = "foreground"  # RecNet's integrated features
 SALIENT = "salient"  # RecNet's map, on the grid of the coarsest side-output
+# names of layers
+DESCRIPTOR = "descriptor"
 HEAD, COPIED_HEAD = "foreground_head", "salient_head"  # RecNet's layer, and that of the map
 
 
@@ -88,7 +90,7 @@ def recnet_features(backbone, image_size, weights, arguments, *, with_map=False)
         # the head itself goes on to be trained
         copy = type(head).from_config({**head.get_config(), "name": COPIED_HEAD})
         saliency = layers.Activation("sigmoid", name="saliency")(copy([foreground, *finer]))
-        cells = saliency.shape[1] // outputs[_coarsest(strides)].shape[1]
+        cells = saliency.shape[1] // outputs[coarsest(strides)].shape[1]
         outputs[SALIENT] = layers.AveragePooling2D(cells, name=SALIENT)(saliency)
     return keras.Model(recnet.input, outputs, name="features"), strides, head, names
 
@@ -124,15 +126,15 @@ def projection(features, strides, channels, normalization, *, foreground_gate=Fa
         salient = layers.Conv2D(1, 1, activation="sigmoid", name="foreground_gate")(salient)
         x = layers.Multiply(name="gated")([x, salient])
     if descriptor:
-        compared = [inputs[_coarsest(strides)], inputs[SALIENT]]
-        vector = SalientDescriptor(dtype="float32", name="descriptor")(compared)
+        described = [inputs[coarsest(strides)], inputs[SALIENT]]
+        vector = SalientDescriptor(dtype="float32", name=DESCRIPTOR)(described)
         x = layers.Concatenate(name="with_descriptor")([x, _as_channels(vector, x.shape[1:3])])
     return keras.Model(inputs, x, name="projection")
 
 
 def descriptor_channels(features, strides, grid):
     """How many channels of a grid hold the descriptor."""
-    return _channels_of(features.output[_coarsest(strides)].shape[-1], grid)
+    return _channels_of(features.output[coarsest(strides)].shape[-1], grid)
 
 
 def _channels_of(size, grid):
@@ -151,6 +153,10 @@ def _as_channels(vector, grid):
 def _as_vector(channels, name):
     """The vector in `_as_channels`, with the zeros behind it."""
     return layers.Reshape((-1,), name=name, dtype="float32")(channels)
+
+
+def _as_number(channel):
+    return layers.GlobalAveragePooling2D(name="count", dtype="float32")(channel)
 
 
 def decoder(
@@ -192,7 +198,8 @@ def decoder(
     if descriptor_channels:
         own = x.shape[-1] - descriptor_channels
         (x, of_image), (group, of_group) = (keras.ops.split(tensor, [own], axis=-1) for tensor in (x, group))
-        described = [_as_vector(of_image, "of_image"), _as_vector(of_group, "of_group")]
+        _, count = keras.ops.split(inputs["state"], [inputs["state"].shape[-1] - 1], axis=-1)  # of the cell's mean
+        described = [_as_vector(of_image, "of_image"), _as_vector(of_group, "of_group"), _as_number(count)]
     features = x
     for index in range(3):  # S, Eq. 2
         x = convolution(features.shape[-1], 3, **options, name=f"single_{index + 1}")(x)
@@ -252,7 +259,8 @@ def _joined(x, filters, options, head, head_inputs):
     return Pretrained(head, name="head")([x, *finer])
 
 
-def _coarsest(strides):
+def coarsest(strides):
+    """Name of the coarsest of some side-outputs."""
     return max(strides, key=strides.get)
 
 

@@ -73,7 +73,8 @@ class RCAUNet(GroupModel):
         group_gate: the map is multiplied by the probability that the image is one of its group, from the cosine of its
             `SalientDescriptor` with the mean of the group's (`GroupGate`; ours, with `recnet` only). What is salient is
             taken from a copy of RecNet's head, which stays as it was; the mean travels in further channels of X and of
-            the state, beside what the recurrent unit remembers, so the gate does not depend on the order.
+            the state, beside what the recurrent unit remembers, so the gate does not depend on the order. It needs
+            `adapt` before training.
         decoder_filters: channels of the decoder's convolutions: one number for each doubling of the size, by default
             (256, 128, 64, 32). With `recnet`: two, at 1/16 and 1/8, by default (128, 64).
         separable: depthwise separable 3×3 convolutions in the new part (ours).
@@ -289,6 +290,38 @@ class RCAUNet(GroupModel):
         return GroupModel(
             {**inputs, "mask": mask}, _of_groups(features, mask, rnn, self.decoder), name=f"{self.name}_from_features"
         )
+
+    def adapt(self, features) -> None:
+        """Learns how images vary, for the group's gate: see `SalientDescriptor.adapt`. To be called before training.
+
+        `keras-recnet train` does so by itself.
+
+        Args:
+            features: iterable of outputs of `pretrained`, dicts of arrays, for a batch of images each; some thousand
+                images in all. Of each dict only `described` is looked at.
+
+        Raises:
+            ValueError: if the model has no gate, or there are fewer than two images.
+        """
+        if not self.group_gate:
+            raise ValueError("Without a gate there is nothing to adapt. Received: group_gate=False")
+        layer = self._descriptor()
+        described = [
+            keras.ops.convert_to_numpy(
+                layer.describe(*(keras.ops.cast(batch[name], "float32") for name in self.described))
+            )
+            for batch in features
+        ]
+        layer.adapt(np.concatenate(described) if described else np.zeros((0, layer.mean.shape[0])))
+
+    @property
+    def described(self) -> tuple[str, str]:
+        """Which outputs of `pretrained` the group's gate compares images by: features, and where they are salient."""
+        inputs = self._descriptor().input
+        return tuple(tensor.name for tensor in inputs)
+
+    def _descriptor(self):
+        return self.encoder.get_layer("projection").get_layer(parts.DESCRIPTOR)
 
     def to_inference(self) -> keras.Model:
         """The functional model from a group to maps in 0…1, `(batch, images, height, width, 1)`; it shares the weights.

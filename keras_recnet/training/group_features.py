@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -104,6 +104,11 @@ class GroupFeatures(SaliencyGroups):
         categories = list(members)
         nearest = np.argsort(-likeness, axis=1)[:, : min(count, len(categories) - 1)]
         return {category: [categories[i] for i in row] for category, row in zip(categories, nearest, strict=True)}
+
+    def each(self, names) -> Iterator[dict[str, np.ndarray]]:
+        """Some of the features of all images as they are, not mirrored, 256 images at a time."""
+        for start in range(0, len(self._rows), 256):
+            yield {name: np.asarray(self._files[name][0, start : start + 256], np.float32) for name in names}
 
     @property
     def DTYPES(self):  # a constant of the class in the base

@@ -122,6 +122,8 @@ def data_of(config: GroupConfig, files: tuple[list, list], model: RCAUNet, say) 
         raise DataError(str(error)) from error
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
+    if model.group_gate:
+        model.adapt(to_train.each(model.described) if data.cache == "features" else _features_of(to_train, model))
     return Data(
         training=to_train,
         validation=to_validate,
@@ -156,6 +158,12 @@ def judge(model: RCAUNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
     """A model of the same weights to validate with, and the metrics to compile it with."""
     scores = [metrics.SaliencyMAE(name="mae"), metrics.SaliencyFMeasure(name="f")]
     return GroupModel(fitted.input, fitted.output), {"weighted_metrics": scores}
+
+
+def _features_of(groups, model, most=1024):
+    """What the pretrained part makes of about `most` images of the first epoch."""
+    for inputs, _ in groups.epoch(0).take(-(-most // (groups.batch_size * groups.images_per_group))):
+        yield model.pretrained.predict_on_batch(inputs["images"].numpy()[inputs["mask"].numpy()])
 
 
 def _features(config):

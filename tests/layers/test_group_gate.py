@@ -51,17 +51,43 @@ def test_the_descriptor_is_the_mean_over_what_is_salient():
     np.testing.assert_allclose(nothing, unit(features.mean(axis=(1, 2))), atol=1e-5)
 
 
-def test_the_descriptor_is_standardised_by_the_images_of_the_steps_before():
-    layer, steps = SalientDescriptor(momentum=0.5), [images(seed) for seed in range(3)]
-    mean, square = np.zeros(CHANNELS), np.ones(CHANNELS)
-    for count, x in enumerate(steps, start=1):
-        expected = unit((described(*x) - mean) / np.sqrt(square - mean**2))
-        np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-4)
-        np.testing.assert_allclose(numpy(layer(x, training=True)), expected, atol=1e-4)
-        share = max(1 / count, 0.5)  # 1, 1/2 and, by momentum, 1/2
-        mean += share * (described(*x).mean(axis=0) - mean)
-        square += share * ((described(*x) ** 2).mean(axis=0) - square)
+def test_adapted_descriptors_are_white():
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(CHANNELS, CHANNELS)) * np.array([0.1, 1, 10, 30])
+    many = rng.normal(size=(5000, CHANNELS)) @ mixing + [5, 0, -3, 100]
+    layer, x = SalientDescriptor(), images()
+    layer(x)
+    layer.adapt(many, shrinkage=1e-9)
+    whitening = numpy(layer.whitening).astype("float64")
+    np.testing.assert_allclose(
+        np.cov((many - many.mean(axis=0)) @ whitening, rowvar=False), np.eye(CHANNELS), atol=1e-2
+    )
+    expected = unit((described(*x) - many.mean(axis=0)) @ whitening)
+    np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-3)
+    # of channels that are divided by their deviation, R = Q diag(e) Q' becomes Q diag(e / (e + s)) Q'
+    layer.adapt(many, shrinkage=0.5)
+    white = (many - many.mean(axis=0)) @ numpy(layer.whitening).astype("float64")
+    values = np.linalg.eigvalsh(np.corrcoef(many, rowvar=False))
+    found = np.linalg.eigvalsh(np.cov(white, rowvar=False))
+    np.testing.assert_allclose(found, np.sort(values / (values + 0.5)), atol=1e-2)
     assert not layer.trainable_weights
+
+
+def test_a_channel_that_never_changes_does_no_harm():
+    layer, x = SalientDescriptor(), images()
+    layer(x)
+    many = np.random.default_rng(0).normal(size=(50, CHANNELS))
+    many[:, 1] = 3
+    layer.adapt(many)
+    assert np.isfinite(numpy(layer(x))).all()
+
+
+@pytest.mark.parametrize("described", [np.zeros((1, CHANNELS)), np.zeros((0, CHANNELS)), np.zeros(CHANNELS)])
+def test_says_what_it_expected_and_what_it_got(described):
+    layer = SalientDescriptor()
+    layer(images())
+    with pytest.raises(ValueError, match="Received"):
+        layer.adapt(described)
 
 
 def test_the_gate_multiplies_probabilities():
@@ -69,8 +95,10 @@ def test_the_gate_multiplies_probabilities():
     logits = rng.normal(0, 3, (IMAGES, 5, 4, 1))
     image, group = unit(rng.normal(size=(IMAGES, CHANNELS))), rng.normal(size=(IMAGES, CHANNELS))
     cosine = np.array([a @ b / np.sqrt(b @ b) for a, b in zip(image, group, strict=True)])
-    gated = numpy(GroupGate(scale=3.0, offset=-1.0)([logits, image, group]))
-    expected = sigmoid(logits) * sigmoid(3 * cosine - 1)[:, None, None, None]
+    counts = np.array([1.0, 4.0, 9.0])
+    gated = numpy(GroupGate(scale=3.0, offset=-1.0)([logits, image, group, counts[:, None]]))
+    by_chance = np.array([0, np.sqrt(3) / 4, np.sqrt(8) / 9])
+    expected = sigmoid(logits) * sigmoid(3 * (cosine - by_chance) - 1)[:, None, None, None]
     np.testing.assert_allclose(sigmoid(gated.astype("float64")), expected, atol=1e-6)
 
 
@@ -78,7 +106,8 @@ def test_the_gate_multiplies_probabilities():
 @pytest.mark.parametrize("gate", [-200.0, 200.0])
 def test_the_gate_bears_any_logits(logit, gate):
     layer = GroupGate(scale=0.0, offset=gate)
-    gated = numpy(layer([np.full((1, 1, 1, 1), logit, "float32"), *2 * [np.ones((1, CHANNELS), "float32")]]))
+    compared = [*2 * [np.ones((1, CHANNELS), "float32")], np.ones((1, 1), "float32")]
+    gated = numpy(layer([np.full((1, 1, 1, 1), logit, "float32"), *compared]))
     # of 200 and 200: log (p / (1 - p)) with p = 1 - 2e^-200
     expected = {(200.0, 200.0): 200 - np.log(2), (-200.0, -200.0): -400.0}.get((logit, gate), -200.0)
     np.testing.assert_allclose(gated, expected, rtol=1e-6)
@@ -87,27 +116,28 @@ def test_the_gate_bears_any_logits(logit, gate):
 def test_a_group_of_one_passes_and_a_group_of_nothing_is_a_number():
     layer, image = GroupGate(), unit(np.random.default_rng(0).normal(size=(1, CHANNELS)))
     logits = np.array([-2.0, 0, 2]).reshape(1, 3, 1, 1)
-    np.testing.assert_allclose(numpy(layer([logits, image, image])), logits, atol=0.03)
-    assert np.isfinite(numpy(layer([logits, 0 * image, 0 * image]))).all()
+    np.testing.assert_allclose(numpy(layer([logits, image, image, np.ones((1, 1))])), logits, atol=0.03)
+    assert np.isfinite(numpy(layer([logits, 0 * image, 0 * image, np.zeros((1, 1))]))).all()
 
 
 def test_the_gate_learns_its_two_numbers():
-    inputs = [keras.Input((5, 4, 1)), keras.Input((CHANNELS,)), keras.Input((CHANNELS,))]
+    inputs = [keras.Input((5, 4, 1)), keras.Input((CHANNELS,)), keras.Input((CHANNELS,)), keras.Input((1,))]
     model = keras.Model(inputs, GroupGate()(inputs))
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
     before = model.get_weights()
     rng = np.random.default_rng(0)
-    x = [rng.normal(size=(IMAGES, *tensor.shape[1:])) for tensor in inputs]
+    x = [rng.normal(size=(IMAGES, *tensor.shape[1:])) for tensor in inputs[:-1]] + [np.full((IMAGES, 1), 3.0)]
     model.fit(x, np.zeros((IMAGES, 5, 4, 1)), verbose=0)
     assert all(not np.array_equal(weight, old) for weight, old in zip(model.get_weights(), before, strict=True))
 
 
 def test_the_same_after_saving_and_loading(tmp_path):
     features, saliency = keras.Input((*GRID, CHANNELS)), keras.Input((*GRID, 1))
-    descriptor = SalientDescriptor(momentum=0.9, epsilon=0.01)
+    descriptor = SalientDescriptor(epsilon=0.01)
     vector = descriptor([features, saliency])
-    model = keras.Model([features, saliency], GroupGate(scale=2.0, offset=1.0)([saliency, vector, vector]))
-    descriptor(images(1), training=True)
+    count = keras.layers.GlobalMaxPooling2D()(saliency)
+    model = keras.Model([features, saliency], GroupGate(scale=2.0, offset=1.0)([saliency, vector, vector, count]))
+    descriptor.adapt(np.random.default_rng(0).normal(size=(20, CHANNELS)))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(numpy(again(images())), numpy(model(images())))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_recnet.errors import ConfigError, DataError
-from keras_recnet.models import RCAUNet
+from keras_recnet.models import RCAUNet, RecNet
 from keras_recnet.training import of_groups, shapes
 from keras_recnet.training.config import load
 from keras_recnet.training.group_features import GroupFeatures
@@ -54,6 +54,39 @@ def test_groups_are_trained_to_a_preset(smoke, tmp_path, overrides):
     assert len(list((output / "samples").glob("*.png"))) == (2 if "samples=4" in overrides else 0)
     model = RCAUNet.from_preset(output / "preset")
     assert model.image_size == (64, 64)
+
+
+@pytest.mark.parametrize("cache", ["features", "memory"])
+def test_the_gate_knows_how_the_images_vary(tmp_path, cache):
+    keras.utils.set_random_seed(0)
+    recnet = RecNet("tiny", 64, backbone_weights=None, integration_filters=4, attention=None, head_filters=4)
+    recnet.save_to_preset(tmp_path / "recnet")
+    config = {
+        "init": tmp_path / "recnet",
+        "data.synthetic": 12,
+        "data.validation": 0.25,
+        "data.images_per_group": 4,
+        "data.foreign": "[0,1]",
+        "data.near": 2 if cache == "features" else 0,
+        "data.cache": cache,
+        "model.image_size": 64,
+        "model.channels": 8,
+        "model.decoder_filters": "[8,8]",
+        "batch_size": 3,
+        "steps": 2,
+        "optimizer.warmup_steps": 0,
+        "samples": 0,
+        "tensorboard": "false",
+        "preset.litert": "false",
+        "output": tmp_path / "run",
+    }
+    train("rcau_lite0", [f"{key}={value}" for key, value in config.items()], False, io.StringIO())
+    descriptor = (
+        RCAUNet.from_preset(tmp_path / "run" / "preset").encoder.get_layer("projection").get_layer("descriptor")
+    )
+    mean, whitening = (keras.ops.convert_to_numpy(weight) for weight in (descriptor.mean, descriptor.whitening))
+    assert np.abs(mean).min() > 0
+    assert np.abs(whitening - np.eye(len(mean))).max() > 0.1
 
 
 def test_the_best_epoch_of_a_network_with_dropout_is_kept(smoke, tmp_path):
