@@ -20,8 +20,8 @@ def save(model: keras.Model, folder: str | os.PathLike, entries: dict) -> None:
     """Writes a model's configuration and weights into a preset folder.
 
     The weights come from a fresh, uncompiled copy, so that neither an optimizer's slots nor a loss's layers land in
-    the file. Arrays of two and more dimensions are stored as float16; vectors and scalars (biases, normalisation,
-    gains) stay float32, since small variances would be lost.
+    the file. Arrays of two and more dimensions are stored as float16, compressed without loss; vectors and scalars
+    (biases, normalisation, gains) stay float32, since small variances would be lost.
 
     Args:
         model: one whose class rebuilds it from `get_config()`.
@@ -92,6 +92,9 @@ def _copy(source, target):
         array = item[()]
         if not np.isfinite(array).all() or (array.ndim > 1 and np.abs(array).max(initial=0) > FLOAT16_MAX):
             raise ValueError(f"The weights {item.name} are not finite or too large for float16; nothing was saved.")
-        stored = target.create_dataset(name, data=array.astype("float16") if array.ndim > 1 else array)
+        if array.ndim > 1:
+            stored = target.create_dataset(name, data=array.astype("float16"), compression="gzip", shuffle=True)
+        else:
+            stored = target.create_dataset(name, data=array)
         for key, value in item.attrs.items():
             stored.attrs[key] = value
