@@ -166,9 +166,12 @@ def test_group_attention_compares_the_image_with_its_group():
     weights = sigmoid(dense("weights", np.maximum(dense("comparison", product), 0)))
     assert weights.std() > 0.01
     np.testing.assert_allclose(numpy(weighted(inputs))[0], numpy(single(inputs))[0] * weights, atol=1e-5)
-    # where the object is, and how large, makes no difference to the weights
-    for other in (state[:, ::-1], state / 3):
-        np.testing.assert_allclose(numpy(weighted({**inputs, "state": other})), numpy(weighted(inputs)), atol=1e-3)
+    # where the object is makes no difference to the weights
+    elsewhere = {**inputs, "state": state[:, ::-1]}
+    np.testing.assert_allclose(numpy(weighted(elsewhere)), numpy(weighted(inputs)), atol=1e-5)
+    # nor does how large it is, but for the normalisation's epsilon
+    smaller = {**inputs, "state": state / 3}
+    np.testing.assert_allclose(numpy(weighted(smaller)), numpy(weighted(inputs)), atol=1e-3)
 
 
 @pytest.mark.parametrize("unit", ["rcau", "mean"])
