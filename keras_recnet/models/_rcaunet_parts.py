@@ -26,7 +26,7 @@ RECURRENT_UNITS = ("rcau", "gru", "mean", None)
 FOREGROUND = "foreground"  # RecNet's integrated features
 SALIENT = "salient"  # RecNet's map, on the grid of the coarsest side-output
 # names of layers
-DESCRIPTOR = "descriptor"
+DESCRIPTOR, DESCRIPTOR_CHANNELS = "descriptor", "descriptor_channels"
 HEAD, COPIED_HEAD = "foreground_head", "salient_head"  # RecNet's layer, and that of the map
 
 
@@ -132,31 +132,18 @@ def projection(features, strides, channels, normalization, *, foreground_gate=Fa
     return keras.Model(inputs, x, name="projection")
 
 
-def descriptor_channels(features, strides, grid):
-    """How many channels of a grid hold the descriptor."""
-    return _channels_of(features.output[coarsest(strides)].shape[-1], grid)
-
-
-def _channels_of(size, grid):
-    return math.ceil(size / (grid[0] * grid[1]))
-
-
 def _as_channels(vector, grid):
     """A vector as so many channels of a grid as hold it, zeros behind it; what goes into the state is one tensor."""
-    size, positions = vector.shape[-1], grid[0] * grid[1]
-    channels = _channels_of(size, grid)
+    size, positions = vector.shape[-1], math.prod(grid)
+    channels = math.ceil(size / positions)
     vector = layers.Reshape((size, 1), name="descriptor_column")(vector)
     vector = layers.ZeroPadding1D((0, channels * positions - size), name="padded_descriptor")(vector)
-    return layers.Reshape((*grid, channels), name="descriptor_channels")(vector)
+    return layers.Reshape((*grid, channels), name=DESCRIPTOR_CHANNELS)(vector)
 
 
 def _as_vector(channels, name):
     """The vector in `_as_channels`, with the zeros behind it."""
     return layers.Reshape((-1,), name=name, dtype="float32")(channels)
-
-
-def _as_number(channel):
-    return layers.GlobalAveragePooling2D(name="count", dtype="float32")(channel)
 
 
 def decoder(
@@ -199,7 +186,8 @@ def decoder(
         own = x.shape[-1] - descriptor_channels
         (x, of_image), (group, of_group) = (keras.ops.split(tensor, [own], axis=-1) for tensor in (x, group))
         _, count = keras.ops.split(inputs["state"], [inputs["state"].shape[-1] - 1], axis=-1)  # of the cell's mean
-        described = [_as_vector(of_image, "of_image"), _as_vector(of_group, "of_group"), _as_number(count)]
+        count = layers.GlobalAveragePooling2D(name="count", dtype="float32")(count)
+        described = [_as_vector(of_image, "of_image"), _as_vector(of_group, "of_group"), count]
     features = x
     for index in range(3):  # S, Eq. 2
         x = convolution(features.shape[-1], 3, **options, name=f"single_{index + 1}")(x)

@@ -174,8 +174,7 @@ class RCAUNet(GroupModel):
         projection = parts.projection(
             features, strides, channels, normalization, foreground_gate=foreground_gate, descriptor=group_gate
         )
-        grid = projection.output.shape[1:3]
-        descriptor_channels = parts.descriptor_channels(features, strides, grid) if group_gate else 0
+        descriptor_channels = projection.get_layer(parts.DESCRIPTOR_CHANNELS).output.shape[-1] if group_gate else 0
         cell = parts.cell_of(recurrent_unit, rcau_options, descriptor_channels)
         image = keras.Input((height, width, 3), name="image")
         extracted = pretrained(image)

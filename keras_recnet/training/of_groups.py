@@ -1,5 +1,6 @@
 """What is particular to training an RCAUNet on groups of images; the same functions as in `of_images`."""
 
+import math
 from pathlib import Path
 
 import keras
@@ -162,7 +163,7 @@ def judge(model: RCAUNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
 
 def _features_of(groups, model, most=1024):
     """What the pretrained part makes of about `most` images of the first epoch."""
-    for inputs, _ in groups.epoch(0).take(-(-most // (groups.batch_size * groups.images_per_group))):
+    for inputs, _ in groups.epoch(0).take(math.ceil(most / (groups.batch_size * groups.images_per_group))):
         yield model.pretrained.predict_on_batch(inputs["images"].numpy()[inputs["mask"].numpy()])
 
 
