@@ -146,10 +146,11 @@ def test_group_attention_compares_the_image_with_its_group():
     model = edge(group_attention=True)
     decoder, rng = model.decoder, np.random.default_rng(1)
     for name in ("comparison", "weights"):
-        kernel, bias = decoder.get_layer(name).weights
-        kernel.assign(10 * kernel)
+        bias = decoder.get_layer(name).bias
         bias.assign(rng.normal(size=bias.shape))
-    state, x = rng.uniform(0, 2, (2, 1, 4, 4, 6)).astype("float32")
+    # channels of different means, or normalizing them would enlarge float32's rounding
+    of_channels = rng.uniform(0, 2, (2, 1, 1, 1, 6))
+    state, x = (of_channels * rng.uniform(0, 2, (2, 1, 4, 4, 6))).astype("float32")
     inputs = {name: np.zeros((1, *tensor.shape[1:]), "float32") for name, tensor in decoder.input.items()}
     inputs |= {"x": x, "state": state}
     weighted, single = (
@@ -164,14 +165,14 @@ def test_group_attention_compares_the_image_with_its_group():
     normalized = [(mean - mean.mean()) / np.sqrt(mean.var() + 1e-6) for mean in means]
     product = dense("compared", normalized[0]) * dense("compared", normalized[1])
     weights = sigmoid(dense("weights", np.maximum(dense("comparison", product), 0)))
-    assert weights.std() > 0.01
+    assert weights.std() > 0.1
     np.testing.assert_allclose(numpy(weighted(inputs))[0], numpy(single(inputs))[0] * weights, atol=1e-5)
     # where the object is makes no difference to the weights
     elsewhere = {**inputs, "state": state[:, ::-1]}
     np.testing.assert_allclose(numpy(weighted(elsewhere)), numpy(weighted(inputs)), atol=1e-5)
     # nor does how large it is, but for the normalisation's epsilon
     smaller = {**inputs, "state": state / 3}
-    np.testing.assert_allclose(numpy(weighted(smaller)), numpy(weighted(inputs)), atol=1e-3)
+    np.testing.assert_allclose(numpy(weighted(smaller)), numpy(weighted(inputs)), atol=1e-4)
 
 
 @pytest.mark.parametrize("unit", ["rcau", "mean"])
