@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_recnet.export.resizing import resize_rgb
+
 GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 24  # bytes up to the end of width and height
@@ -111,7 +113,7 @@ def _resized(file, size):
         lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
         lambda: _over_white(tf.io.decode_png(file, channels=4)),
     )
-    return tf.image.resize(tf.ensure_shape(rgb, (None, None, 3)), size, antialias=True)
+    return resize_rgb(tf.ensure_shape(rgb, (None, None, 3)), size)
 
 
 def _over_white(rgba):

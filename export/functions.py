@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_recnet.export import encoded, signatures
+from keras_recnet.export.resizing import resize_rgb
 
 MAX_PIXELS = 50_000_000  # of one picture; a phone's largest have 48 or 50 million
 SALIENCY = "saliency"
@@ -23,7 +24,7 @@ def _of_images(model, max_pixels):
 
     def maps(images):
         _check(images, "images", max_pixels)
-        saliency = inference(_resize(images, size), training=False)
+        saliency = inference(resize_rgb(images, size), training=False)
         return {SALIENCY: _resize(saliency, tf.shape(images)[1:3])}
 
     def from_files(image_bytes):
@@ -42,7 +43,7 @@ def _of_images(model, max_pixels):
 
         def branches(images):
             _check(images, "images", max_pixels)
-            logits = model(_resize(images, size), training=False)
+            logits = model(resize_rgb(images, size), training=False)
             shape = tf.shape(images)[1:3]
             foreground, background = tf.split(_resize(tf.sigmoid(logits), shape), 2, axis=-1)
             saliency = _resize(fusion(logits), shape)
@@ -64,7 +65,7 @@ def _of_groups(model, max_pixels):
             tf.shape(mask), shape[:2], message="`mask` must have the shape (batch, images) of `images`."
         )
         merged = tf.reshape(images, (-1, shape[2], shape[3], 3))
-        resized = tf.reshape(_resize(merged, size), (shape[0], shape[1], *size, 3))
+        resized = tf.reshape(resize_rgb(merged, size), (shape[0], shape[1], *size, 3))
         saliency = inference({"images": resized, "mask": mask}, training=False)
         saliency = _resize(tf.reshape(saliency, (-1, *size, 1)), shape[2:4])
         return {SALIENCY: tf.reshape(saliency, (shape[0], shape[1], shape[2], shape[3], 1))}
@@ -86,7 +87,7 @@ def _of_groups(model, max_pixels):
 def _encode(part, size, max_pixels):
     def encode(image):
         _check(image, "image", max_pixels)
-        return _in_float32(part({"image": _resize(image, size)}, training=False))
+        return _in_float32(part({"image": resize_rgb(image, size)}, training=False))
 
     return tf.function(encode, input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="image")])
 
@@ -106,8 +107,8 @@ def _in_float32(outputs):
     return {name: tf.cast(tensor, tf.float32) for name, tensor in outputs.items()}
 
 
-def _resize(images, size):
-    return tf.image.resize(images, size, antialias=True)
+def _resize(maps, size):
+    return tf.image.resize(maps, size, antialias=True)
 
 
 def _check(images, name, max_pixels):

@@ -5,8 +5,15 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-# Height and width: upright, wide, small, and one that the network sees enlarged.
-SIZES = ((240, 320), (320, 240), (375, 500), (97, 131), (256, 256))
+
+def sizes_for(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Sizes of pictures for a network that sees `size`, even numbers: narrower, wider, lower, higher, and as it is.
+
+    One side is half as long or twice as long, for there all ways to resize agree on every pixel: weights of 1/8, or 1/7
+    at the edges, are summed exactly, so none takes a half for a little less than one.
+    """
+    height, width = size
+    return [(height, width // 2), (height, 2 * width), (height // 2, width), (2 * height, width), size]
 
 
 def drawn(size: tuple[int, int], seed: int = 0) -> np.ndarray:

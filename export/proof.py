@@ -156,16 +156,16 @@ def _keep(folder, name, value):
 
 def _cases_of_images(model, kind, names, max_pixels, dtype):
     size = tuple(model.image_size)
-    drawings = [pictures.drawn(size_of_one, seed) for seed, size_of_one in enumerate(pictures.SIZES)]
+    drawings = [pictures.drawn(size_of_one, seed) for seed, size_of_one in enumerate(pictures.sizes_for(size))]
     inference = model.to_inference()
     if kind == "litert":
         for drawing in drawings:
-            image = _resized(drawing[None], size).astype(dtype)
+            image = _seen(drawing[None], size).astype(dtype)
             yield {"signature": "serving_default", "inputs": {"image": image}}, {"saliency": _run(inference, image)}
         return
 
     def maps(images):
-        return _resized(_run(inference, _resized(images, size)), images.shape[1:3])
+        return _resized(_run(inference, _seen(images, size)), images.shape[1:3])
 
     batches = [np.stack([drawing, 255 - drawing]) for drawing in drawings[:1]] + [one[None] for one in drawings[1:]]
     for name, as_type in (("serving_default", np.float32), ("uint8", np.uint8)):
@@ -174,7 +174,7 @@ def _cases_of_images(model, kind, names, max_pixels, dtype):
                 yield {"signature": name, "inputs": {"images": images.astype(as_type)}}, {"saliency": maps(images)}
     if "branches" in names:
         for images in batches[:2]:
-            logits = _run(model, _resized(images, size))
+            logits = _run(model, _seen(images, size))
             f, b = np.split(_resized(1 / (1 + np.exp(-logits.astype(np.float64))), images.shape[1:3]), 2, axis=-1)
             outputs = {"foreground": f, "background": b, "saliency": maps(images)}
             yield {"signature": "branches", "inputs": {"images": images.astype(np.float32)}}, outputs
@@ -193,22 +193,22 @@ def _cases_of_groups(model, kind, names, max_pixels, dtype):
     del max_pixels
     size = tuple(model.image_size)
     inference = model.to_inference()
-    drawings = np.stack([pictures.drawn((240, 320), seed) for seed in range(GROUP)])
-    resized = _resized(drawings, size)
+    drawings = np.stack([pictures.drawn(pictures.sizes_for(size)[0], seed) for seed in range(GROUP)])
+    resized = _seen(drawings, size)
     if kind == "litert":
         resized = resized.astype(dtype).astype(np.float32)
     whole = _run(inference, {"images": resized[None], "mask": np.ones((1, GROUP), bool)})[0]
     if kind == "savedmodel" and "group" in names:
         # a whole group, and a shorter one padded to its length
-        images = np.stack([drawings, np.concatenate([drawings[1:], np.zeros_like(drawings[:1])])]).astype(np.float32)
+        images = np.stack([drawings, np.concatenate([drawings[1:], np.zeros_like(drawings[:1])])])
         mask = np.array([[True] * GROUP, [True] * (GROUP - 1) + [False]])
         short = _run(inference, {"images": resized[None, 1:], "mask": np.ones((1, GROUP - 1), bool)})[0]
         expected = [_resized(maps, drawings.shape[1:3]) for maps in (whole, short)]
         # what stands at padded images means nothing, so it is taken from Keras' own call
-        padded = {"images": np.stack([_resized(group, size) for group in images]), "mask": mask}
+        padded = {"images": np.stack([_seen(group, size) for group in images]), "mask": mask}
         last = _resized(_run(inference, padded)[1, -1:], drawings.shape[1:3])
         outputs = {"saliency": np.stack([expected[0], np.concatenate([expected[1], last])])}
-        yield {"signature": "group", "inputs": {"images": images, "mask": mask}}, outputs
+        yield {"signature": "group", "inputs": {"images": images.astype(np.float32), "mask": mask}}, outputs
     if {"encode", "decode"} <= set(names):
         images = drawings.astype(np.float32) if kind == "savedmodel" else resized.astype(dtype)
         yield {"stream": [image[None] for image in images]}, {"saliency": whole}
@@ -220,10 +220,16 @@ def _run(model, inputs):
     return keras.ops.convert_to_numpy(model(inputs, training=False))
 
 
-def _resized(images, size):
-    """Resizes `(batch, H, W, C)` to `(height, width)`, bilinear with antialiasing, by Pillow in floating point."""
-    if images.shape[1:3] == tuple(size):
-        return images.astype(np.float32)
-    planes = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3]).astype(np.float32)
+def _seen(images, size):
+    """What prediction shows a network of `(batch, H, W, 3)`, uint8, by Pillow: float32 of `size`."""
+    resized = [Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR) for image in images]
+    return np.stack([np.asarray(image) for image in resized]).astype(np.float32)
+
+
+def _resized(maps, size):
+    """Resizes maps `(batch, H, W, C)` to `(height, width)`, bilinear with antialiasing, by Pillow in floating point."""
+    if maps.shape[1:3] == tuple(size):
+        return maps.astype(np.float32)
+    planes = np.moveaxis(maps, -1, 1).reshape(-1, *maps.shape[1:3]).astype(np.float32)
     resized = [np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR)) for plane in planes]
-    return np.moveaxis(np.stack(resized).reshape(len(images), -1, *size), 1, -1)
+    return np.moveaxis(np.stack(resized).reshape(len(maps), -1, *size), 1, -1)

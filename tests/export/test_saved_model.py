@@ -60,12 +60,11 @@ def test_all_ways_agree_on_photographs_of_many_sizes(signatures, predictor, phot
     assert status == [0] * len(files)
     for photo, from_file in zip(photographs, maps, strict=True):
         picture = read(photo)
-        expected = predictor(photo)
+        expected = predictor(picture.rgb)  # of a file it would decode an eighth of the pixels, enough for 64×64
         outputs = signatures["serving_default"](images=tf.constant(picture.rgb[None], tf.float32))
         assert from_file.shape == expected.shape == outputs["saliency"].shape[1:3]
-        # prediction rounds what it resizes to 8 bits, which an untrained network feels more than a trained one does
-        assert np.abs(from_file - 255 * expected).mean() < 4
-        assert np.abs(outputs["saliency"][0, ..., 0] - expected).mean() < 4 / 255
+        assert np.abs(from_file - 255 * expected).mean() < 1
+        assert np.abs(outputs["saliency"][0, ..., 0] - expected).mean() < 1 / 255
         assert expected.std() > 0.01
 
 
