@@ -53,6 +53,8 @@ def disk_errors(path: str | os.PathLike) -> Iterator[None]:
             raise DiskError(disk_full(path)) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise DiskError(f"{path}: not allowed to write here. Choose another folder.") from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise DiskError(f"{path}: a file lies where a folder is needed. Choose another folder.") from error
         raise
 
 

@@ -12,7 +12,7 @@ from keras_recnet import presets
 from keras_recnet.errors import ConfigError
 from keras_recnet.evaluation.figures import slug
 from keras_recnet.evaluation.sets import DataSet, Fault, files_by_name, masks_of
-from keras_recnet.files import sha256
+from keras_recnet.files import disk_errors, sha256
 from keras_recnet.imaging.finding import Task
 from keras_recnet.imaging.grouping import GroupTask
 from keras_recnet.imaging.reading import SUFFIXES
@@ -87,7 +87,8 @@ def plan(
         if group in to_do
     ]
     pictures = sum(len(groups[group]) for group in to_do)
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     named = dataclasses.replace(data_set, maps={**data_set.maps, name: folder})
     return Making(named, tasks, pictures, faults, of_groups)
 

@@ -300,17 +300,23 @@ class RCAUNet(GroupModel):
                 images in all. Of each dict only `described` is looked at.
 
         Raises:
-            ValueError: if the model has no gate, or there are fewer than two images.
+            ValueError: if the model has no gate, `features` holds something else, or there are fewer than two images.
+
+        Example:
+            >>> model = RCAUNet.from_recnet("recnet_lite0", group_gate=True)
+            >>> model.adapt([model.pretrained.predict(images)])  # (images, height, width, 3) in 0…255
         """
         if not self.group_gate:
             raise ValueError("Without a gate there is nothing to adapt. Received: group_gate=False")
-        layer = self._descriptor()
-        described = [
-            keras.ops.convert_to_numpy(
-                layer.describe(*(keras.ops.cast(batch[name], "float32") for name in self.described))
-            )
-            for batch in features
-        ]
+        layer, described = self._descriptor(), []
+        for batch in features:
+            if not isinstance(batch, dict) or not set(self.described) <= set(batch):
+                raise ValueError(
+                    f"`features` must be dicts with {self.described}, such as `[model.pretrained.predict(images)]`. "
+                    f"Received: one of type {type(batch).__name__}"
+                )
+            compared = (keras.ops.cast(batch[name], "float32") for name in self.described)
+            described.append(keras.ops.convert_to_numpy(layer.describe(*compared)))
         layer.adapt(np.concatenate(described) if described else np.zeros((0, layer.mean.shape[0])))
 
     @property

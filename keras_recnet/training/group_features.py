@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_recnet.files import atomic_path
+from keras_recnet.files import atomic_path, sha256
 from keras_recnet.parallel import cores, ordered
 from keras_recnet.pipelines import Group, SaliencyGroups
 from keras_recnet.training.checkpoints import check_disk
@@ -30,8 +30,8 @@ class GroupFeatures(SaliencyGroups):
     """`SaliencyGroups` of features in place of images: a step trains what comes behind a frozen network, and no more.
 
     The features of every image, and of its mirror image when `mirrored`, lie as float16 in the files of a folder. They
-    are made when they are missing or were made of other images or by other weights, and are read a batch at a time, so
-    that they may be larger than the memory.
+    are made when they are missing or were made of other images or masks or by other weights, and are read a batch at a
+    time, so that they may be larger than the memory.
 
     Args:
         groups: sequence of `Group`.
@@ -150,13 +150,14 @@ class GroupFeatures(SaliencyGroups):
         shapes = {name: (1 + self.mirrored, len(self._rows), *shape) for name, shape in self._shapes.items()}
         shapes[MASKS] = (len(self._rows), *self.image_size)
         manifest = {
-            "images": fingerprint([f"{pair.image}\t{pair.mask}" for pair in self._rows]),
+            "images": fingerprint(sha256(path) for pair in self._rows for path in (pair.image, pair.mask)),
             "weights": _sum_of(network),
             "shapes": {name: list(shape) for name, shape in shapes.items()},
         }
         if _read(folder / MANIFEST) != manifest:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / MANIFEST).unlink(missing_ok=True)
+            for name in (MANIFEST, *(f"{name}.npy" for name in shapes)):
+                (folder / name).unlink(missing_ok=True)  # another run that reads them keeps what it has open
             self._compute(network, folder, shapes, progress)
             with atomic_path(folder / MANIFEST) as temporary:
                 temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")

@@ -32,7 +32,7 @@ def build_model(config: GroupConfig) -> RCAUNet:
     arguments = config.model.model_dump(exclude_unset=True)
     if names_backbone_weights(config.init):
         return from_backbone(RCAUNet, config.init, arguments)
-    if find_start(config.init).config.get("class") == RCAUNet.__name__:
+    if _goes_on(config):
         refuse_others(arguments, (), config.init)
         return RCAUNet.from_preset(config.init)
     if "backbone" in arguments:
@@ -123,7 +123,7 @@ def data_of(config: GroupConfig, files: tuple[list, list], model: RCAUNet, say) 
         raise DataError(str(error)) from error
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
-    if model.group_gate:
+    if model.group_gate and not _goes_on(config):  # or the few images of a fine-tuning would stand for all images
         model.adapt(to_train.each(model.described) if data.cache == "features" else _features_of(to_train, model))
     return Data(
         training=to_train,
@@ -161,6 +161,11 @@ def judge(model: RCAUNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
     return GroupModel(fitted.input, fitted.output), {"weighted_metrics": scores}
 
 
+def _goes_on(config):
+    """Whether the training starts from a network for groups."""
+    return not names_backbone_weights(config.init) and find_start(config.init).config.get("class") == RCAUNet.__name__
+
+
 def _features_of(groups, model, most=1024):
     """What the pretrained part makes of about `most` images of the first epoch."""
     for inputs, _ in groups.epoch(0).take(math.ceil(most / (groups.batch_size * groups.images_per_group))):
@@ -196,6 +201,8 @@ def _split(config, output):
     else:
         count = max(1, round((data.validation or HELD_OUT) * len(training)))
         order = np.random.default_rng(config.seed).permutation(len(training))
+        # an image by itself says nothing of how well a group is understood
+        order = sorted(order, key=lambda index: len(training[index].own) < 2)
         validation = [training[index] for index in sorted(order[:count])]
         training = [training[index] for index in sorted(order[count:])]
     held_out = {name for group in validation for name in names_of(group.pairs)}

@@ -11,7 +11,7 @@ import keras
 
 from keras_recnet import optimizers
 from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError
-from keras_recnet.files import atomic_path
+from keras_recnet.files import atomic_path, disk_errors
 from keras_recnet.training import averaging, logs, of_groups, of_images
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
 from keras_recnet.training.config import Config, as_of_now, differences, load
@@ -101,7 +101,10 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
             "tensorboard: the package is not installed. Install it with: pip install tensorboard, or go without: "
             "--set tensorboard=false"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if config.steps is not None:
+        _schedule(config.optimizer, config.optimizer.learning_rate, config.steps)  # is wrong before it costs time
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     checkpoints.remove_unfinished()
     of_task = TASKS[config.task]
     files = of_task.find(config, folder)

@@ -453,6 +453,7 @@ def test_every_gate_is_an_argument(option):
         lambda: edge(recurrent_unit=None, group_gate=True),
         lambda: unchanged().adapt([]),
         lambda: edge(group_gate=True).adapt([]),
+        lambda: edge(group_gate=True).adapt(np.zeros((2, SIZE, SIZE, 3))),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, foreground_gate=True, **PAPER),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, group_gate=True, **PAPER),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, decoder_filters=(8, 8)),

@@ -4,8 +4,9 @@ import io
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.errors import ConfigError, DataError, DiskError
 from keras_recnet.models import RCAUNet, RecNet
 from keras_recnet.training import of_groups, shapes
 from keras_recnet.training.config import load
@@ -56,6 +57,13 @@ def test_groups_are_trained_to_a_preset(smoke, tmp_path, overrides):
     assert model.image_size == (64, 64)
 
 
+def statistics_of(run):
+    """What the gate of a trained network knows of how images vary: the mean and the whitening."""
+    projection = RCAUNet.from_preset(run / "preset").encoder.get_layer("projection")
+    descriptor = projection.get_layer("descriptor")
+    return [keras.ops.convert_to_numpy(weight) for weight in (descriptor.mean, descriptor.whitening)]
+
+
 @pytest.mark.parametrize("cache", ["features", "memory"])
 def test_the_gate_knows_how_the_images_vary(tmp_path, cache):
     keras.utils.set_random_seed(0)
@@ -81,12 +89,22 @@ def test_the_gate_knows_how_the_images_vary(tmp_path, cache):
         "output": tmp_path / "run",
     }
     train("rcau_lite0", [f"{key}={value}" for key, value in config.items()], False, io.StringIO())
-    descriptor = (
-        RCAUNet.from_preset(tmp_path / "run" / "preset").encoder.get_layer("projection").get_layer("descriptor")
-    )
-    mean, whitening = (keras.ops.convert_to_numpy(weight) for weight in (descriptor.mean, descriptor.whitening))
+    mean, whitening = statistics_of(tmp_path / "run")
     assert np.abs(mean).min() > 0
     assert np.abs(whitening - np.eye(len(mean))).max() > 0.1
+
+    # what many images have told is not lost by learning from a few
+    few = {
+        key: config[key]
+        for key in (*(key for key in config if key.startswith("data.")), "optimizer.warmup_steps", "samples")
+    }
+    few |= {"init": tmp_path / "run/preset", "data.synthetic": 8, "epochs": 1, "batch_size": 3, "ema": 0.0}
+    few |= {"tensorboard": "false", "preset.litert": "false", "output": tmp_path / "tuned"}
+    train("finetune_groups", [f"{key}={value}" for key, value in few.items()], False, io.StringIO())
+    for after, before in zip(statistics_of(tmp_path / "tuned"), (mean, whitening), strict=True):
+        np.testing.assert_array_equal(after, before)
+    first, tuned = (RCAUNet.from_preset(tmp_path / name / "preset").decoder.get_weights() for name in ("run", "tuned"))
+    assert max(np.abs(new - old).max() for new, old in zip(tuned, first, strict=True)) > 1e-4
 
 
 def test_the_best_epoch_of_a_network_with_dropout_is_kept(smoke, tmp_path):
@@ -200,6 +218,44 @@ def test_features_are_kept_and_made_anew_for_other_weights(tmp_path):
     weight.assign(weight + 1)
     GroupFeatures(data.groups, model, tmp_path / "features", 2, say=print, images_per_group=4, mirrored=True)
     assert (tmp_path / "features/masks.npy").stat().st_mtime_ns > before
+
+
+def test_features_are_made_anew_for_other_masks_and_open_ones_stay(tmp_path):
+    _, model, data = group_features(tmp_path, [])
+    before = np.array(data._files["masks"])
+    path = sorted((tmp_path / "photos").rglob("masks/**/*.png"))[0]
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    again = GroupFeatures(data.groups, model, tmp_path / "features", 2, say=print, images_per_group=4, mirrored=True)
+    changed = (np.array(again._files["masks"]) != before).reshape(len(before), -1).any(axis=1)
+    assert changed.sum() == 1
+    # a run that was reading them goes on with what it had
+    np.testing.assert_array_equal(data._files["masks"], before)
+
+
+def test_a_group_of_one_is_not_what_is_held_out(tmp_path):
+    images, masks = shapes.write_groups(tmp_path / "photos", 4, seed=1, size=3)
+    for group in sorted(images.iterdir())[1:]:
+        for path in sorted(group.iterdir())[1:]:
+            path.unlink()
+            (masks / group.name / f"{path.stem}.png").unlink()
+    overrides = [f"data.images={images}", f"data.masks={masks}", f"output={tmp_path / 'run'}"]
+    for seed in range(4):
+        config = load("rcau_smoke", [*overrides, "data.synthetic=null", "data.validation=0.25", f"seed={seed}"])
+        with pytest.warns(UserWarning, match="3 of 4 groups have one image"):
+            _, validation = of_groups._split(config, tmp_path)
+        assert [len(group.own) for group in validation] == [3]
+
+
+def test_an_output_that_is_a_file_is_named(smoke, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match=r"file: a file lies where a folder is needed\. Choose another folder\."):
+        smoke(f"output={tmp_path / 'file'}")
+
+
+def test_a_warm_up_that_is_too_long_is_refused_before_the_data_is_read(smoke, tmp_path):
+    with pytest.raises(ConfigError, match=r"optimizer.warmup_steps: 6 is not less than the 6 steps"):
+        smoke("steps=6", "epochs=null", "optimizer.warmup_steps=6", "optimizer.schedule=cosine")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_does_not_go_together_is_refused(smoke, tmp_path):
