@@ -46,7 +46,7 @@ class Score:
     Attributes:
         values: metric → value; a foreign image has `foreign_mean` alone.
         counts: for the curves; None for a foreign image.
-        notes: what a reader should know: `"foreign"`, `"full_mask"`, `"resized"`, `"s_undefined"`.
+        notes: what a reader should know: `"foreign"`, `"full_mask"`, `"resized"`, `"swapped"`, `"s_undefined"`.
     """
 
     values: dict[str, float]
@@ -75,8 +75,9 @@ def score(saliency_map: np.ndarray, mask: np.ndarray) -> Score:
     """
     notes = []
     if saliency_map.shape != mask.shape:
+        swapped = saliency_map.shape == mask.shape[::-1]
         saliency_map = resize_map(saliency_map.astype(np.float32), mask.shape).astype(np.float64)
-        notes.append("resized")
+        notes.append("swapped" if swapped else "resized")
     if not mask.any():
         return Score({"foreign_mean": float(saliency_map.mean())}, None, [*notes, "foreign"])
     if mask.all():

@@ -17,6 +17,8 @@ NOTES = {
     "foreign": "{} image(s) without an object in the mask (foreign): the map's unstretched mean alone",
     "full_mask": "{} image(s) whose mask covers every pixel: scored as the others",
     "resized": "{} map(s) of another size than the mask: resized to it (bilinear)",
+    "swapped": "{} map(s) as wide as the mask is high and as high as it is wide: squeezed into it, a wrong score. Is "
+    "the mask drawn on the photograph as it is stored, before its EXIF rotation? Turn it",
     "16-bit": "{} map(s) with 16 bits: scored at that precision",
     "float": "{} map(s) of floats in 0…1: scored at that precision",
     "rgb": "{} map(s) saved as RGB with equal channels: taken as grey",

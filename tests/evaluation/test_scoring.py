@@ -210,6 +210,11 @@ def test_a_map_of_another_size_is_resized():
     assert scored.values["mae"] == pytest.approx(score(saliency / 255, mask).values["mae"], abs=0.03)
 
 
+def test_a_map_that_lies_on_its_side_is_told():
+    mask, saliency = draw(1, (36, 48))
+    assert score(saliency.T / 255, mask).notes == ["swapped"]
+
+
 def test_stretching_leaves_a_constant_map():
     np.testing.assert_array_equal(stretch(np.full((2, 2), 0.4)), 0.4)
     np.testing.assert_allclose(stretch(np.array([[0.2, 0.4, 0.6]])), [[0, 0.5, 1]])
