@@ -150,7 +150,9 @@ class GroupFeatures(SaliencyGroups):
         shapes = {name: (1 + self.mirrored, len(self._rows), *shape) for name, shape in self._shapes.items()}
         shapes[MASKS] = (len(self._rows), *self.image_size)
         manifest = {
-            "images": fingerprint(sha256(path) for pair in self._rows for path in (pair.image, pair.mask)),
+            "images": fingerprint(
+                sha256(path) if path else "" for pair in self._rows for path in (pair.image, pair.mask)
+            ),
             "weights": _sum_of(network),
             "shapes": {name: list(shape) for name, shape in shapes.items()},
         }

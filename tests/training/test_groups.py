@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 
 import keras
@@ -230,6 +231,15 @@ def test_features_are_made_anew_for_other_masks_and_open_ones_stay(tmp_path):
     assert changed.sum() == 1
     # a run that was reading them goes on with what it had
     np.testing.assert_array_equal(data._files["masks"], before)
+
+
+def test_a_foreign_image_needs_no_mask(tmp_path):
+    groups, model, _ = group_features(tmp_path, [])
+    own, stranger = groups[0].pairs, dataclasses.replace(groups[1].pairs[0], mask=None)
+    mixed = [of_groups.pipelines.Group("mixed", (*own, stranger), (*(False for _ in own), True))]
+    data = GroupFeatures(mixed, model, tmp_path / "mixed", 1, say=print, images_per_group=4)
+    np.testing.assert_array_equal(data._files["masks"][-1], 0)
+    assert data._files["masks"][0].any()
 
 
 def test_a_group_of_one_is_not_what_is_held_out(tmp_path):
