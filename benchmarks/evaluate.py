@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import py_sod_metrics
 
-from keras_recnet.evaluation.sets import DataSet, pair
+from keras_recnet.evaluation.datasets import DataSet, pair
 from keras_recnet.evaluation.workers import Task, do, work
 
 TIMES = 1.8

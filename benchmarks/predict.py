@@ -41,7 +41,8 @@ def main():
 def cold(preset, folder):
     """One photo by the command line, started anew: the median of five."""
     photo = next(iter(sorted(PHOTOS.glob("*.jpg"))))
-    command = [sys.executable, "-m", "keras_recnet.cli", "predict", photo, "-o", folder / "cold", "--preset", preset]
+    start = [sys.executable, "-m", "keras_recnet.cli.main"]
+    command = [*start, "predict", photo, "-o", folder / "cold", "--preset", preset]
     seconds, peaks = [], []
     for _ in range(5):
         start = time.perf_counter()
@@ -88,8 +89,8 @@ def large(preset, folder):
     from PIL import Image
 
     from keras_recnet import Predictor
-    from keras_recnet.batch import Batch
-    from keras_recnet.imaging.finding import Task
+    from keras_recnet.inference.inputs import Task
+    from keras_recnet.inference.outputs import Batch
 
     photo = folder / "large.jpg"
     Image.open(next(iter(sorted(PHOTOS.glob("*.jpg"))))).convert("RGB").resize((4000, 3000)).save(photo, quality=90)

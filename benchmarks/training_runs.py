@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from keras_recnet.training.config import as_of_now, differences, names_backbone_weights
+from keras_recnet.training.config.loading import as_of_now, differences, names_backbone_weights
 
 LOG = Path(__file__).parents[1] / "docs" / "training_runs.csv"
 COLUMNS = ["run", "base", "changes", "seed", "epochs", "image_size", "minutes", "best_epoch", "val_mae", "val_f"]

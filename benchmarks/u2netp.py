@@ -16,9 +16,9 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from keras_recnet.imaging.finding import find_pictures, plan
 from keras_recnet.imaging.reading import read
 from keras_recnet.imaging.writing import png, write
+from keras_recnet.inference.inputs import find_pictures, plan
 
 SIDE = 320
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

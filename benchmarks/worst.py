@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from keras_recnet.evaluation.reading import load, read_map, read_mask
-from keras_recnet.evaluation.sets import DataSet, pair
-from keras_recnet.training.sheets import draw
+from keras_recnet.evaluation.datasets import DataSet, pair
+from keras_recnet.evaluation.map_files import load, read_map, read_mask
+from keras_recnet.training.sample_sheet import draw
 
 NEAR = 0.03
 

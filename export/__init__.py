@@ -4,28 +4,27 @@ Importing this package imports neither Keras nor TensorFlow, which the clients i
 without: each name below is loaded when it is first used.
 """
 
-import importlib
+from typing import TYPE_CHECKING
 
-_HOMES = {
-    "FORMATS": "keras_recnet.export.artifacts",
-    "export_model": "keras_recnet.export.artifacts",
-    "ConversionError": "keras_recnet.export.proof",
-    "add_to_preset": "keras_recnet.export.litert",
-    "convert": "keras_recnet.export.litert",
-    "gpu_incompatible": "keras_recnet.export.gpu",
-    "read_metadata": "keras_recnet.export.edits",
+from keras_recnet import _lazy
+
+if TYPE_CHECKING:
+    from keras_recnet.export.exporting import FORMATS as FORMATS
+    from keras_recnet.export.exporting import export_model as export_model
+    from keras_recnet.export.litert.converting import add_to_preset as add_to_preset
+    from keras_recnet.export.litert.converting import convert as convert
+    from keras_recnet.export.litert.flatbuffer import read_metadata as read_metadata
+    from keras_recnet.export.litert.gpu_delegate import gpu_incompatible as gpu_incompatible
+    from keras_recnet.export.verification import ConversionError as ConversionError
+
+_NAMES = {
+    "FORMATS": "exporting",
+    "export_model": "exporting",
+    "ConversionError": "verification",
+    "add_to_preset": "litert.converting",
+    "convert": "litert.converting",
+    "gpu_incompatible": "litert.gpu_delegate",
+    "read_metadata": "litert.flatbuffer",
 }
 
-__all__ = [*_HOMES]
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, _NAMES)

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_recnet.pipelines.augment import Augment, split
+from keras_recnet.pipelines.pair_reading import read_pair
 from keras_recnet.pipelines.pairs import Pair
-from keras_recnet.pipelines.reading import read_pair
 from keras_recnet.pipelines.resizing import resize
 
 CACHES = ("memory", None)

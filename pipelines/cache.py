@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_recnet.pipelines.checking import Progress, for_all, read_checked
+from keras_recnet.pipelines.checks import Progress, for_all, read_checked
 from keras_recnet.pipelines.pairs import Pair, PipelineDataError
 from keras_recnet.pipelines.resizing import resize
 

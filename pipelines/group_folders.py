@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_recnet.pipelines.groups import Group
-from keras_recnet.pipelines.reading import read_pair
+from keras_recnet.pipelines.pair_reading import read_pair
 from keras_recnet.pipelines.whole_files import whole_file
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_recnet.pipelines.checking import Progress, check_pairs
+from keras_recnet.pipelines.checks import Progress, check_pairs
 from keras_recnet.pipelines.group_lists import Member, read_group_list, write_group_list
 from keras_recnet.pipelines.pairs import IMAGE_EXTENSIONS, Pair, PipelineDataError, find_pairs
 

@@ -83,11 +83,11 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def tiny_preset(tiny_model, tmp_path_factory):
     """The folder of a preset with the tiny model, for Keras and for LiteRT. Tests that change it copy it first."""
-    from keras_recnet.export import litert
+    from keras_recnet.export.litert import converting
 
     folder = tmp_path_factory.mktemp("presets") / "tiny"
     tiny_model.save_to_preset(folder)
-    litert.add_to_preset(folder)
+    converting.add_to_preset(folder)
     return folder
 
 
@@ -106,11 +106,11 @@ def make_group_model():
 @pytest.fixture(scope="session")
 def tiny_group_preset(tiny_group_model, tmp_path_factory):
     """The folder of a preset with the tiny RCAUNet, as `tiny_preset`."""
-    from keras_recnet.export import litert
+    from keras_recnet.export.litert import converting
 
     folder = tmp_path_factory.mktemp("presets") / "tiny_group"
     tiny_group_model.save_to_preset(folder)
-    litert.add_to_preset(folder)
+    converting.add_to_preset(folder)
     return folder
 
 

@@ -78,7 +78,8 @@ def test_holds_the_data_files(names):
     expected |= {f"keras_recnet/presets/{path}" for path in below("keras_recnet/presets", "*/*") if "__" not in path}
     expected |= {f"keras_recnet/evaluation/{path}" for path in below("keras_recnet/evaluation", "*.jinja")}
     expected |= {
-        f"keras_recnet/evaluation/published/{path}" for path in below("keras_recnet/evaluation/published", "*.csv")
+        f"keras_recnet/evaluation/published_tables/{path}"
+        for path in below("keras_recnet/evaluation/published_tables", "*.csv")
     }
     expected |= {
         f"keras_recnet/export/serving/{path}"
@@ -88,7 +89,7 @@ def test_holds_the_data_files(names):
     expected |= {f"keras_recnet/export/android/{path}" for path in below("export/android", "*")}
     assert "keras_recnet/training/configs/smoke.yaml" in expected
     assert "keras_recnet/export/serving/docker-compose.yaml" in expected
-    assert "keras_recnet/evaluation/published/recnet_table1.csv" in expected
+    assert "keras_recnet/evaluation/published_tables/recnet_table1.csv" in expected
     assert "keras_recnet/presets/recnet_lite0/model.tflite" in expected
     assert {name for name in names if name.startswith("keras_recnet/") and not name.endswith(".py")} == expected
 
@@ -100,7 +101,7 @@ def test_says_its_version_and_command(wheel, names):
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
     assert metadata["Version"] == keras_recnet.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert "keras-recnet = keras_recnet.cli:main" in entry_points
+    assert "keras-recnet = keras_recnet.cli.main:main" in entry_points
     assert f"{info}/licenses/LICENSE" in names
 
 
@@ -118,10 +119,10 @@ def test_predicts_outside_the_checkout(installed, tmp_path):
     photo = ROOT / "examples" / "photos" / "flower.jpg"
     (tmp_path / "main.py").write_text(
         "import sys\n"
-        "import keras_recnet.cli\n"
-        "print(keras_recnet.cli.__file__)\n"
+        "import keras_recnet.cli.main\n"
+        "print(keras_recnet.cli.main.__file__)\n"
         "try:\n"
-        "    sys.exit(keras_recnet.cli.main())\n"
+        "    sys.exit(keras_recnet.cli.main.main())\n"
         "finally:\n"
         "    assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )

@@ -116,6 +116,6 @@ class GrpcClient(Client):
 
 
 if __name__ == "__main__":
-    from keras_recnet.export.serving.command import main
+    from keras_recnet.cli.remote import main
 
     sys.exit(main(GrpcClient, TARGET))

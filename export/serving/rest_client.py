@@ -137,6 +137,6 @@ def _seconds(text):
 
 
 if __name__ == "__main__":
-    from keras_recnet.export.serving.command import main
+    from keras_recnet.cli.remote import main
 
     sys.exit(main(RestClient, URL))

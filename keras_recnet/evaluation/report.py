@@ -10,9 +10,9 @@ from markupsafe import Markup
 import keras_recnet
 from keras_recnet.errors import ImageError
 from keras_recnet.evaluation import tables
+from keras_recnet.evaluation.aggregation import LABELS, METRICS
 from keras_recnet.evaluation.figures import color_of
-from keras_recnet.evaluation.pictures import pictures
-from keras_recnet.evaluation.summary import LABELS, METRICS
+from keras_recnet.evaluation.thumbnails import pictures
 
 RANKED_BY = "s_measure"
 CASES, LEAST_CASES, MOST_METHODS, MOST_PAIRS = 6, 2, 5, 3

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.evaluation import figures, report, tables
-from keras_recnet.evaluation.journal import Journal, Record
-from keras_recnet.evaluation.literature import Published, published
-from keras_recnet.evaluation.sets import DataSet, Fault, Pairs, check_names, pair
-from keras_recnet.evaluation.summary import Means, by_group, means, over_groups
+from keras_recnet.evaluation.aggregation import Means, by_group, means, over_groups
+from keras_recnet.evaluation.datasets import DataSet, Fault, Pairs, check_names, pair
+from keras_recnet.evaluation.published import Published, published
+from keras_recnet.evaluation.result_log import Journal, Record
 from keras_recnet.evaluation.workers import Task, work
 
 DEFAULT_JOBS = 2

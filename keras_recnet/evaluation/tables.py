@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import keras_recnet
+from keras_recnet.evaluation.aggregation import METRICS
 from keras_recnet.evaluation.scoring import CURVES, THRESHOLDS
-from keras_recnet.evaluation.summary import METRICS
 from keras_recnet.files import atomic_path
 
 # What a note says of the images that bear it; `{}` is their number.

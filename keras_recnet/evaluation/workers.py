@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 from keras_recnet.errors import DataError, ImageError
-from keras_recnet.evaluation.journal import Record
-from keras_recnet.evaluation.reading import load, read_map, read_mask
+from keras_recnet.evaluation.datasets import Fault
+from keras_recnet.evaluation.map_files import load, read_map, read_mask
+from keras_recnet.evaluation.result_log import Record
 from keras_recnet.evaluation.scoring import score
-from keras_recnet.evaluation.sets import Fault
 from keras_recnet.parallel import ordered
 
 

@@ -1,6 +1,6 @@
 """Losses: on the logits of one image (`saliency`) and of a group of images (`groups`)."""
 
-from keras_recnet.losses.groups import (
+from keras_recnet.losses.cosaliency import (
     CoPerceptualLoss,
     CoSaliencyLoss,
     StartCoPerceptual,

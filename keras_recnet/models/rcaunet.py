@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_recnet.layers import BroadcastGroups, GroupRNN, MergeGroups, Pretrained, SplitGroups
 from keras_recnet.models import _rcaunet_parts as parts
-from keras_recnet.models import preset, streaming
+from keras_recnet.models import preset_model, streaming
 from keras_recnet.models._group_model import GroupModel
 from keras_recnet.models.recnet import RecNet
 
@@ -399,7 +399,7 @@ class RCAUNet(GroupModel):
         Raises:
             PresetError: if there is no such preset, or it is damaged, or the weights do not fit.
         """
-        return preset.load(cls, name_or_folder, overrides)
+        return preset_model.load(cls, name_or_folder, overrides)
 
     def save_to_preset(self, folder: str | os.PathLike, **notes) -> None:
         """Writes `config.json` and `model.weights.h5` (kernels as float16) into a folder, which is made if missing.
@@ -411,7 +411,7 @@ class RCAUNet(GroupModel):
         Raises:
             DiskError: if the disk is full or the folder cannot be written.
         """
-        preset.save(self, folder, {"task": "co-saliency", **notes})
+        preset_model.save(self, folder, {"task": "co-saliency", **notes})
 
     def get_config(self):
         return {

@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_recnet import backbones
 from keras_recnet.layers import FUSIONS, FeatureIntegration, Fusion, PredictionHead, ReciprocalAttention
-from keras_recnet.models import preset
+from keras_recnet.models import preset_model
 
 STRIDE = 8  # of the integrated features and of the attention
 BRANCHES = ("both", "foreground")
@@ -238,7 +238,7 @@ class RecNet(keras.Model):
         Raises:
             PresetError: if there is no such preset, or it is damaged, or the weights do not fit.
         """
-        return preset.load(cls, name_or_folder, overrides)
+        return preset_model.load(cls, name_or_folder, overrides)
 
     def save_to_preset(self, folder: str | os.PathLike, **notes) -> None:
         """Writes `config.json` and `model.weights.h5` (kernels as float16) into a folder, which is made if missing.
@@ -250,7 +250,7 @@ class RecNet(keras.Model):
         Raises:
             DiskError: if the disk is full or the folder cannot be written.
         """
-        preset.save(self, folder, {"task": "saliency", "fusion": self.fusion, **notes})
+        preset_model.save(self, folder, {"task": "saliency", "fusion": self.fusion, **notes})
 
     def get_config(self):
         return {

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import keras
 import numpy as np
 
-from keras_recnet.group_stream import GroupMap, GroupStream
+from keras_recnet.inference.group_stream import GroupMap, GroupStream
 
 
 def stream(

@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
-from keras_recnet.training import shapes, sheets
-from keras_recnet.training.config import Config
-from keras_recnet.training.sections import DataConfig, GroupDataConfig
+from keras_recnet.training import sample_sheet, synthetic
+from keras_recnet.training.config.loading import Config
+from keras_recnet.training.config.schema import DataConfig, GroupDataConfig
 
 HELD_OUT = 0.1  # share of the images that validates when nothing else is said
 
@@ -97,7 +97,7 @@ def prepare(config: Config, pairs: tuple[list, list], image_size: tuple[int, int
 
 
 def _samples(validation, count):
-    images, masks = sheets.collect(validation.evaluation(), sheets.choose(count, len(validation)))
+    images, masks = sample_sheet.collect(validation.evaluation(), sample_sheet.choose(count, len(validation)))
     return images, images, masks
 
 
@@ -117,7 +117,7 @@ class Reading:
 
 def _split(config: Config, output: Path) -> tuple[list, list]:
     data = config.data
-    images, masks, root = folders(data, lambda: shapes.write(output / "shapes", data.synthetic, config.seed))
+    images, masks, root = folders(data, lambda: synthetic.write(output / "shapes", data.synthetic, config.seed))
     if images is None and data.list is None:
         raise ConfigError(
             "data: says nothing about where the images are. Give --set data.root=FOLDER with the subfolders images and "

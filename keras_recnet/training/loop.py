@@ -13,11 +13,11 @@ import keras
 
 from keras_recnet import optimizers
 from keras_recnet.errors import RecNetError
-from keras_recnet.training import sheets
-from keras_recnet.training.averaging import averaged_weights
+from keras_recnet.training import sample_sheet
 from keras_recnet.training.checkpoints import CheckpointFolder
-from keras_recnet.training.config import Config
+from keras_recnet.training.config.loading import Config
 from keras_recnet.training.data import Data
+from keras_recnet.training.ema import averaged_weights
 from keras_recnet.training.logs import Logs
 from keras_recnet.training.progress import Progress, clock
 
@@ -189,7 +189,7 @@ class Loop:
             self._samples = self.model.to_inference(), self.data.samples(self.config.samples)
         inference, (inputs, images, masks) = self._samples
         maps = inference.predict_on_batch(inputs).reshape(-1, *masks.shape[1:])[: len(masks)]
-        sheets.draw(images, masks, maps, self.folder / "samples" / f"epoch-{self.state.epoch + 1:03d}.png")
+        sample_sheet.draw(images, masks, maps, self.folder / "samples" / f"epoch-{self.state.epoch + 1:03d}.png")
 
     def _finish_epoch(self, validation: dict[str, float]):
         state = self.state

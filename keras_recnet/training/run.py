@@ -12,14 +12,14 @@ import keras
 from keras_recnet import optimizers
 from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError
 from keras_recnet.files import atomic_path, disk_errors
-from keras_recnet.training import averaging, logs, of_groups, of_images
+from keras_recnet.training import cosaliency_task, ema, logs, saliency_task
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
-from keras_recnet.training.config import Config, as_of_now, differences, load
+from keras_recnet.training.config.loading import Config, as_of_now, differences, load
 from keras_recnet.training.loop import Loop, State, peak_memory_mb, total_steps
 from keras_recnet.training.progress import Progress, clock
 
 LOG_BYTES = 50_000_000  # room for tables, events, curves and sheets
-TASKS = {"saliency": of_images, "cosaliency": of_groups}
+TASKS = {"saliency": saliency_task, "cosaliency": cosaliency_task}
 
 
 def train(
@@ -65,8 +65,8 @@ def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.opt
         decay = {"weight_decay": chosen.weight_decay or None, "global_clipnorm": chosen.clip}
         schedule = _schedule(chosen, rate, steps)
         if chosen.name == "sgd":
-            return averaging.SGD(schedule, momentum=chosen.momentum, **decay, **average)
-        return averaging.AdamW(schedule, **{**decay, "weight_decay": chosen.weight_decay}, **average)
+            return ema.SGD(schedule, momentum=chosen.momentum, **decay, **average)
+        return ema.AdamW(schedule, **{**decay, "weight_decay": chosen.weight_decay}, **average)
 
     if chosen.backbone_learning_rate is None:
         return one(chosen.learning_rate)
@@ -174,7 +174,7 @@ def _finish(config, model, state, checkpoints, command, say) -> Path:
         values = dict(zip(map(id, model.variables), read(checkpoints.best).model, strict=True))
         weights = [values[id(weight)] for weight in model.weights]
     else:
-        with averaging.averaged_weights(model):
+        with ema.averaged_weights(model):
             weights = model.get_weights()
     keras.config.set_dtype_policy("float32")
     arguments = model.get_config()
@@ -199,9 +199,9 @@ def _add_litert(folder: Path, say) -> None:
     if keras.backend.backend() != "tensorflow":
         say("No LiteRT file was added to the preset: the conversion needs the TensorFlow backend.")
         return
-    from keras_recnet.export import litert
+    from keras_recnet.export.litert import converting
 
-    litert.add_to_preset(folder)
+    converting.add_to_preset(folder)
 
 
 def _checkpoint_to_resume(config, checkpoints, command, resume) -> Checkpoint | None:

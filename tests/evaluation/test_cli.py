@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_recnet import cli
+from keras_recnet.cli import main
 
 from .conftest import draw, save
 
@@ -28,7 +28,7 @@ def run(capfd, tmp_path):
     """Runs `keras-recnet evaluate … -o out --jobs 1`: `run(*arguments)` -> (status, stdout, stderr)."""
 
     def run(*arguments):
-        status = cli.main(["evaluate", "-o", str(tmp_path / "out"), "--jobs", "1", *map(str, arguments)])
+        status = main.main(["evaluate", "-o", str(tmp_path / "out"), "--jobs", "1", *map(str, arguments)])
         return (status, *capfd.readouterr())
 
     return run
@@ -167,14 +167,14 @@ def test_ctrl_c_keeps_what_was_scored(make_set, tmp_path):
     assert journal.read_bytes().count(b"\n") >= 10
 
 
-MAIN = "import sys; from keras_recnet import cli; sys.exit(cli.main())"
+MAIN = "import sys; from keras_recnet.cli import main; sys.exit(main.main())"
 
 
 @pytest.mark.parametrize("package", ["py_sod_metrics", "jinja2", "matplotlib"])
 def test_without_its_packages_it_names_the_extra(tmp_path, package):
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
-    command = [sys.executable, "-m", "keras_recnet.cli", "evaluate", "--masks", "x", "--maps", "y", "-o", "out"]
+    command = [sys.executable, "-m", "keras_recnet.cli.main", "evaluate", "--masks", "x", "--maps", "y", "-o", "out"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert done.returncode == 2, done.stderr
     assert 'pip install "keras-recnet[evaluation]"' in done.stderr

@@ -9,8 +9,8 @@ import subprocess
 import numpy as np
 import pytest
 
+from keras_recnet.evaluation.datasets import DataSet
 from keras_recnet.evaluation.run import evaluate
-from keras_recnet.evaluation.sets import DataSet
 
 from .conftest import save
 

@@ -9,9 +9,9 @@ import py_sod_metrics
 import pytest
 
 from keras_recnet.evaluation import scoring
-from keras_recnet.evaluation.journal import Record
+from keras_recnet.evaluation.aggregation import means
+from keras_recnet.evaluation.result_log import Record
 from keras_recnet.evaluation.scoring import count, curves, score, stretch
-from keras_recnet.evaluation.summary import means
 
 from .conftest import draw
 

@@ -1,9 +1,9 @@
 import pytest
 
 from keras_recnet.evaluation import figures, tables
+from keras_recnet.evaluation.aggregation import METRICS
+from keras_recnet.evaluation.datasets import DataSet
 from keras_recnet.evaluation.run import evaluate
-from keras_recnet.evaluation.sets import DataSet
-from keras_recnet.evaluation.summary import METRICS
 from keras_recnet.evaluation.tables import Row, best, columns
 
 MEASURED = [

@@ -24,13 +24,13 @@ def group_file(make_group_model, tmp_path_factory):
 
     Further arguments are the network's.
     """
-    from keras_recnet.export import litert, signatures
+    from keras_recnet.export.litert import converting, signatures
 
     @functools.cache
     def of(recurrent_unit, **arguments):
         model = make_group_model(recurrent_unit, **arguments)
         file = tmp_path_factory.mktemp("litert") / f"{recurrent_unit}.tflite"
-        file.write_bytes(litert.flatbuffer(signatures.of(model), "float32"))
+        file.write_bytes(converting.convert_parts(signatures.of(model), "float32"))
         return model, file
 
     return of

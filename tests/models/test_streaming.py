@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_recnet.group_stream import group_orders
+from keras_recnet.inference.group_stream import group_orders
 from keras_recnet.models import RCAUNet
 from keras_recnet.models.streaming import stream
 

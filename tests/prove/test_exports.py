@@ -13,11 +13,11 @@ from PIL import Image
 
 from keras_recnet import presets
 from keras_recnet.export import export_model
-from keras_recnet.group_engines import LiteRTGroupEngine
-from keras_recnet.group_stream import GroupStream
 from keras_recnet.imaging.reading import read
 from keras_recnet.imaging.resizing import resize_rgb
-from keras_recnet.inference import Predictor
+from keras_recnet.inference.group_engines import LiteRTGroupEngine
+from keras_recnet.inference.group_stream import GroupStream
+from keras_recnet.inference.predictor import Predictor
 from keras_recnet.models import RCAUNet, RecNet
 
 pytestmark = pytest.mark.prove

@@ -6,7 +6,7 @@ import pytest
 
 from keras_recnet import backbones
 from keras_recnet.backbones._common import side_outputs
-from keras_recnet.training import shapes
+from keras_recnet.training import synthetic
 
 
 def tiny_backbone(image_size, *, weights=None, freeze_batch_normalization=True):
@@ -37,20 +37,20 @@ def tiny(monkeypatch):
 @pytest.fixture
 def photos(tmp_path):
     """A folder with images/ and masks/ of 20 shapes."""
-    shapes.write(tmp_path / "photos", 20, seed=3)
+    synthetic.write(tmp_path / "photos", 20, seed=3)
     return tmp_path / "photos"
 
 
 @pytest.fixture
 def small_model():
     """A compiled model with batch normalisation, and a batch for it."""
-    from keras_recnet.training import averaging
+    from keras_recnet.training import ema
 
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
     )
-    model.compile(averaging.AdamW(0.01, use_ema=True, ema_momentum=0.9), "mse", jit_compile=False)
+    model.compile(ema.AdamW(0.01, use_ema=True, ema_momentum=0.9), "mse", jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     return model, rng.normal(size=(8, 3)).astype("float32"), rng.normal(size=(8, 1)).astype("float32")

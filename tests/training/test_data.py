@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_recnet.errors import ConfigError, DataError
-from keras_recnet.training.config import load
+from keras_recnet.training.config.loading import load
 from keras_recnet.training.data import find, prepare
 
 

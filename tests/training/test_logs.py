@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_recnet.training import progress, shapes, sheets
+from keras_recnet.training import progress, sample_sheet, synthetic
 from keras_recnet.training.logs import Logs, draw_curves
 
 ROW = {"epoch": 1, "step": 40, "loss": 0.5, "val_loss": 0.6, "val_mae": 0.1, "val_f": 0.8, "learning_rate_rest": 1e-3}
@@ -97,27 +97,27 @@ def test_clock(seconds, text):
 def test_a_sheet_shows_image_mask_and_map(tmp_path):
     images = np.full((3, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
     masks, maps = np.ones((3, 32, 32, 1), "float32"), np.full((3, 32, 32, 1), 0.5, "float32")
-    sheets.draw(images, masks, maps, tmp_path / "sheet.png")
+    sample_sheet.draw(images, masks, maps, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    cell = sheets.CELL + sheets.GAP
+    cell = sample_sheet.CELL + sample_sheet.GAP
     assert sheet.shape == (2 * cell, 6 * cell, 3)
     centres = [tuple(sheet[cell // 2, cell // 2 + cell * column]) for column in range(6)]
     assert centres[:3] == centres[3:] == [(200, 100, 50), (255, 255, 255), (127, 127, 127)]
 
 
 def test_samples_are_spread_over_the_images_and_collected_in_order():
-    indices = sheets.choose(3, 9)
+    indices = sample_sheet.choose(3, 9)
     assert indices == [0, 4, 8]
-    assert sheets.choose(8, 2) == [0, 1]
+    assert sample_sheet.choose(8, 2) == [0, 1]
     batches = [(np.arange(start, start + 4)[:, None], -np.arange(start, start + 4)[:, None]) for start in (0, 4, 8)]
-    images, masks = sheets.collect(batches, indices)
+    images, masks = sample_sheet.collect(batches, indices)
     assert images.ravel().tolist() == [0, 4, 8]
     assert masks.ravel().tolist() == [0, -4, -8]
 
 
 def test_shapes_are_the_same_for_the_same_seed_and_fit_their_masks():
-    picture, mask = shapes.draw(np.random.default_rng(1))
-    again, _ = shapes.draw(np.random.default_rng(1))
+    picture, mask = synthetic.draw(np.random.default_rng(1))
+    again, _ = synthetic.draw(np.random.default_rng(1))
     np.testing.assert_array_equal(picture, again)
     assert set(np.unique(mask)) == {0, 255}
     assert 0.02 < (mask > 0).mean() < 0.6

@@ -11,7 +11,13 @@ import time
 import numpy as np
 import pytest
 
-COMMAND = [sys.executable, "-c", "import sys; from keras_recnet.cli import main; sys.exit(main())", "train", "smoke"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from keras_recnet.cli import main; sys.exit(main.main())",
+    "train",
+    "smoke",
+]
 OVERRIDES = ["checkpoint.steps=2", "checkpoint.keep=3", "preset.litert=false", "samples=0", "tensorboard=false"]
 PATIENCE = 400  # seconds for one start; twenty on two free cores
 

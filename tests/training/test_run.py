@@ -10,9 +10,9 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
-from keras_recnet.training import checkpoints, logs, of_images, progress
+from keras_recnet.training import checkpoints, logs, progress, saliency_task
 from keras_recnet.training.checkpoints import read
-from keras_recnet.training.config import load
+from keras_recnet.training.config.loading import load
 from keras_recnet.training.run import train
 
 EPOCH = 8  # steps of `smoke`
@@ -144,7 +144,7 @@ def test_ctrl_c_before_the_first_step_exits_with_130(smoke, monkeypatch, capsys)
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(of_images, "prepare", interrupt)
+    monkeypatch.setattr(saliency_task, "prepare", interrupt)
     with pytest.raises(SystemExit) as info:
         smoke()
     assert info.value.code == 130
@@ -226,11 +226,11 @@ def test_says_what_is_wrong_with_the_configuration(smoke, overrides, error, mess
 
 
 def test_finetune_lowers_the_loss_and_gives_a_preset_that_predicts(photos, tmp_path):
-    from keras_recnet.inference import Predictor
+    from keras_recnet.inference.predictor import Predictor
 
     start, output = tmp_path / "start", tmp_path / "finetuned"
     keras.utils.set_random_seed(0)
-    of_images.build_model(load("smoke")).save_to_preset(start)
+    saliency_task.build_model(load("smoke")).save_to_preset(start)
     overrides = [f"init={start}", f"data.root={photos}", f"output={output}", "batch_size=6", "epochs=2", "samples=0"]
     overrides += ["optimizer.warmup_steps=1", "ema=0.5", "optimizer.learning_rate=3e-3"]
     with pytest.raises(ConfigError, match=r"model.backbone: comes with the preset that `init` names"):

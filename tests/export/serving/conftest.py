@@ -23,12 +23,12 @@ def tiny_export(tiny_model, tmp_path_factory):
 
     Pictures of more than 100,000 pixels are too large for it.
     """
-    from keras_recnet.export import functions, saved_model
+    from keras_recnet.export.savedmodel import signatures, writing
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
-    served = functions.of(tiny_model, max_pixels=100_000)
-    saved_model.write(tiny_model, {name: served[name] for name in ("serving_default", "encoded")}, folder / "1")
+    served = signatures.of(tiny_model, max_pixels=100_000)
+    writing.write(tiny_model, {name: served[name] for name in ("serving_default", "encoded")}, folder / "1")
     return folder
 
 

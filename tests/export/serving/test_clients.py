@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from keras_recnet.cli.remote import main
 from keras_recnet.errors import ImageError
 from keras_recnet.export.serving.client import Answer, PictureError, ServerError
-from keras_recnet.export.serving.command import main
 from keras_recnet.export.serving.grpc_client import GrpcClient
 from keras_recnet.export.serving.rest_client import RestClient
 

@@ -1,0 +1,1 @@
+"""LiteRT files: conversion, signatures and GPU-delegate rules."""

@@ -1,0 +1,132 @@
+"""JPEG and PNG files to pixels, and maps to PNG files, in TensorFlow's graph; one bad file spoils no batch."""
+
+import tensorflow as tf
+
+from keras_recnet.export.savedmodel.resizing import resize_rgb
+
+GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = 24  # bytes up to the end of width and height
+# Pictures decoded at once: each may take some hundred megabytes.
+_AT_ONCE = 2
+
+
+def decode(files, size: tuple[int, int], max_pixels: int):
+    """Decodes and resizes a batch of picture files.
+
+    Grey becomes RGB, of 16-bit values the upper 8 bits count, transparent parts are shown over white. The EXIF rotation
+    is not applied: TensorFlow's decoders do not read it.
+
+    Args:
+        files: string `(batch,)`, each the bytes of a JPEG or PNG file.
+        size: `(height, width)` to resize to, bilinear with antialiasing.
+        max_pixels: pictures with more are not decoded; the file's header tells how many it has.
+
+    Returns:
+        images, float32 `(batch, height, width, 3)`, RGB in 0…255, zeros where there is none; the pictures' own sizes,
+        int32 `(batch, 2)`; status, int32 `(batch,)`: `GOOD`, `UNDECODABLE` or `TOO_LARGE`.
+    """
+    signature = (
+        tf.TensorSpec((*size, 3), tf.float32),
+        tf.TensorSpec((2,), tf.int32),
+        tf.TensorSpec((), tf.int32),
+    )
+    return tf.map_fn(
+        lambda file: _decode_one(file, size, max_pixels),
+        files,
+        fn_output_signature=signature,
+        parallel_iterations=_AT_ONCE,
+    )
+
+
+def encode(maps, sizes, status):
+    """PNG files of maps, each resized to its picture's own size.
+
+    Args:
+        maps: float32 `(batch, h, w, 1)` in 0…1.
+        sizes: int32 `(batch, 2)`, height and width.
+        status: int32 `(batch,)`; where it is not `GOOD` the file is empty.
+
+    Returns:
+        string `(batch,)`: PNG, 8 bits grey.
+    """
+    return tf.map_fn(
+        lambda one: tf.cond(tf.equal(one[2], GOOD), lambda: _png(one[0], one[1]), lambda: tf.constant(b"")),
+        (maps, sizes, status),
+        fn_output_signature=tf.TensorSpec((), tf.string),
+        parallel_iterations=_AT_ONCE,
+    )
+
+
+def _decode_one(file, size, max_pixels):
+    nothing = tf.zeros((*size, 3))
+    shape = _or_else(file, _shape_of, tf.zeros((2,), tf.int64))
+    pixels = tf.reduce_prod(shape)
+    may_be_decoded = (pixels > 0) & (pixels <= max_pixels)
+    image = tf.cond(
+        may_be_decoded,
+        lambda: _or_else(file, lambda bytes_: _resized(bytes_, size), tf.fill((*size, 3), float("nan"))),
+        lambda: nothing,
+    )
+    broken = tf.reduce_any(tf.math.is_nan(image))
+    status = tf.where(pixels > max_pixels, TOO_LARGE, tf.where((pixels == 0) | broken, UNDECODABLE, GOOD))
+    image = tf.where(broken, nothing, image)
+    good = tf.equal(status, GOOD)
+    return image, tf.where(good, tf.cast(shape, tf.int32), tf.zeros((2,), tf.int32)), tf.cast(status, tf.int32)
+
+
+def _or_else(value, function, default):
+    """`function(value)`, or `default` where it fails: in a graph, only a data set can catch an error."""
+    result = tf.data.Dataset.from_tensors(value).map(function).ignore_errors()
+    # static shapes: `get_single_element` says what is wrong only at run time
+    return result.concatenate(tf.data.Dataset.from_tensors(default)).take(1).get_single_element()
+
+
+def _shape_of(file):
+    """Height and width, int64 `(2,)`, from the header."""
+    return tf.case(
+        [
+            (_starts_with(file, _JPEG), lambda: tf.cast(tf.image.extract_jpeg_shape(file)[:2], tf.int64)),
+            (_starts_with(file, _PNG) & (tf.strings.length(file) >= _PNG_HEADER), lambda: _png_shape(file)),
+        ],
+        default=lambda: tf.zeros((2,), tf.int64),
+        exclusive=True,
+    )
+
+
+def _png_shape(file):
+    digits = tf.cast(tf.io.decode_raw(tf.strings.substr(file, _PNG_HEADER - 8, 8), tf.uint8), tf.int64)
+    width, height = tf.unstack(tf.reduce_sum(tf.reshape(digits, (2, 4)) * [2**24, 2**16, 2**8, 1], axis=1))
+    # libpng knows no side of 2^31 and more; as 0 it is no picture, and no product can overflow
+    return tf.where((width < 2**31) & (height < 2**31), tf.stack([height, width]), tf.zeros((2,), tf.int64))
+
+
+def _starts_with(file, prefix):
+    return tf.equal(tf.strings.substr(file, 0, len(prefix)), prefix)
+
+
+def _resized(file, size):
+    # the resize takes 8-bit values as they are, at a quarter of the memory
+    rgb = tf.cond(
+        _starts_with(file, _JPEG),
+        # the accurate transform is what Pillow, and so prediction and training, use
+        lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: _over_white(tf.io.decode_png(file, channels=4)),
+    )
+    return resize_rgb(tf.ensure_shape(rgb, (None, None, 3)), size)
+
+
+def _over_white(rgba):
+    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+
+    def blended():
+        weight = tf.cast(alpha, tf.float32) / 255.0
+        return tf.cast(tf.round(tf.cast(rgb, tf.float32) * weight + 255.0 * (1.0 - weight)), tf.uint8)
+
+    return tf.cond(tf.reduce_all(tf.equal(alpha, 255)), lambda: rgb, blended)
+
+
+def _png(saliency, size):
+    saliency = tf.image.resize(saliency, size, antialias=True)
+    # level 1: a map compresses as well at it, in a third of the time
+    return tf.io.encode_png(tf.cast(tf.round(tf.clip_by_value(saliency, 0.0, 1.0) * 255.0), tf.uint8), compression=1)

@@ -1,0 +1,35 @@
+"""`keras-recnet`: a thin shell over the library. What takes long to import is imported by the command that needs it."""
+
+import sys
+
+import click
+
+from keras_recnet import __version__
+from keras_recnet.cli.bench import bench
+from keras_recnet.cli.coco_groups import coco_groups
+from keras_recnet.cli.cosal import cosal
+from keras_recnet.cli.evaluate import evaluate
+from keras_recnet.cli.export import export
+from keras_recnet.cli.predict import predict
+from keras_recnet.cli.presets import presets
+from keras_recnet.cli.running import exit_status
+from keras_recnet.cli.train import train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
+    return exit_status(cli, "keras-recnet", arguments)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="keras-recnet")
+def cli():
+    """Saliency maps of photographs: predict with a network that ships, or train your own."""
+
+
+for command in (predict, cosal, evaluate, train, export, coco_groups, bench, presets):
+    cli.add_command(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The results of every image, kept while a run goes on: what was scored before a kill is not scored again.
+
+A line of JSON for each map, appended as it is scored, in `per_image.jsonl`. A line counts for a pair of files of the
+same SHA-256 sums only, so a map or mask that has changed is scored anew, and one that was only moved or copied is not.
+"""
+
+import base64
+import dataclasses
+import errno
+import json
+import os
+import zlib
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from keras_recnet.errors import DiskError
+from keras_recnet.evaluation.scoring import Counts
+from keras_recnet.files import atomic_path
+
+# Raise the first number when a metric changes: results of older versions are scored anew.
+HEADER = {"keras_recnet_evaluation": 1, "pysodmetrics": version("pysodmetrics")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A scored map.
+
+    Attributes:
+        data_set, method, name: which.
+        sums: SHA-256 of the mask's and the map's file.
+        size: `(height, width)` of the mask.
+        values: metric → value.
+        counts: for the curves, None for a foreign image.
+        notes: see `keras_recnet.evaluation.scoring.Score` and `keras_recnet.evaluation.map_files.read_map`.
+    """
+
+    data_set: str
+    method: str
+    name: str
+    sums: tuple[str, str]
+    size: tuple[int, int]
+    values: dict[str, float]
+    counts: Counts | None
+    notes: list[str]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.data_set, self.method, self.name
+
+    def to_json(self) -> str:
+        counts = self.counts and {"mask": self.counts.mask, "data": _packed(self.counts)}
+        return json.dumps({**self.__dict__, "counts": counts})
+
+    @classmethod
+    def from_json(cls, line: str) -> "Record":
+        fields = json.loads(line)
+        size = tuple(fields["size"])
+        counts = fields["counts"] and _unpacked(fields["counts"], size)
+        return cls(**{**fields, "sums": tuple(fields["sums"]), "size": size, "counts": counts})
+
+
+class Journal:
+    """The file of a run's results; a context manager that keeps it open for appending.
+
+    Args:
+        path: where it lies. One that another version wrote is begun anew; a line that was cut off by a kill is dropped.
+
+    Attributes:
+        records: key → `Record`, of what was scored before and since.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.records: dict[tuple[str, str, str], Record] = {}
+
+    def __enter__(self):
+        self._read()
+        with atomic_path(self.path) as temporary:  # without what is broken or superseded
+            lines = [json.dumps(HEADER), *(record.to_json() for record in self.records.values())]
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def add(self, record: Record) -> None:
+        """Appends a result; a kill of this process after that does not lose it.
+
+        Raises:
+            DiskError: if the disk is full.
+        """
+        self.records[record.key] = record
+        try:
+            self._file.write(record.to_json() + "\n")
+            self._file.flush()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskError(f"{self.path}: the disk is full. Free some space; the same command goes on.") from error
+            raise
+
+    def _read(self):
+        if not self.path.is_file():
+            return
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        if not lines or lines[0].rstrip() != json.dumps(HEADER).encode():
+            return
+        for line in lines[1:]:
+            try:
+                record = Record.from_json(line.decode())
+            except (ValueError, KeyError, TypeError, zlib.error):  # cut off by a kill
+                continue
+            self.records[record.key] = record
+
+
+def _packed(counts):
+    data = np.stack([counts.hits, counts.alarms]).astype("<u4").tobytes()
+    return base64.b64encode(zlib.compress(data, 1)).decode()
+
+
+def _unpacked(counts, size):
+    data = np.frombuffer(zlib.decompress(base64.b64decode(counts["data"])), "<u4").astype(np.int64)
+    hits, alarms = data.reshape(2, -1)
+    return Counts(hits, alarms, counts["mask"], size[0] * size[1])

@@ -1,0 +1,1 @@
+"""Prediction: image files and arrays in, saliency and co-saliency maps out."""

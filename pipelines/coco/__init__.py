@@ -1,0 +1,1 @@
+"""Training groups from COCO annotations."""

@@ -1,0 +1,150 @@
+"""Global features of many photographs, computed by several processes and kept in a file for the next run."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from keras_recnet.pipelines.checks import Progress
+from keras_recnet.pipelines.coco.similarity import GIST_SIZE, gist, lab_histogram
+from keras_recnet.pipelines.pair_reading import read_image
+from keras_recnet.pipelines.pairs import PipelineDataError
+from keras_recnet.pipelines.whole_files import whole_file
+
+# Another number when the features change: what an older version kept is then computed anew.
+VERSION = 1
+FEATURES = 1024
+
+
+class FeatureStore:
+    """GIST and Lab histogram of photographs, each computed once and kept in a file.
+
+    A photograph is known by its name, its file's size and time of change; one that was changed is computed anew.
+
+    Args:
+        path: the file, `.npz`. One that cannot be read, or is of another version, is replaced.
+        workers: processes that compute; 1 computes in this one.
+        save_every: seconds after which the file is written again.
+
+    Attributes:
+        problems: name → why a photograph has no features, of the last `compute`.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, workers: int = 2, save_every: float = 20.0):
+        self.path = Path(path)
+        self.workers = workers
+        self.save_every = save_every
+        self.problems = {}
+        self._known = self._load()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def compute(self, files: Mapping[str, Path], *, progress: Progress | None = None) -> None:
+        """Computes what is not there yet.
+
+        Args:
+            files: name → photograph.
+            progress: called as `progress(done, total)` after each photograph.
+
+        Raises:
+            PipelineDataError: if a process was killed; what is computed is kept.
+        """
+        self.problems = {}
+        stamps = {name: _stamp(path) for name, path in files.items()}
+        missing = [name for name in files if name not in self._known or self._known[name][0] != stamps[name]]
+        done, saved = len(files) - len(missing), time.monotonic()
+        if progress is not None and done:
+            progress(done, len(files))
+        try:
+            for name, result in zip(missing, self._results([files[name] for name in missing]), strict=True):
+                if isinstance(result, str):
+                    self.problems[name] = result
+                else:
+                    self._known[name] = (stamps[name], *result)
+                done += 1
+                if time.monotonic() - saved >= self.save_every:
+                    self._save()
+                    saved = time.monotonic()
+                if progress is not None:
+                    progress(done, len(files))
+        except BrokenProcessPool:
+            raise PipelineDataError(
+                ["a process that computes features was ended from outside, perhaps for want of memory"],
+                "Start again: it goes on where it was. One worker needs less memory.",
+            ) from None
+        finally:
+            if missing:
+                self._save()
+
+    def features(self, name: str) -> np.ndarray:
+        """`(1024,)` float32: GIST, then Lab histogram."""
+        return self._known[name][2]
+
+    def size(self, name: str) -> tuple[int, int]:
+        """`(width, height)`, up to a factor by which a large photograph was read smaller."""
+        return self._known[name][1]
+
+    def _results(self, paths):
+        if self.workers == 1 or len(paths) < 2:
+            yield from map(features_of, paths)
+            return
+        # Forked processes would inherit the locks of the threads of whatever is loaded here.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
+        try:
+            yield from pool.map(features_of, paths, chunksize=8)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _load(self):
+        try:
+            # Opened here, since NumPy leaves a damaged file open.
+            with open(self.path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+                if file["version"] != VERSION or file["features"].shape[1:] != (FEATURES,):
+                    return {}
+                stamps, sizes, features = (file[key] for key in ("stamps", "sizes", "features"))
+                rows = zip(file["names"].tolist(), stamps.tolist(), sizes.tolist(), features, strict=True)
+                return {name: (tuple(stamp), tuple(size), row) for name, stamp, size, row in rows}
+        except Exception:  # A file that is damaged, in whatever way, is as good as none.
+            return {}
+
+    def _save(self):
+        stamps, sizes, features = zip(*self._known.values(), strict=True) if self._known else ((), (), ())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.path) as temporary:
+            np.savez(
+                temporary,
+                version=VERSION,
+                names=np.array(list(self._known), dtype=np.str_),
+                stamps=np.array(stamps, np.int64).reshape(-1, 2),
+                sizes=np.array(sizes, np.int64).reshape(-1, 2),
+                features=np.array(features, np.float32).reshape(-1, FEATURES),
+            )
+
+
+def features_of(path: Path) -> tuple[tuple[int, int], np.ndarray] | str:
+    """`((width, height), features)` of a photograph, or why there are none."""
+    try:
+        image = read_image(path, at_least=GIST_SIZE)
+    except PipelineDataError as error:
+        return error.problems[0]
+    return image.shape[1::-1], np.concatenate([gist(image), lab_histogram(image)])
+
+
+def _start_worker():
+    # Ctrl-C reaches every process of a terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _stamp(path):
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns

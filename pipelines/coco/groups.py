@@ -1,0 +1,208 @@
+"""Training groups from COCO, as the RCAU paper has them: images of one category that look alike as a whole."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_recnet.pipelines.checks import for_all
+from keras_recnet.pipelines.coco.annotations import decode, select
+from keras_recnet.pipelines.coco.feature_store import FeatureStore
+from keras_recnet.pipelines.coco.similarity import descriptors, nearest
+from keras_recnet.pipelines.group_folders import file_name_of, link, write_mask
+from keras_recnet.pipelines.group_lists import Member, write_group_list
+from keras_recnet.pipelines.pair_reading import same_proportions
+from keras_recnet.pipelines.pairs import PipelineDataError
+from keras_recnet.pipelines.progress_bars import StageProgress
+from keras_recnet.pipelines.whole_files import whole_file
+
+GIST_FEATURES = 512
+
+
+@dataclass(frozen=True)
+class CocoGroups:
+    """What `make_coco_groups` made.
+
+    Attributes:
+        list: the CSV file.
+        groups: category → number of its groups.
+        images: number of images in them.
+        masks: number of masks: an image has one for each of its categories.
+        problems: images and annotations that could not be used and why, one line each.
+        notes: categories with too few images, one line each.
+    """
+
+    list: Path
+    groups: dict[str, int]
+    images: int
+    masks: int
+    problems: list[str]
+    notes: list[str]
+
+
+def make_coco_groups(
+    annotations: str | os.PathLike,
+    images: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    categories: Sequence[str] | None = None,
+    group_size: int = 5,
+    most_images: int | None = 9213,
+    most_groups: int | None = None,
+    area: tuple[float, float] = (0.05, 0.7),
+    seed: int = 0,
+    workers: int = 2,
+    progress: StageProgress | None = None,
+) -> CocoGroups:
+    """Makes training groups from annotations in COCO's format.
+
+    The paper: "training groups are randomly selected from a subset of COCO dataset (which has 9213 images …) using the
+    global similarity (Gist and Lab color histogram features)", groups of 5 as in Wei et al. 2017. How, it does not say.
+    *(Ours)*: a group is an image and those of the same category that are most like it (`global_features.descriptors`),
+    one group for each image and category, two of the same images being one. `most_groups` draws from them.
+
+    Writes `OUT/groups.csv` (`group,name,split,category`), `OUT/images/CATEGORY/NAME.jpg` (links to the images, or
+    copies), `OUT/masks/CATEGORY/NAME.png` (the union of the category's instances) and `OUT/features.npz`. So
+    `read_groups("OUT/groups.csv", "OUT/images", "OUT/masks")` gives these groups, `find_groups("OUT")` one a category.
+    A run that was killed goes on where it was when it is started again; with other categories, sizes or seeds, what is
+    computed is used again.
+
+    Args:
+        annotations: JSON file in COCO's format.
+        images: folder of the images.
+        out: folder to write to.
+        categories: names of categories; None takes all.
+        group_size: images a group, 2 or more.
+        most_images: images to draw where there are more; None takes all.
+        most_groups: groups to draw where there are more; None takes all.
+        area: least and largest part of an image that a category may fill: what is tiny, or all there is, is not
+            salient *(ours)*.
+        seed: of both draws, 0 or more.
+        workers: processes that compute features.
+        progress: called as `progress(stage, done, total)`; `stage_bars` gives one for the terminal.
+
+    Returns:
+        A `CocoGroups`; images without a file, unreadable ones and bad annotations stand in its `problems`.
+
+    Raises:
+        ModuleNotFoundError: if pycocotools is not installed.
+        PipelineDataError: if nothing can be made: unreadable annotations, unknown categories (with the nearest names),
+            no images, or `out` holds groups of other annotations.
+        ValueError: if an argument is out of range.
+    """
+    if group_size < 2 or workers < 1 or not 0 <= area[0] <= area[1] <= 1:
+        raise ValueError(
+            "`group_size` must be 2 or more, `workers` 1 or more and `area` be (least, largest) in 0…1. "
+            f"Received: group_size={group_size}, workers={workers}, area={area}"
+        )
+    out = Path(out)
+    report = progress or (lambda stage, done, total: None)
+    selection = select(
+        annotations,
+        images,
+        categories=categories,
+        area=area,
+        most_images=most_images,
+        seed=seed,
+        progress=lambda done, total: report("annotations", done, total),
+    )
+    _claim(out, annotations)
+
+    store = FeatureStore(out / "features.npz", workers=workers)
+    files = {name: image.path for name, image in selection.images.items()}
+    store.compute(files, progress=lambda done, total: report("features", done, total))
+    problems = selection.problems + list(store.problems.values())
+    names = []
+    for name, image in selection.images.items():
+        if name in store.problems:
+            continue
+        size = store.size(name)
+        # Annotations are of the image as stored, before it is turned.
+        if same_proportions(size, image.size) or same_proportions(size[::-1], image.size):
+            names.append(name)
+        else:
+            problems.append(f"{image.path}: has not the proportions {image.size[0]}×{image.size[1]} of its annotations")
+    selection.keep(names)
+    masks = _write_masks(selection, out, workers, lambda done, total: report("masks", done, total))
+
+    groups, notes = _groups(selection, store, group_size)
+    if most_groups is not None and len(groups) > most_groups:
+        chosen = np.random.default_rng(seed).permutation(len(groups))[:most_groups]
+        groups = [groups[i] for i in sorted(chosen)]
+    if not groups:
+        raise PipelineDataError(
+            [*problems, f"{annotations}: no category has two images to group"],
+            "Choose more images or other categories.",
+        )
+    members, counts = [], {}
+    for category, group in groups:
+        counts[category] = counts.get(category, 0) + 1
+        folder = file_name_of(category)
+        label = f"{folder}-{counts[category]:05}"
+        members += [Member(label, f"{folder}/{name}", "train", category=category) for name in group]
+    write_group_list(out / "groups.csv", members)
+    images_used = len({name for _, group in groups for name in group})
+    return CocoGroups(out / "groups.csv", counts, images_used, masks, problems, notes)
+
+
+def _claim(out, annotations):
+    """Writes whose groups the folder holds; masks of other annotations must not be taken for these."""
+    with open(annotations, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    path = out / "source.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None
+    if known not in (None, digest):
+        raise PipelineDataError(
+            [f"{out}: holds groups of other annotations than {annotations}"], "Choose a new folder."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    if known is None:
+        with whole_file(path) as temporary:
+            content = {"annotations": Path(annotations).name, "sha256": digest}
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_masks(selection, out, workers, progress):
+    tasks = [(category, name) for category, masks in selection.masks.items() for name in masks]
+
+    def write(task):
+        category, name = task
+        place, image = f"{file_name_of(category)}/{name}", selection.images[name]
+        link(image.path, out / "images" / f"{place}{image.path.suffix}")
+        target = out / "masks" / f"{place}.png"
+        if not target.exists():
+            write_mask(decode(selection.masks[category][name]), target)
+
+    for_all(write, tasks, workers, progress)
+    return len(tasks)
+
+
+def _groups(selection, store, group_size):
+    """(category, names) of every group, an image first and then those most like it; and notes on small categories."""
+    names = list(selection.images)
+    features = np.stack([store.features(name) for name in names]) if names else np.empty((0, 2 * GIST_FEATURES))
+    vectors = descriptors(features[:, :GIST_FEATURES], features[:, GIST_FEATURES:]) if names else features
+    row_of = {name: row for row, name in enumerate(names)}
+    groups, notes = [], []
+    for category, masks in selection.masks.items():
+        found = sorted(masks)
+        if len(found) < 2:
+            notes.append(f"category {category}: has {len(found)} image(s), too few for a group")
+            continue
+        if len(found) < group_size:
+            notes.append(f"category {category}: has {len(found)} images, one group smaller than {group_size}")
+        near = nearest(vectors[[row_of[name] for name in found]], min(group_size, len(found)) - 1)
+        seen = set()
+        for row, others in enumerate(near):
+            members = (row, *others.tolist())
+            if frozenset(members) not in seen:
+                seen.add(frozenset(members))
+                groups.append((category, [found[i] for i in members]))
+    return groups, notes

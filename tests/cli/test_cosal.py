@@ -1,0 +1,211 @@
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_recnet.cli import main
+from keras_recnet.inference.group_predictor import GroupPredictor
+
+
+@pytest.fixture
+def run(tiny_group_preset, capfd):
+    """Runs `keras-recnet cosal` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
+
+    def run(*arguments):
+        status = main.main(["cosal", "--preset", str(tiny_group_preset), *map(str, arguments)])
+        return (status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def birds(save_photo):
+    """A folder of three pictures, one of them of another size."""
+    for name, size in (("1.jpg", (48, 64)), ("2.png", (40, 90)), ("3.jpg", (64, 64))):
+        folder = save_photo(f"data/birds/{name}", size).parent
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _pillows_limit(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+def files_below(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def test_a_folder_is_a_group(run, birds, tmp_path, tiny_group_preset):
+    out = tmp_path / "out"
+    types = "mask,binary,cutout,overlay,heatmap,sheet"
+    status, stdout, stderr = run(birds, "-o", out, "--type", types)
+    assert (status, stdout) == (0, "")
+    names = [f"birds/{name}{kind}.png" for name in "123" for kind in ("", ".binary", ".cutout", ".heatmap", ".overlay")]
+    assert files_below(out) == sorted([*names, "birds.sheet.png"])
+    assert "3 of 3 pictures in 1 group in " in stderr
+    paths = sorted(birds.iterdir())
+    for path, expected in zip(paths, GroupPredictor(tiny_group_preset)(paths), strict=True):
+        mask = opened(out / "birds" / f"{path.stem}.png")
+        assert (mask.mode, mask.size) == ("L", opened(path).size)
+        assert np.abs(np.asarray(mask) - 255 * expected).max() <= 0.5001
+    assert opened(out / "birds" / "2.cutout.png").mode == "RGBA"
+
+
+def test_recursive_makes_a_group_of_each_sub_folder(run, birds, save_photo, tmp_path):
+    save_photo("data/deep/cats/1.jpg")
+    status, _, stderr = run(birds.parent, "-o", tmp_path / "out", "--recursive")
+    assert status == 0
+    assert files_below(tmp_path / "out") == ["birds/1.png", "birds/2.png", "birds/3.png", "deep/cats/1.png"]
+    assert "in 2 groups" in stderr
+    assert "Note: deep/cats: a group of one picture" in stderr
+    status, _, stderr = run(birds.parent, "-o", tmp_path / "again")
+    assert status == 1
+    assert "With --recursive each of them is a group" in stderr
+
+
+def test_groups_by_pattern_and_by_the_same_basename(run, birds, save_photo, tmp_path):
+    other = save_photo("more/birds/1.jpg").parent
+    patterns = ("--group", f"mix={birds}/*.jpg", "--group", f"mix={other}/*.jpg")
+    status, _, _ = run(birds, other, birds, *patterns[:2], "-o", tmp_path / "out")
+    assert status == 0
+    names = ["data/birds/1.png", "data/birds/2.png", "data/birds/3.png", "mix/1.png", "mix/3.png", "more/birds/1.png"]
+    assert files_below(tmp_path / "out") == names
+    status, _, stderr = run(birds, *patterns, "-o", tmp_path / "again")
+    assert status == 2
+    assert "would both be written to" in stderr
+
+
+def test_namesakes_are_told_apart(run, birds, tmp_path):
+    shutil.copy(birds / "2.png", birds / "1.png")
+    assert run(birds, "-o", tmp_path / "out")[0] == 0
+    assert files_below(tmp_path / "out") == ["birds/1.jpg.png", "birds/1.png.png", "birds/2.png", "birds/3.png"]
+
+
+def test_a_corrupt_picture_is_left_out_of_the_group(run, birds, tmp_path):
+    assert run(birds, "-o", tmp_path / "clean")[0] == 0
+    (birds / "0.jpg").write_bytes((birds / "1.jpg").read_bytes()[:300])
+    status, stdout, stderr = run(birds, "-o", tmp_path / "out", "--json", "--type", "mask,sheet")
+    assert status == 1
+    assert f"1 failed:\n  {birds / '0.jpg'}: " in stderr
+    assert "3 of 4 pictures in 1 group" in stderr
+    for name in ("1.png", "2.png", "3.png"):
+        assert (tmp_path / "out/birds" / name).read_bytes() == (tmp_path / "clean/birds" / name).read_bytes()
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    assert [Path(line["source"]).name for line in lines] == ["0.jpg", "1.jpg", "2.png", "3.jpg", "birds"]
+    assert {line["group"] for line in lines} == {"birds"}
+    assert "truncated" in lines[0]["error"]
+    assert lines[2]["size"] == [40, 90]
+    assert lines[4]["outputs"] == {"sheet": str(tmp_path / "out/birds.sheet.png")}
+
+
+def test_a_group_of_nothing_but_corrupt_pictures(run, birds, save_photo, tmp_path):
+    for path in birds.iterdir():
+        path.write_text("text")
+    good = save_photo("cats/1.jpg").parent
+    status, _, stderr = run(birds, good, "-o", tmp_path / "out", "--type", "mask,sheet")
+    assert status == 1
+    assert "1 of 4 pictures in 2 groups" in stderr
+    assert "3 failed:" in stderr
+    assert files_below(tmp_path / "out") == ["cats.sheet.png", "cats/1.png"]
+
+
+def test_orders_are_averaged_and_their_variance_is_told(run, birds, tmp_path):
+    status, stdout, _ = run(birds, "-o", tmp_path / "out", "--orders", "3", "--json")
+    assert status == 0
+    assert all(json.loads(line)["variance"] > 0 for line in stdout.splitlines())
+
+
+def test_a_second_run_skips_what_is_there(run, birds, tmp_path):
+    arguments = (birds, "-o", tmp_path / "out", "--type", "mask,sheet", "--skip-existing", "--json")
+    assert run(*arguments)[0] == 0
+    before = (tmp_path / "out/birds/2.png").read_bytes()
+    (tmp_path / "out/birds/2.png").unlink()
+    lines = [json.loads(line) for line in run(*arguments)[1].splitlines()]
+    assert [line["skipped"] for line in lines] == [True, False, True, True]
+    assert (tmp_path / "out/birds/2.png").read_bytes() == before
+    assert all(json.loads(line)["skipped"] for line in run(*arguments)[1].splitlines())
+
+
+def test_one_sheet_into_a_file(run, birds, tmp_path):
+    assert run(birds, "-o", tmp_path / "sheet.png", "--type", "sheet")[0] == 0
+    assert files_below(tmp_path) == ["data/birds/1.jpg", "data/birds/2.png", "data/birds/3.jpg", "sheet.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "out"], "Missing argument 'FOLDER…'"),
+        (["data/birds"], "Missing option '-o'"),
+        (["data/birds", "-o", "-"], "not to standard output"),
+        (["data/birds", "-o", "data"], "Choose another folder"),
+        (["data/birds", "-o", "a.png"], "takes one sheet"),
+        (["data/birds", "-o", "out", "--type", "attention"], "Received: 'attention'"),
+        (["data/birds", "-o", "out", "--threshold", "0.3"], "--threshold needs --type binary"),
+        (["data/birds", "-o", "out", "--size", "96"], "binds this network to 64×64"),
+        (["data/birds", "-o", "out", "--group", "../up=*.jpg"], "must be NAME=GLOB"),
+        (["data/birds", "-o", "out", "--group", "birds=data/*/*.jpg"], "another group has this name"),
+        (["data/birds", "-o", "out", "--preset", "recnet_lite0"], "a network for groups is needed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_starts_nothing(run, birds, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    before = files_below(tmp_path)
+    status, stdout, stderr = run(*arguments)
+    assert (status, stdout) == (2, "")
+    assert message in stderr
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("folder", ["empty", "gone", "data/birds/1.jpg"])
+def test_inputs_that_make_no_group_fail_by_name(run, birds, tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    status, _, stderr = run(tmp_path / folder, birds, "-o", tmp_path / "out")
+    assert status == 1
+    assert f"1 failed:\n  {tmp_path / folder}: " in stderr
+    assert "3 of 4 pictures in 1 group" in stderr
+
+
+def test_a_full_disk_stops_the_run(run, birds, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, _, stderr = run(birds, "-o", tmp_path / "out")
+    assert status == 1
+    assert "the disk is full. Free some space or choose another folder. Stopped after 0 of 3" in stderr
+    assert files_below(tmp_path / "out") == []
+
+
+def test_ctrl_c_says_what_is_done(run, birds, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_recnet.inference.group_predictor.GroupStream.finish", interrupted)
+    status, _, stderr = run(birds, "-o", tmp_path / "out")
+    assert status == 130
+    assert "Interrupted after 0 of 3 pictures." in stderr
+
+
+def test_loads_neither_tensorflow_nor_keras(tiny_group_preset, birds, tmp_path):
+    code = (
+        "import sys\nfrom keras_recnet.cli import main\n"
+        "assert main.main(sys.argv[1:]) == 0\n"
+        "assert not {'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)\n"
+    )
+    arguments = ["cosal", birds, "-o", tmp_path / "out", "--preset", tiny_group_preset, "--type", "mask,cutout,sheet"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 1  # no greetings of LiteRT's

@@ -1,0 +1,412 @@
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_recnet
+from keras_recnet.cli import main
+from keras_recnet.errors import ConfigError, DiskError
+from keras_recnet.inference import outputs
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "keras_recnet.cli.main", *map(str, arguments)]
+
+
+@pytest.fixture
+def run(tiny_preset, capfd):
+    """Runs `keras-recnet predict` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
+
+    def run(*arguments):
+        status = main.main(["predict", "--preset", str(tiny_preset), *map(str, arguments)])
+        return (status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def many(save_photo, tmp_path, bomb):
+    """A folder of 50 good pictures and four bad ones."""
+    folder = tmp_path / "many"
+    for number in range(50):
+        save_photo(f"many/{'sub/' if number % 2 else ''}{number:02}.jpg", (40 + number, 60), quality=90)
+    (folder / "truncated.jpg").write_bytes((folder / "00.jpg").read_bytes()[:700])
+    (folder / "text.png").write_text("This is no picture.\n" * 10)
+    (folder / "empty.png").touch()
+    bomb.rename(folder / "bomb.png")
+    return folder
+
+
+def opened(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def files_below(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_fifty_good_files_and_four_bad_ones(run, many, tmp_path):
+    out = tmp_path / "out"
+    status, stdout, stderr = run(many, "-o", out)
+    assert status == 1
+    assert stdout == ""
+    expected = [f"{'sub/' if number % 2 else ''}{number:02}.png" for number in range(50)]
+    assert files_below(out) == sorted(expected)
+    for number, name in enumerate(expected):
+        mask = opened(out / name)
+        assert (mask.mode, mask.size) == ("L", (60, 40 + number))
+    assert "50 of 54 pictures" in stderr
+    assert "\n4 failed:\n" in stderr
+    failures = stderr.partition("4 failed:\n")[2].splitlines()
+    reasons = {"bomb.png": "refused", "empty.png": "empty", "text.png": "known format", "truncated.jpg": "truncated"}
+    assert len(failures) == 4
+    for line, (name, reason) in zip(failures, reasons.items(), strict=True):
+        assert line.startswith(f"  {many / name}: ")
+        assert reason in line
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_mask_is_the_predictors_map_in_8_bits(run, save_photo, tiny_preset, tmp_path, flip):
+    photo = save_photo("photo.jpg", (70, 90))
+    status, _, stderr = run(photo, "-o", tmp_path / "out", *(["--flip"] if flip else []))
+    assert (status, "and mirrored" in stderr) == (0, flip)
+    expected = keras_recnet.Predictor(tiny_preset, flip=flip)(photo) * 255
+    assert np.abs(np.asarray(opened(tmp_path / "out" / "photo.png")) - expected).max() <= 0.5001
+
+
+def test_every_type_at_the_photos_own_size(run, save_photo, tmp_path):
+    photo = save_photo("photo.jpg", (70, 90))
+    types = "mask,binary,cutout", "overlay,heatmap,attention"
+    status, _, stderr = run(
+        photo, "-o", tmp_path / "out", "--type", types[0], "--type", types[1], "--threshold", "adaptive"
+    )
+    assert status == 0
+    assert "keras 64×64" in stderr
+    modes = {
+        "photo.png": "L",
+        "photo.binary.png": "L",
+        "photo.cutout.png": "RGBA",
+        "photo.overlay.png": "RGB",
+        "photo.heatmap.png": "RGB",
+        "photo.attention.png": "RGB",
+    }
+    assert files_below(tmp_path / "out") == sorted(modes)
+    for name, mode in modes.items():
+        image = opened(tmp_path / "out" / name)
+        assert (image.mode, image.size) == (mode, (90, 70))
+    assert set(np.unique(opened(tmp_path / "out" / "photo.binary.png"))) <= {0, 255}
+
+
+def test_the_cutout_on_a_colour_and_on_a_picture(run, save_photo, tmp_path):
+    photo, ground = save_photo("photo.jpg"), save_photo("ground.png", (10, 10))
+    for background in ("#00ff00", ground):
+        assert run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", background)[0] == 0
+        assert opened(tmp_path / "out" / "photo.cutout.png").mode == "RGB"
+    status, _, stderr = run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", "greenish")
+    assert status == 2
+    assert "greenish: neither a colour (white, #ff8800) nor a file" in stderr
+
+
+def test_a_cutout_keeps_the_colour_profile(run, tmp_path, save_photo):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo = save_photo("photo.png", icc_profile=profile)
+    run(photo, "-o", tmp_path / "out", "--type", "cutout,heatmap")
+    assert opened(tmp_path / "out" / "photo.cutout.png").info["icc_profile"] == profile
+    assert "icc_profile" not in opened(tmp_path / "out" / "photo.heatmap.png").info
+
+
+def test_attention_of_a_pixel(run, save_photo, tmp_path):
+    photo = save_photo("photo.png", (40, 80))
+    assert run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "79,39")[0] == 0
+    status, _, stderr = run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "80,0")
+    assert status == 1
+    assert "--pixel 80,0 lies outside this picture of 80 × 40 pixels" in stderr
+    status, _, stderr = run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--engine", "litert")
+    assert status == 2
+    assert "needs --engine keras" in stderr
+
+
+def test_a_second_run_finds_the_same_pictures_and_skips_them(run, save_photo, tmp_path):
+    folder = save_photo("in/a.jpg").parent
+    save_photo("in/b.jpg")
+    out = folder / "maps"
+    assert run(folder, "-o", out)[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    (out / "b.png").unlink()
+    status, stdout, _ = run(folder, "-o", out, "--skip-existing", "--json")
+    assert status == 0
+    first, second = map(json.loads, stdout.splitlines())
+    assert (first["source"], first["skipped"]) == (str(folder / "a.jpg"), True)
+    assert (second["source"], second["skipped"]) == (str(folder / "b.jpg"), False)
+    assert (out / "a.png").stat().st_mtime_ns == before[out / "a.png"]
+    assert files_below(out) == ["a.png", "b.png"]
+
+
+def test_json_has_a_line_for_every_picture(run, save_photo, tmp_path):
+    photo = save_photo("in/föto.jpg", (30, 50))
+    (photo.parent / "x.png").write_text("text")
+    out = tmp_path / "out"
+    status, stdout, stderr = run(photo.parent, tmp_path / "gone.jpg", "-o", out, "--json", "--type", "mask,heatmap")
+    assert status == 1
+    results = {result["source"]: result for result in map(json.loads, stdout.splitlines())}
+    assert list(results) == [str(tmp_path / "gone.jpg"), str(photo), str(photo.parent / "x.png")]
+    assert "no such file" in results[str(tmp_path / "gone.jpg")]["error"]
+    good = results[str(photo)]
+    assert good["outputs"] == {"mask": str(out / "föto.png"), "heatmap": str(out / "föto.heatmap.png")}
+    assert good["size"] == [30, 50]
+    assert good["error"] is None
+    assert good["seconds"] > 0
+    assert "known format" in results[str(photo.parent / "x.png")]["error"]
+    assert "2 failed:" in stderr
+
+
+def test_standard_input_to_standard_output(tiny_preset, save_photo):
+    photo = save_photo("photo.jpg", (33, 44))
+    done = subprocess.run(
+        command("predict", "-", "-o", "-", "--preset", tiny_preset), input=photo.read_bytes(), capture_output=True
+    )
+    assert done.returncode == 0
+    assert done.stderr == b""
+    image = Image.open(io.BytesIO(done.stdout))
+    assert (image.format, image.mode, image.size) == ("PNG", "L", (44, 33))
+    done = subprocess.run(
+        command("predict", "-", "-o", "-", "--preset", tiny_preset), input=b"text", capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"standard input: not a picture" in done.stderr
+
+
+@pytest.mark.parametrize("reader", ["help", "version", "predict --help", "cosal --help"])
+def test_answers_at_once_without_loading_anything_large(reader):
+    argument = {
+        "help": ["--help"],
+        "version": ["--version"],
+        "predict --help": ["predict", "--help"],
+        "cosal --help": ["cosal", "--help"],
+    }[reader]
+    code = (
+        "import sys\nfrom keras_recnet.cli import main\n"
+        f"assert main.main({argument!r}) == 0\n"
+        "large = {'numpy', 'PIL', 'cv2', 'rich', 'keras', 'tensorflow', 'ai_edge_litert'} & set(sys.modules)\n"
+        "assert not large, large\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = {
+        "help": "predict",
+        "version": keras_recnet.__version__,
+        "predict --help": "--skip-existing",
+        "cosal --help": "--recursive",
+    }[reader]
+    assert expected in done.stdout
+
+
+def test_predict_on_litert_loads_neither_tensorflow_nor_keras(tiny_preset, save_photo, tmp_path):
+    code = (
+        "import sys\nfrom keras_recnet.cli import main\n"
+        "assert main.main(sys.argv[1:]) == 0\n"
+        "assert not {'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)\n"
+    )
+    arguments = [
+        "predict",
+        save_photo("a.jpg"),
+        "-o",
+        tmp_path / "out",
+        "--preset",
+        tiny_preset,
+        "--type",
+        "mask,cutout",
+    ]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 1  # no greetings of LiteRT's
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.jpg"], "Missing option '-o'"),
+        (["-o", "out"], "Missing argument"),
+        (["a.jpg", "-o", "out", "--type", "mask,masks"], "Received: 'masks'"),
+        (["a.jpg", "-o", "out", "--background", "red"], "--background needs --type cutout"),
+        (["a.jpg", "-o", "out", "--threshold", "0.3"], "--threshold needs --type binary"),
+        (["a.jpg", "-o", "out", "--pixel", "1,2"], "--pixel needs --type attention"),
+        (["a.jpg", "-o", "out", "--type", "attention", "--pixel", "1"], "must be X,Y in whole numbers from 0"),
+        (["a.jpg", "-o", "out", "--type", "binary", "--threshold", "1.5"], "number in 0…1 or 'adaptive'"),
+        (["a.jpg", "-o", "out", "--type", "binary", "--threshold", "nan"], "number in 0…1 or 'adaptive'"),
+        (["a.jpg", "-o", "out", "--size", "big"], "must be N or HxW"),
+        (["a.jpg", "-o", "out", "--size", "100"], "multiple of"),
+        (["a.jpg", "-o", "out", "--engine", "litert", "--size", "96"], "64×64, not for 96×96"),
+        (["a.jpg", "-o", "out", "--preset", "gone"], "no preset and no folder 'gone'"),
+        (["a.jpg", "-o", "-", "--json"], "--json and a picture"),
+        (["a.jpg", "-o", "."], "Choose another folder"),
+        (["a.jpg", "-o", "a.jpg"], "a file stands there"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_starts_nothing(run, save_photo, tmp_path, monkeypatch, arguments, message):
+    save_photo("a.jpg")
+    monkeypatch.chdir(tmp_path)
+    status, stdout, stderr = run(*arguments)
+    assert status == 2
+    assert stdout == ""
+    assert message in stderr
+    assert files_below(tmp_path) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("inputs", ["empty", "gone", "gone/*.jpg"])
+def test_inputs_without_pictures_fail_by_name(run, tmp_path, inputs):
+    (tmp_path / "empty").mkdir()
+    status, _, stderr = run(tmp_path / inputs, "-o", tmp_path / "out")
+    assert status == 1
+    assert f"1 failed:\n  {tmp_path / inputs}: " in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_pixel_limit_is_an_option(run, save_photo, tmp_path):
+    photo = save_photo("photo.png", (48, 64))
+    status, _, stderr = run(photo, "-o", tmp_path / "out", "--max-pixels", "3000")
+    assert status == 1
+    assert "--max-pixels 3072" in stderr
+    assert run(photo, "-o", tmp_path / "out", "--max-pixels", "3072")[0] == 0
+
+
+@pytest.fixture(autouse=True)
+def _pillows_limit(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+def test_a_full_disk_stops_the_run_and_leaves_no_half_file(run, many, tmp_path, monkeypatch):
+    write, calls = Path.write_bytes, []
+
+    def until_full(path, data):
+        calls.append(path)
+        if len(calls) > 10:
+            write(path, data[:20])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", until_full)
+    status, _, stderr = run(many, "-o", tmp_path / "out", "--jobs", "2")
+    assert status == 1
+    assert "the disk is full. Free some space or choose another folder. Stopped after" in stderr
+    assert len(files_below(tmp_path / "out")) == 10
+    assert len(calls) < 20
+    for name in files_below(tmp_path / "out"):
+        opened(tmp_path / "out" / name)
+
+
+def test_a_folder_that_cannot_be_made_is_told(run, save_photo, tmp_path):
+    (tmp_path / "file").touch()
+    status, _, stderr = run(save_photo("photo.jpg"), "-o", tmp_path / "file" / "out")
+    assert status == 1
+    assert str(tmp_path / "file" / "out") in stderr
+    assert "Traceback" not in stderr
+
+
+def test_too_little_memory_fails_one_picture(run, save_photo, tmp_path, monkeypatch):
+    folder = save_photo("in/a.jpg").parent
+    save_photo("in/b.jpg")
+    read = outputs.read
+
+    def hungry(source, **options):
+        if str(source).endswith("a.jpg"):
+            raise MemoryError
+        return read(source, **options)
+
+    monkeypatch.setattr(outputs, "read", hungry)
+    status, _, stderr = run(folder, "-o", tmp_path / "out")
+    assert status == 1
+    assert "a.jpg: not enough memory" in stderr
+    assert files_below(tmp_path / "out") == ["b.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_leaves_whole_files_and_exits_130(tiny_preset, save_photo, tmp_path):
+    data = save_photo("large.jpg", (1500, 2000), quality=90).read_bytes()
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"{number:03}.jpg").write_bytes(data)
+    # a shell's background job, and with it every child, ignores Ctrl-C unless told otherwise
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command("predict", folder, "-o", out, "--preset", tiny_preset, "--type", "mask,cutout"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    with process:
+        try:
+            until = time.monotonic() + 60
+            while len(files_below(out)) < 3 and time.monotonic() < until:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "Interrupted after" in stderr
+    assert "Traceback" not in stderr
+    written = files_below(out)
+    assert 3 <= len(written) < 400
+    for name in written:
+        assert not Path(name).name.startswith(".")
+        opened(out / name)
+
+
+def test_presets_lists_what_ships(capfd):
+    assert main.main(["presets"]) == 0
+    names = [line.split()[0] for line in capfd.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert names == ["rcau_lite0", "recnet_lite0"]
+    assert main.main(["presets", "--json"]) == 0
+    listed = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [preset["name"] for preset in listed] == names
+    for preset in listed:
+        assert all(file["bytes"] < 8_000_000 for file in preset["files"].values())
+
+
+def test_train_passes_on_what_it_is_given(monkeypatch):
+    from keras_recnet.training import run
+
+    given = []
+    monkeypatch.setattr(run, "train", lambda *arguments: given.append(arguments))
+    assert main.main(["train", "smoke", "--set", "a.b=1", "--set", "c=x y", "--resume"]) == 0
+    assert given == [("smoke", ["a.b=1", "c=x y"], True)]
+
+
+@pytest.mark.parametrize(("error", "status"), [(ConfigError, 2), (DiskError, 1)])
+def test_train_says_what_is_wrong_without_a_traceback(monkeypatch, capfd, error, status):
+    from keras_recnet.training import run
+
+    def fail(*arguments):
+        raise error("config.yaml: epoch: unknown key. Did you mean 'epochs'?")
+
+    monkeypatch.setattr(run, "train", fail)
+    assert main.main(["train", "config.yaml"]) == status
+    assert capfd.readouterr().err == "Error: config.yaml: epoch: unknown key. Did you mean 'epochs'?\n"
+
+
+@pytest.mark.parametrize("package", ["keras", "tensorflow", "pydantic"])
+def test_train_without_its_packages_names_the_extra(tmp_path, package):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
+    done = subprocess.run(command("train", "smoke"), capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert 'pip install "keras-recnet[tensorflow]"' in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,150 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.evaluation.datasets import DataSet, default_name, method_and_folder, pair, read_list
+from keras_recnet.evaluation.published import published
+
+from .conftest import save
+
+BLACK = np.zeros((4, 4), np.uint8)
+
+
+def data_set(folder, **options):
+    return DataSet("set", folder / "masks", {"ours": folder / "maps" / "ours"}, **options)
+
+
+def test_pairs_by_name_whatever_suffix_and_depth(make_set):
+    folder = make_set(["b", "sub/a"])
+    (folder / "maps/ours/b.png").rename(folder / "maps/ours/b.PNG")
+    save(BLACK, folder / "maps/ours/.hidden.png")
+    (folder / "maps/ours/readme.txt").touch()
+    pairs = pair(data_set(folder))
+    assert list(pairs.masks) == ["b", "sub/a"]
+    assert pairs.maps["ours"]["b"].name == "b.PNG"
+    assert pairs.faults == []
+
+
+def test_what_has_no_partner_is_counted_and_named(make_set):
+    folder = make_set(["a", "b", "c"])
+    (folder / "maps/ours/b.png").unlink()
+    save(BLACK, folder / "maps/ours/z.png")
+    faults = pair(data_set(folder)).faults
+    assert [(fault.kind, fault.method, fault.allowed) for fault in faults] == [
+        ("map without mask", "ours", False),
+        ("missing map", "ours", False),
+    ]
+    assert str(folder / "maps/ours/z.png") in faults[0].message
+    assert str(folder / "masks/b.png") in faults[1].message
+    assert all(fault.allowed for fault in pair(data_set(folder), allow_missing=True).faults)
+
+
+def test_refuses_what_cannot_be_scored(make_set, tmp_path):
+    folder = make_set(["a"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: no masks in this folder"):
+        pair(DataSet("set", tmp_path / "empty", {"ours": folder / "maps/ours"}))
+    with pytest.raises(DataError, match=r"empty: no maps of ours in this folder"):
+        pair(DataSet("set", folder / "masks", {"ours": tmp_path / "empty"}))
+    with pytest.raises(DataError, match=r"gone: no such folder \(masks\)"):
+        pair(DataSet("set", tmp_path / "gone", {"ours": folder / "maps/ours"}))
+    (folder / "maps/ours/a.png").rename(folder / "maps/ours/b.png")
+    with pytest.raises(DataError, match=r"no map has the name of a mask.*Received: b for a"):
+        pair(data_set(folder))
+    save(BLACK, folder / "masks" / "a.bmp")
+    with pytest.raises(DataError, match=r"a.png: a.bmp has the same name"):
+        pair(data_set(folder))
+
+
+def test_a_mask_of_a_grouped_set_lies_in_a_group(make_set):
+    folder = make_set(["cat/a", "b"])
+    with pytest.raises(DataError, match=r"b.png: lies in no group"):
+        pair(data_set(folder, grouped=True))
+
+
+def test_a_list_of_names_is_all_that_is_scored(make_set, tmp_path):
+    folder = make_set(["a", "b", "c"])
+    names = tmp_path / "names.txt"
+    names.write_text("c\n\na\n")
+    pairs = pair(data_set(folder, names=names))
+    assert list(pairs.masks) == list(pairs.maps["ours"]) == ["a", "c"]
+    assert pairs.faults == []
+    names.write_text("a\nz\n")
+    with pytest.raises(DataError, match=r"names.txt: 1 of 2 names have no mask in .*Received: z"):
+        pair(data_set(folder, names=names))
+    with pytest.raises(DataError, match=r"gone.txt: cannot be read"):
+        pair(data_set(folder, names=tmp_path / "gone.txt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("ours=maps/x", ("ours", Path("maps/x"))), ("maps/x", ("x", Path("maps/x")))]
+)
+def test_a_method_and_its_folder(text, expected):
+    assert method_and_folder(text) == expected
+
+
+@pytest.mark.parametrize("text", ["=x", "ours=", ""])
+def test_a_method_without_name_or_folder_is_refused(text):
+    with pytest.raises(ConfigError, match="Received"):
+        method_and_folder(text)
+
+
+def test_a_sets_name_is_its_folders():
+    assert default_name("data/ECSSD/masks") == "ECSSD"
+    assert default_name("data/ECSSD/") == "ECSSD"
+
+
+def test_a_list_of_sets(tmp_path):
+    path = tmp_path / "sets.yaml"
+    path.write_text(
+        "- masks: ECSSD/masks\n  images: ECSSD/images\n  maps: {ours: maps/a, theirs: /maps/b}\n  published: ECSSD\n"
+        "- {name: CoSal, masks: cosal, grouped: true}\n"
+    )
+    first, second = read_list(path)
+    assert (first.name, first.masks, first.images) == ("ECSSD", tmp_path / "ECSSD/masks", tmp_path / "ECSSD/images")
+    assert first.maps == {"ours": tmp_path / "maps/a", "theirs": Path("/maps/b")}
+    assert (first.published, first.grouped) == ("ECSSD", False)
+    assert (second.name, second.maps, second.images, second.grouped) == ("CoSal", {}, None, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be a list of data sets.*Received: None"),
+        ("masks: x", "must be a list of data sets"),
+        ("- [", "not readable as YAML"),
+        ("- name: x", "entry 1: masks: is missing"),
+        ("- {masks: x, mask: y}", "entry 1: mask: unknown key. Known: masks, name"),
+        ("- {masks: x, grouped: maybe}", "entry 1: grouped: input should be a valid boolean.*Received: 'maybe'"),
+        ("- {masks: x, maps: [y]}", "entry 1: maps: .*Received"),
+        ("- {masks: x}\n- {masks: x}", "2 data sets are called 'x'"),
+        ("- 3", "entry 1"),
+    ],
+)
+def test_a_list_with_a_fault_names_it(tmp_path, text, message):
+    path = tmp_path / "sets.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"sets.yaml: .*{message}"):
+        read_list(path)
+
+
+def test_a_list_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone.yaml: cannot be read"):
+        read_list(tmp_path / "gone.yaml")
+
+
+def test_published_rows_of_both_papers():
+    rows = published("ecssd")
+    assert len(rows) == 13
+    assert rows[-1].method == "RecNet"
+    assert rows[-1].values == {"mae": 0.035, "weighted_f": 0.914, "adaptive_f": 0.942}
+    assert {row.source for row in rows} == {"RecNet paper, Table 1"}
+    (rcau,) = (row for row in published("iCoseg") if row.method == "RCAU")
+    assert rcau.values == {"f_mean_plus_std": 0.877, "s_measure": 0.908, "mae": 0.033}
+    ablations = published("MSRC", ablations=True)
+    assert {row.source for row in ablations} == {"RCAU paper, Table 1", "RCAU paper, Table 2"}
+    assert "SP-MIL" not in {row.method for row in published("Cosal2015")}  # printed without numbers
+    with pytest.raises(ConfigError, match=r"No published numbers for 'DAVIS'.*ECSSD, PASCAL-S"):
+        published("DAVIS")

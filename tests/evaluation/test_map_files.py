@@ -1,0 +1,102 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_recnet.errors import ImageError
+from keras_recnet.evaluation.map_files import load, read_map, read_mask
+
+VALUES = np.array([[0, 64, 128], [129, 200, 255]], np.uint8)
+
+
+def encoded(image, suffix="PNG", **options):
+    file = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, suffix, **options)
+    return file.getvalue()
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_a_mask_is_what_lies_above_128():
+    np.testing.assert_array_equal(read_mask(encoded(VALUES), "m.png"), VALUES > 128)
+    np.testing.assert_array_equal(read_mask(encoded(VALUES.astype(np.uint16) * 257), "m.png"), VALUES > 128)
+    np.testing.assert_array_equal(read_mask(encoded(np.stack([VALUES] * 3, -1)), "m.png"), VALUES > 128)
+    np.testing.assert_array_equal(read_mask(encoded(Image.fromarray(VALUES).convert("1", dither=0)), "m"), VALUES > 127)
+
+
+def test_an_empty_mask_is_valid():
+    assert not read_mask(encoded(np.zeros((4, 5), np.uint8)), "m.png").any()
+
+
+@pytest.mark.parametrize("top", [1, 128])
+def test_a_mask_that_marks_nothing_but_has_values_is_refused(top):
+    with pytest.raises(ImageError, match=rf"^m.png: no pixel is above 128.*Received: values in 0…{top}$"):
+        read_mask(encoded((VALUES > 128).astype(np.uint8) * top), "m.png")
+
+
+@pytest.mark.parametrize(
+    ("data", "notes"),
+    [
+        (encoded(VALUES), []),
+        (encoded(VALUES, "BMP"), []),
+        (encoded(Image.fromarray(VALUES).convert("P")), []),
+        (encoded(Image.fromarray(VALUES).convert("LA")), []),
+        (encoded(np.stack([VALUES] * 3, -1)), ["rgb"]),
+        (encoded(Image.fromarray(np.stack([VALUES] * 3, -1)).convert("RGBA")), ["rgb"]),
+        (encoded(VALUES.astype(np.uint16) * 257), ["16-bit"]),
+        (encoded(VALUES.astype(np.float32) / 255, "TIFF"), ["float"]),
+        (npy(VALUES), []),
+        (npy(VALUES.astype(np.uint16) * 257), ["16-bit"]),
+        (npy(VALUES / 255), ["float"]),
+        (npy(VALUES[None] / 255), ["float"]),
+        (npy((VALUES / 255)[..., None]), ["float"]),
+    ],
+)
+def test_a_map_of_every_kind_has_the_same_values(data, notes):
+    saliency, found = read_map(data, "map")
+    assert saliency.dtype == np.float64
+    np.testing.assert_allclose(saliency, VALUES / 255, atol=1e-7)
+    assert found == notes
+
+
+def test_16_bits_are_kept():
+    saliency, _ = read_map(encoded(np.array([[1, 65535]], np.uint16)), "map.png")
+    np.testing.assert_allclose(saliency, [[1 / 65535, 1]])
+
+
+def test_colours_are_read_by_their_luminance_and_noted():
+    saliency, notes = read_map(encoded(np.array([[[255, 0, 0]]], np.uint8)), "map.png")
+    assert notes == ["colour"]
+    assert saliency == pytest.approx(0.299, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"the file is empty"),
+        (b"no picture", r"not a picture of a known format"),
+        (encoded(np.zeros((99, 99), np.uint8))[:60], r"truncated or damaged"),
+        (encoded(np.array([[0, np.nan]], np.float32), "TIFF"), r"1 of 2 values are NaN or infinite"),
+        (encoded(np.array([[0, 200]], np.float32), "TIFF"), r"must lie in 0…1.*Received: float32 values in 0…200"),
+        (npy(np.array([[0, np.inf]])), r"1 of 2 values are NaN"),
+        (npy(np.array([[-0.5, 0]])), r"must lie in 0…1"),
+        (npy(np.array([[70000]])), r"Received: int64 of shape"),
+        (npy(np.zeros((2, 2, 3))), r"Received: float64 of shape \(2, 2, 3\)"),
+        (npy(np.zeros((0, 2))), r"Received: float64 of shape \(0, 2\)"),
+        (npy(np.zeros((2, 2)))[:100], r"no readable .npy file"),
+        (npy(np.array([{}])), r"no readable .npy file"),
+    ],
+)
+def test_a_map_that_cannot_be_meant_is_named(data, message):
+    with pytest.raises(ImageError, match=f"^broken: .*{message}"):
+        read_map(data, "broken")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ImageError, match=r"gone.png: cannot be read"):
+        load(tmp_path / "gone.png")

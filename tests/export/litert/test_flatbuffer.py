@@ -1,0 +1,181 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_recnet.errors import PresetError
+from keras_recnet.export import metadata, read_metadata
+from keras_recnet.export.litert import converting, flatbuffer
+from keras_recnet.inference.engines import LiteRTEngine
+from keras_recnet.inference.group_engines import LiteRTGroupEngine
+
+
+@pytest.fixture(scope="module")
+def small_parts():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, activation="relu", bias_initializer="normal")(image)
+    x = keras.layers.Conv2D(1, 1, activation="sigmoid", bias_initializer="normal")(x / 255)
+    return {"serving_default": keras.Model({"image": image}, {"saliency": x})}
+
+
+@pytest.fixture(scope="module")
+def raw(small_parts):
+    """A file as the converter leaves it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flatbuffer, "finish", lambda content, **options: content)
+        return converting.convert_parts(small_parts, "float16")
+
+
+def run(content, image):
+    runner = Interpreter(model_content=content).get_signature_runner("serving_default")
+    return runner(image=image.astype(runner.get_input_details()["image"]["dtype"]))["saliency"]
+
+
+def image_of(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype="uint8")
+
+
+def operations(content):
+    """Of each operation its name, and of each of its inputs whether it is a constant and its type."""
+    model = schema.ModelT.InitFromPackedBuf(content)
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
+    types = {number: name for name, number in vars(schema.TensorType).items()}
+    for operator in model.subgraphs[0].operators:
+        tensors = [model.subgraphs[0].tensors[index] for index in operator.inputs]
+        constants = [(model.buffers[tensor.buffer].data is not None, types[tensor.type]) for tensor in tensors]
+        yield names[model.operatorCodes[operator.opcodeIndex].builtinCode], constants
+
+
+def test_biases_become_plain_constants_and_kernels_stay_float16(raw):
+    before, after = list(operations(raw)), list(operations(flatbuffer.finish(raw)))
+    convolutions = [constants for name, constants in before if name == "CONV_2D"]
+    assert [bias for *_, bias in convolutions] == [(False, "FLOAT32")] * 2
+    convolutions = [constants for name, constants in after if name == "CONV_2D"]
+    assert [bias for *_, bias in convolutions] == [(True, "FLOAT32")] * 2
+    assert [constants for name, constants in after if name == "DEQUANTIZE"] == [[(True, "FLOAT16")]] * 2
+
+
+def test_computes_what_it_did_before(raw):
+    image = image_of((1, 8, 8, 3))
+    expected = run(raw, image)
+    assert expected.std() > 0.01
+    np.testing.assert_array_equal(run(flatbuffer.finish(raw), image), expected)
+    np.testing.assert_array_equal(run(flatbuffer.finish(raw, input_dtype="uint8"), image), expected)
+
+
+def test_an_image_of_uint8_has_the_values_that_it_says(raw):
+    details = Interpreter(model_content=flatbuffer.finish(raw, input_dtype="uint8")).get_input_details()
+    assert [(detail["dtype"], detail["quantization"]) for detail in details] == [(np.uint8, (1.0, 0))]
+    assert details[0]["shape"].tolist() == [1, 8, 8, 3]
+
+
+def test_constants_lie_where_a_processor_likes_to_read_them(raw):
+    content = flatbuffer.finish(raw)
+    model = schema.Model.GetRootAs(content, 0)
+    start = np.frombuffer(content, "uint8").ctypes.data
+    places = [
+        model.Buffers(index).DataAsNumpy().ctypes.data - start
+        for index in range(model.BuffersLength())
+        if not model.Buffers(index).DataIsNone()
+    ]
+    assert len(places) > 4
+    assert not [place for place in places if place % 16]
+
+
+def test_the_same_file_each_time_and_hardly_larger(raw):
+    about = {"licence": "Apache-2.0", "signatures": {}}
+    content = flatbuffer.finish(raw, about=about)
+    assert content == flatbuffer.finish(raw, about=about)
+    assert len(content) < len(raw) + 500
+    assert content == flatbuffer.finish(content, about=about)
+
+
+def test_metadata_is_read_back_and_replaced(raw, tmp_path):
+    file = tmp_path / "model.tflite"
+    once = flatbuffer.finish(raw, about={"licence": "none"})
+    file.write_bytes(flatbuffer.finish(once, about={"licence": "für alle …"}))
+    assert read_metadata(file) == {"licence": "für alle …"}
+
+
+def test_a_file_without_metadata_and_one_that_is_none_say_so(raw, tmp_path):
+    file = tmp_path / "model.tflite"
+    file.write_bytes(raw)
+    with pytest.raises(flatbuffer.LiteRTFileError, match=rf"{re.escape(str(file))}: says nothing about itself"):
+        read_metadata(file)
+    file.write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(flatbuffer.LiteRTFileError, match="Received: contents that begin with b'PK"):
+        read_metadata(file)
+    file.write_bytes(b"")
+    with pytest.raises(flatbuffer.LiteRTFileError, match="not a LiteRT file"):
+        read_metadata(file)
+    with pytest.raises(ValueError, match="Received: input_dtype='int8'"):
+        flatbuffer.finish(raw, input_dtype="int8")
+
+
+def test_a_presets_file_tells_what_its_tensors_are(tiny_preset):
+    file = tiny_preset / "model.tflite"
+    told = read_metadata(file)
+    assert told["model"] == "RecNet"
+    assert "resized bilinearly with antialiasing" in told["preprocessing"]
+    assert told["licence"] == "that of the data which the weights were trained on"
+    runner = Interpreter(str(file)).get_signature_runner("serving_default")
+    for kind, details in (("inputs", runner.get_input_details()), ("outputs", runner.get_output_details())):
+        described = told["signatures"]["serving_default"][kind]
+        assert described.keys() == details.keys()
+        for name, detail in details.items():
+            assert described[name]["shape"] == detail["shape"].tolist()
+            assert np.dtype(described[name]["dtype"]) == detail["dtype"]
+            assert described[name]["meaning"] == {"image": "RGB in 0…255", "saliency": "map in 0…1"}[name]
+
+
+def test_the_licence_is_what_the_card_says_under_its_heading(tmp_path):
+    card = tmp_path / "CARD.md"
+    assert metadata.licence(card) == metadata.NO_LICENCE
+    card.write_text("# tiny\n\nSmall.\n\n## Data and licence\n\nFor research\nonly.\n\n## Training\n\nLong.\n")
+    assert metadata.licence(card) == "For research only."
+    card.write_text("# tiny\n\nSmall.\n")
+    assert metadata.licence(card) == metadata.NO_LICENCE
+
+
+def test_the_shipped_file_tells_its_licence():
+    from keras_recnet import presets
+
+    assert "DUTS-TR" in read_metadata(presets.find("recnet_lite0").file("model.tflite"))["licence"]
+
+
+def test_the_engine_takes_a_file_of_either_type(tiny_preset, tmp_path):
+    floats = tiny_preset / "model.tflite"
+    whole = tmp_path / "uint8.tflite"
+    whole.write_bytes(flatbuffer.finish(floats.read_bytes(), input_dtype="uint8"))
+    rgb = image_of((64, 64, 3))
+    saliency = LiteRTEngine(whole, threads=1)(rgb)
+    assert saliency.std() > 0.01
+    np.testing.assert_array_equal(saliency, LiteRTEngine(floats, threads=1)(rgb))
+
+
+def test_the_engine_of_groups_takes_a_file_of_either_type(tiny_group_preset, tmp_path):
+    floats = tiny_group_preset / "model.tflite"
+    whole = tmp_path / "uint8.tflite"
+    whole.write_bytes(flatbuffer.finish(floats.read_bytes(), input_dtype="uint8"))
+    rgb = image_of((64, 64, 3))
+    features, expected = (LiteRTGroupEngine(file, threads=1).encode(rgb) for file in (whole, floats))
+    assert features.keys() == expected.keys()
+    for name, feature in features.items():
+        np.testing.assert_array_equal(feature, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("engine", "names"), [(LiteRTEngine, ["serving_default"]), (LiteRTGroupEngine, ["encode", "decode"])]
+)
+def test_the_engine_refuses_images_of_another_type(engine, names, converted, tmp_path):
+    def first_channel(image):
+        return {"saliency": (image + 1)[..., :1]}
+
+    file = tmp_path / "model.tflite"
+    file.write_bytes(converted(dict.fromkeys(names, first_channel), image=((1, 8, 8, 3), "int32")))
+    with pytest.raises(PresetError, match="of int32, not of float32 or uint8"):
+        engine(file, threads=1)

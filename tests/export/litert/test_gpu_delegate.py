@@ -1,0 +1,125 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_recnet import presets
+from keras_recnet.backbones._common import CaffePreprocessing
+from keras_recnet.export import gpu_incompatible
+from keras_recnet.export.litert import converting, flatbuffer
+from keras_recnet.layers import FUSIONS, FeatureIntegration, Fusion, PredictionHead, RCAUCell, ReciprocalAttention
+
+IMAGE = ((1, 8, 8, 3), "float32")
+
+
+def in_file(content, folder):
+    file = folder / "model.tflite"
+    file.write_bytes(content)
+    return file
+
+
+def as_uint8(file, folder):
+    return in_file(flatbuffer.finish(file.read_bytes(), input_dtype="uint8"), folder)
+
+
+def test_the_shipped_file_has_all_on_the_gpu(tmp_path):
+    file = presets.find("recnet_lite0").file("model.tflite")
+    assert gpu_incompatible(file) == []
+    assert gpu_incompatible(as_uint8(file, tmp_path)) == []
+
+
+@pytest.mark.parametrize("preset", ["tiny_preset", "tiny_group_preset"])
+def test_weights_of_float16_are_no_hindrance(preset, request, tmp_path):
+    file = request.getfixturevalue(preset) / "model.tflite"
+    assert gpu_incompatible(file) == []
+    assert gpu_incompatible(as_uint8(file, tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("recurrent_unit", "arguments"),
+    [("rcau", {}), ("gru", {}), ("mean", {}), (None, {}), ("rcau", {"group_gate": True})],
+)
+def test_all_signatures_of_each_recurrent_unit(group_file, recurrent_unit, arguments, tmp_path):
+    _, file = group_file(recurrent_unit, **arguments)
+    assert gpu_incompatible(file) == []
+    assert gpu_incompatible(as_uint8(file, tmp_path)) == []
+
+
+def test_what_the_papers_networks_are_made_of(tmp_path):
+    """Caffe's preprocessing, dilation, dense blocks without normalisation, the joint softmax, all fusions."""
+    image = keras.Input((32, 32, 3), name="image")
+    fine = keras.layers.Conv2D(4, 3, 2)(keras.layers.ZeroPadding2D()(CaffePreprocessing()(image)))
+    coarse = keras.layers.Conv2D(4, 3, dilation_rate=2, padding="same")(keras.layers.MaxPooling2D(4)(fine))
+    sides = {"P1": fine, "P3": coarse}
+    features = [FeatureIntegration({"P1": 2, "P3": 8}, filters=4, stride=8)(sides) for _ in range(2)]
+    features = ReciprocalAttention(key_channels=4)(features)
+    logits = keras.layers.Concatenate()([PredictionHead(4)([feature]) for feature in features])
+    logits = keras.layers.Conv2DTranspose(2, 4, 2, padding="same")(logits)
+    logits = keras.layers.UpSampling2D(4, interpolation="bilinear")(logits)
+    parts = {fusion: keras.Model({"image": image}, {"saliency": Fusion(fusion)(logits)}) for fusion in FUSIONS}
+    assert gpu_incompatible(in_file(converting.convert_parts(parts, "float16"), tmp_path)) == []
+
+
+@pytest.mark.parametrize("options", [{"use_spatial_attention": False}, {"use_channel_attention": False}])
+def test_the_units_ablations(options, tmp_path):
+    x, state = keras.Input((4, 4, 6), name="x"), keras.Input((4, 4, 6), name="state")
+    step = keras.Model({"x": x, "state": state}, {"state": RCAUCell(**options)(x, [state])[1][0]})
+    assert gpu_incompatible(in_file(converting.convert_parts({"step": step}, "float32"), tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda image: tf.math.top_k(image, 2)[0], "TOPK_V2 [1, 8, 8, 3]"),
+        (lambda image: tf.reverse(image, [-1]) + 1.0, "REVERSE_V2 [1, 8, 8, 3], [1]"),
+        (
+            lambda image: tf.exp(image[..., :1]) * tf.exp(image[:, :1, :1]),
+            "MUL [1, 8, 8, 1], [1, 1, 1, 3]: only one side",
+        ),
+        (lambda image: tf.reshape(image, (1, 2, 4, 8, 3)) + 1.0, "ADD [1, 2, 4, 8, 3], []: a tensor of more than 4"),
+        (lambda image: tf.nn.conv2d(image, tf.reshape(image, (8, 8, 3, 1)), 1, "VALID"), None),
+    ],
+    ids=["no such operation", "reverse", "both sides enlarged", "five dimensions", "kernel computed at run time"],
+)
+def test_finds_what_the_delegate_lacks(function, expected, converted, tmp_path):
+    content = converted({"serving_default": lambda image: {"saliency": function(image)}}, image=IMAGE)
+    found = gpu_incompatible(in_file(content, tmp_path))
+    if expected is None:
+        assert found == []
+    else:
+        assert [line for line in found if line.startswith(f"serving_default: {expected}")]
+
+
+def test_finds_a_cast_of_uint8_and_biases_that_are_enlarged_at_run_time(converted, tmp_path):
+    kernel, bias = np.ones((3, 3, 3, 4), "float32"), np.arange(4, dtype="float32")
+
+    def convolution(image):
+        return {"saliency": tf.nn.conv2d(tf.cast(image, tf.float32), kernel, 1, "SAME") + bias}
+
+    content = converted({"serving_default": convolution}, image=((1, 8, 8, 3), "uint8"))
+    found = gpu_incompatible(in_file(content, tmp_path))
+    assert len(found) == 1
+    assert found[0].startswith("serving_default: CAST [1, 8, 8, 3]: ")
+
+
+def test_biases_of_float16_as_the_converter_leaves_them_are_refused(tmp_path, monkeypatch):
+    image = keras.Input((8, 8, 3), name="image")
+    model = keras.Model({"image": image}, {"saliency": keras.layers.Conv2D(4, 3, bias_initializer="ones")(image)})
+    monkeypatch.setattr(flatbuffer, "finish", lambda content, **options: content)
+    found = gpu_incompatible(in_file(converting.convert_parts({"serving_default": model}, "float16"), tmp_path))
+    assert len(found) == 1
+    assert "CONV_2D [1, 8, 8, 3], [4, 3, 3, 3], [4]: of image, kernel and bias at most two" in found[0]
+
+
+def test_tensorflows_own_analyzer_warns_of_nothing(tiny_group_preset, capsys):
+    """It calls every file compatible since TensorFlow 2.18; should that change, this hears of it."""
+    content = (tiny_group_preset / "model.tflite").read_bytes()
+    tf.lite.experimental.Analyzer.analyze(model_content=content, gpu_compatibility=True)
+    told = capsys.readouterr().out
+    assert "Signature#2" in told
+    assert "GPU COMPATIBILITY WARNING" not in told
+
+
+def test_says_what_is_no_litert_file(tmp_path):
+    with pytest.raises(flatbuffer.LiteRTFileError, match="contents that begin with b'PK"):
+        gpu_incompatible(in_file(b"PK\x03\x04", tmp_path))

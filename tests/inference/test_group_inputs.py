@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from keras_recnet.inference.group_inputs import find_groups, plan_groups
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in ("a/birds/1.jpg", "a/birds/2.png", "a/cats/1.jpg", "b/birds/1.jpg", "b/notes.txt", "top.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def described(groups):
+    return {group.name: [picture.path for picture in group.pictures] for group in groups}
+
+
+def test_a_folder_is_a_group_of_what_lies_in_it(tree):
+    groups, problems = find_groups(["a/birds", "a/birds/"])
+    assert described(groups) == {"birds": ["a/birds/1.jpg", "a/birds/2.png"]}
+    assert [group.source for group in groups] == ["a/birds"]
+    assert not problems
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(tree):
+    groups, _ = find_groups(["a/birds", "b/birds", "a/cats"])
+    assert list(described(groups)) == ["a/birds", "b/birds", "cats"]
+    groups, _ = find_groups(["a", "b"], recursive=True)
+    assert list(described(groups)) == ["a/birds", "cats", "b/birds"]
+
+
+def test_recursive_takes_the_folder_itself_and_leaves_out_the_output(tree):
+    groups, problems = find_groups(["."], recursive=True, outside="a")
+    assert list(described(groups)) == [tree.name, "b/birds"]
+    assert not problems
+
+
+def test_what_makes_no_group_is_named(tree):
+    groups, problems = find_groups(["a", "b/notes.txt", "gone"], [("x", "*.png")])
+    assert not groups
+    messages = dict(problems)
+    assert "in 2 below it. With --recursive" in messages["a"]
+    assert "a file, but a group is a folder" in messages["b/notes.txt"]
+    assert "no such folder" in messages["gone"]
+    assert "no picture matches" in messages["*.png"]
+
+
+def test_patterns_of_one_name_make_one_group(tree):
+    groups, _ = find_groups([], [("x", "a/cats/*"), ("y", "top.*"), ("x", "a/birds/*.png")])
+    assert described(groups) == {"x": ["a/cats/1.jpg", "a/birds/2.png"], "y": ["top.jpg"]}
+    with pytest.raises(ValueError, match="another group has this name"):
+        find_groups(["a/birds"], [("birds", "top.jpg")])
+
+
+def test_names_of_the_files_to_write(tree):
+    groups, _ = find_groups(["a/birds"])
+    (task,) = plan_groups(groups, "out", ["mask", "heatmap", "sheet"])
+    assert task.sheet == Path("out/birds.sheet.png")
+    assert task.tasks[1].outputs == {"mask": Path("out/birds/2.png"), "heatmap": Path("out/birds/2.heatmap.png")}
+    (task,) = plan_groups(groups, "x.png", ["sheet"])
+    assert (task.sheet, [one.outputs for one in task.tasks]) == (Path("x.png"), [{}, {}])
+    with pytest.raises(ValueError, match="takes one sheet"):
+        plan_groups(groups, "x.png", ["mask"])

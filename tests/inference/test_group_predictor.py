@@ -1,0 +1,127 @@
+import threading
+
+import numpy as np
+import pytest
+
+import keras_recnet
+from keras_recnet.errors import ImageError, PresetError
+from keras_recnet.imaging.reading import read
+from keras_recnet.imaging.resizing import resize_map
+from keras_recnet.inference.group_predictor import GroupPredictor
+from keras_recnet.inference.group_stream import group_orders
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_group_preset):
+    return GroupPredictor(tiny_group_preset)
+
+
+@pytest.fixture
+def photos(photographs):
+    return photographs[:4]
+
+
+def test_maps_have_the_pictures_own_sizes(predictor, photos):
+    maps = predictor(photos)
+    assert [saliency.shape for saliency in maps] == [read(photo).size for photo in photos]
+    assert {saliency.dtype for saliency in maps} == {np.dtype("float32")}
+    assert all(saliency.min() >= 0 and saliency.max() <= 1 for saliency in maps)
+    # what else is in the group matters
+    assert np.abs(predictor(photos[:1])[0] - maps[0]).max() > 1e-3
+
+
+def test_both_engines_agree_also_over_orders(predictor, tiny_group_preset, photos):
+    other = GroupPredictor(tiny_group_preset, engine="keras")
+    assert str(other).startswith("tiny_group, keras 64×64")
+    for one, two in zip(predictor.map(photos, orders=3), other.map(photos, orders=3), strict=True):
+        assert np.abs(one.saliency - two.saliency).mean() < 2e-3
+        assert np.abs(one.variance - two.variance).mean() < 1e-3
+
+
+def test_orders_average_the_state_as_the_models_own_stream(predictor, tiny_group_model):
+    images = list(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype="uint8"))
+    expected = tiny_group_model.stream(images, orders=3, seed=5)
+    for one, two in zip(predictor.map(images, orders=3, seed=5), expected, strict=True):
+        assert np.abs(one.saliency - two.saliency).mean() < 2e-3
+        assert np.abs(one.variance - two.variance).mean() < 1e-3
+
+
+def test_features_are_kept_or_encoded_again_with_the_same_result(tiny_group_preset, predictor, photos, monkeypatch):
+    expected = predictor(photos)
+    for keep in (0, 2):
+        again = GroupPredictor(tiny_group_preset, keep_features=keep)(photos)
+        for one, two in zip(again, expected, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+    def full(*arguments, **options):
+        raise OSError("no room")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    np.testing.assert_array_equal(predictor(photos)[0], expected[0])
+
+
+def test_a_picture_that_cannot_be_read_is_left_out(predictor, photos):
+    with pytest.raises(ImageError, match="not a picture"):
+        predictor([*photos, b"text" * 10])
+    first, error, *others = predictor.map([photos[0], b"text" * 10, *photos[1:]], errors="return")
+    assert isinstance(error, ImageError)
+    for found, expected in zip((first, *others), predictor(photos), strict=True):
+        np.testing.assert_array_equal(found.saliency, expected)
+
+
+def test_threads_share_one_predictor(predictor, photos):
+    expected, results = predictor(photos), []
+    threads = [threading.Thread(target=lambda: results.append(predictor(photos))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    for maps in results:
+        np.testing.assert_array_equal(maps[-1], expected[-1])
+
+
+def test_says_what_it_expected_and_what_it_got(predictor, tiny_group_preset, photos):
+    for wrong in ({"errors": "ignore"}, {"orders": 0}):
+        with pytest.raises(ValueError, match="Received"):
+            list(predictor.map(photos, **wrong))
+    with pytest.raises(ValueError, match="A group needs a picture"):
+        predictor([])
+    with pytest.raises(PresetError, match="an RCAUNet"):
+        GroupPredictor("recnet_lite0")
+    with pytest.raises(PresetError, match="keras-recnet cosal"):
+        keras_recnet.Predictor(tiny_group_preset)
+    with pytest.raises(PresetError, match="binds this network to 64×64"):
+        GroupPredictor(tiny_group_preset, size=96)
+
+
+def test_cosaliency_is_a_function_of_the_package(predictor, photos, monkeypatch):
+    monkeypatch.setattr("keras_recnet.inference.group_predictor._default_predictor", lambda: predictor)
+    np.testing.assert_array_equal(keras_recnet.cosaliency(photos)[1], predictor(photos)[1])
+
+
+def test_the_first_order_is_the_given_one():
+    first, *others = group_orders(6, 4, seed=3)
+    np.testing.assert_array_equal(first, np.arange(6))
+    assert all(sorted(order) == list(range(6)) for order in others)
+
+
+def test_a_map_is_the_networks_resized(predictor):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype="uint8")
+    (saliency,) = predictor([image])
+    engine = predictor.engine
+    features = engine.encode(image)
+    state = engine.advance(features["x"], None)
+    np.testing.assert_allclose(saliency, resize_map(engine.decode(features, state), (64, 64)), atol=1e-6)
+
+
+def test_the_preset_that_ships_darkens_what_only_one_picture_shows(photographs):
+    folder = photographs[0].parents[1] / "group"
+    people = sorted(path for path in folder.glob("*.jpg") if "foreign" not in path.name)
+    coffee = folder / "foreign_coffee.jpg"
+    maps = keras_recnet.cosaliency([*people, coffee])
+    alone = keras_recnet.saliency(coffee)
+    assert [map_.ndim for map_ in maps] == [2] * 4
+    assert maps[-1].mean() < 0.6 * alone.mean()
+    for photo, map_ in zip(people, maps[:-1], strict=True):
+        assert map_.mean() > 0.8 * keras_recnet.saliency(photo).mean()

@@ -1,0 +1,135 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from keras_recnet.inference.inputs import Found, find_pictures, plan
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def make(*names):
+        for name in names:
+            path = Path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    return make
+
+
+def found(*inputs, **options):
+    pictures, problems = find_pictures(inputs, **options)
+    assert not problems
+    return [(picture.path, str(picture.relative)) for picture in pictures]
+
+
+def planned(inputs, out="out", kinds=("mask",), **options):
+    tasks = plan(find_pictures(inputs, outside=out)[0], out, kinds, **options)
+    return {task.source: [str(path) for path in task.outputs.values()] for task in tasks}
+
+
+def test_a_folder_gives_its_pictures_sorted_with_their_structure(tree):
+    tree("in/b.jpg", "in/a.PNG", "in/sub/deep/c.tiff", "in/notes.txt", "in/.hidden.jpg", "in/.git/d.jpg", "in/noending")
+    assert found("in") == [("in/a.PNG", "a.PNG"), ("in/b.jpg", "b.jpg"), ("in/sub/deep/c.tiff", "sub/deep/c.tiff")]
+
+
+def test_a_named_file_is_taken_whatever_its_ending(tree):
+    tree("in/photo.dat")
+    assert found("in/photo.dat") == [("in/photo.dat", "photo.dat")]
+
+
+def test_a_pattern_keeps_the_structure_below_its_fixed_part(tree):
+    tree("in/a.jpg", "in/x/b.jpg", "in/x/c.txt", "in/y/b.jpg")
+    assert found("in/**/*.jpg") == [("in/a.jpg", "a.jpg"), ("in/x/b.jpg", "x/b.jpg"), ("in/y/b.jpg", "y/b.jpg")]
+    assert found("in/[xy]") == [("in/x/b.jpg", "x/b.jpg"), ("in/y/b.jpg", "y/b.jpg")]
+    assert found("*/a.jpg") == [("in/a.jpg", "in/a.jpg")]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tree):
+    tree("in/a[1].jpg", "in/a1.jpg")
+    assert found("in/a[1].jpg") == [("in/a[1].jpg", "a[1].jpg")]
+
+
+def test_a_picture_that_is_named_twice_is_taken_once(tree):
+    tree("in/a.jpg", "in/b.jpg")
+    assert [path for path, _ in found("in/b.jpg", "in", "./in/a.jpg")] == ["in/b.jpg", "in/a.jpg"]
+
+
+def test_the_output_folder_inside_is_left_out(tree):
+    tree("in/a.jpg", "in/maps/a.png", "in/maps/sub/b.png", "in/mapsmore/c.png")
+    assert [path for path, _ in found("in", outside="in/maps")] == ["in/a.jpg", "in/mapsmore/c.png"]
+    assert [path for path, _ in found("in/**/*.png", outside="in/maps")] == ["in/mapsmore/c.png"]
+
+
+def test_inputs_that_name_nothing_are_told(tree):
+    tree("in/notes.txt", "good/a.jpg")
+    pictures, problems = find_pictures(["in", "gone", "in/*.jpg", "good"])
+    assert [picture.path for picture in pictures] == ["good/a.jpg"]
+    assert [source for source, _ in problems] == ["in", "gone", "in/*.jpg"]
+    for (source, message), expected in zip(problems, ("no pictures in", "no such file", "matches"), strict=True):
+        assert message.startswith(f"{source}: {expected}") or expected in message
+
+
+def test_a_dash_is_standard_input():
+    assert find_pictures(["-"]) == ([Found("-", Path("stdin"))], [])
+
+
+def test_outputs_are_named_by_kind(tree):
+    tree("in/sub/a.b.jpg")
+    assert planned(["in"], kinds=("mask", "cutout")) == {
+        "in/sub/a.b.jpg": ["out/sub/a.b.png", "out/sub/a.b.cutout.png"]
+    }
+
+
+def test_namesakes_keep_their_suffix_whichever_is_asked_for(tree):
+    tree("in/a.jpg", "in/A.PNG", "in/b.jpg", "in/b.txt")
+    assert planned(["in"]) == {"in/A.PNG": ["out/A.PNG.png"], "in/a.jpg": ["out/a.jpg.png"], "in/b.jpg": ["out/b.png"]}
+    assert planned(["in/a.jpg"]) == {"in/a.jpg": ["out/a.jpg.png"]}
+    assert planned(["in/*.jpg"]) == {"in/a.jpg": ["out/a.jpg.png"], "in/b.jpg": ["out/b.png"]}
+
+
+def test_the_second_run_finds_the_same(tree):
+    tree("in/a.jpg")
+    first = planned(["in"], out="in/maps")
+    tree("in/maps/a.png")
+    assert planned(["in"], out="in/maps") == first == {"in/a.jpg": ["in/maps/a.png"]}
+
+
+def test_equal_names_from_two_folders_are_refused(tree):
+    tree("x/a.jpg", "y/a.jpg")
+    with pytest.raises(ValueError, match=r"'x/a.jpg' and 'y/a.jpg' would both be written to 'out/a.png'"):
+        planned(["x", "y"])
+    assert planned(["*/a.jpg"]) == {"x/a.jpg": ["out/x/a.png"], "y/a.jpg": ["out/y/a.png"]}
+
+
+def test_equal_names_of_different_kinds_are_refused(tree):
+    tree("in/a.jpg", "in/a.cutout.jpg")
+    with pytest.raises(ValueError, match="would both be written"):
+        planned(["in"], kinds=("mask", "cutout"))
+
+
+@pytest.mark.parametrize("out", ["in", "./in/", "in/../in"])
+def test_maps_among_the_pictures_are_refused(tree, out):
+    tree("in/a.jpg")
+    with pytest.raises(ValueError, match=r"is the folder of 'in/a.jpg'.*-o a.mask.png"):
+        planned(["in/a.jpg"], out=out)
+
+
+def test_the_output_may_be_one_file(tree):
+    tree("in/a.jpg", "in/b.jpg")
+    assert planned(["in/a.jpg"], out="in/map.png") == {"in/a.jpg": ["in/map.png"]}
+    assert planned(["in/a.jpg"], out="-") == {"in/a.jpg": ["-"]}
+    assert planned(["-"], out="-") == {"-": ["-"]}
+    for inputs, kinds in ((["in"], ["mask"]), (["in/a.jpg"], ["mask", "cutout"])):
+        with pytest.raises(ValueError, match="takes one picture of one type"):
+            planned(inputs, out="map.png", kinds=kinds)
+
+
+def test_the_picture_is_never_its_own_output(tree):
+    tree("in/a.png")
+    os.symlink("a.png", "in/link.png")
+    for out in ("in/a.png", "in/link.png"):
+        with pytest.raises(ValueError, match="is the picture itself"):
+            planned(["in/a.png"], out=out)

@@ -1,0 +1,325 @@
+import builtins
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_recnet.cli import main
+from keras_recnet.pipelines import PipelineDataError, find_groups, make_coco_groups, read_groups, stage_bars
+from keras_recnet.pipelines.coco.annotations import select
+
+WIDTH, HEIGHT = 40, 30
+CATEGORIES = ("dog", "hot dog", "cat")
+
+
+def box(left, top, right, bottom):
+    """Polygon of the pixels left…right − 1, top…bottom − 1."""
+    return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+def counts_of(mask):
+    """Uncompressed run lengths, column by column, beginning with 0s: what COCO writes for crowds."""
+    flat = mask.T.ravel().astype(int)
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    return [0] * int(flat[0]) + np.diff([0, *ends, len(flat)]).tolist()
+
+
+class CocoSet:
+    """A small data set in COCO's format, written anew by `save`."""
+
+    def __init__(self, folder):
+        self.folder = folder / "photos"
+        self.path = folder / "instances.json"
+        self.folder.mkdir()
+        self.images, self.annotations = [], []
+        self.categories = [{"id": 10 * number, "name": name} for number, name in enumerate(CATEGORIES, start=1)]
+
+    def add_image(self, name, colour=(0, 0, 0), size=(WIDTH, HEIGHT), file=True):
+        number = len(self.images) + 1
+        self.images.append({"id": number, "file_name": name, "width": size[0], "height": size[1]})
+        if file:
+            Image.new("RGB", size, colour).save(self.folder / name)
+        return number
+
+    def annotate(self, image, category, segmentation, crowd=0):
+        self.annotations.append(
+            {
+                "id": len(self.annotations) + 1,
+                "image_id": image,
+                "category_id": 10 * (CATEGORIES.index(category) + 1),
+                "segmentation": segmentation,
+                "iscrowd": crowd,
+            }
+        )
+
+    def save(self):
+        content = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
+        self.path.write_text(json.dumps(content))
+        return self.path, self.folder
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Six dogs, three red and three blue, of which two show a cat too; and one hot dog."""
+    made = CocoSet(tmp_path)
+    for number in range(6):
+        image = made.add_image(f"{number}.png", (200, 0, 0) if number % 2 else (0, 0, 200))
+        made.annotate(image, "dog", box(4, 5, 20, 15))
+        if number in (1, 2):
+            made.annotate(image, "cat", box(20, 15, 40, 30))
+    made.annotate(made.add_image("6.png"), "hot dog", box(0, 0, 20, 20))
+    return made
+
+
+def make(coco, out, **options):
+    return make_coco_groups(*coco.save(), out, **{"group_size": 3, "workers": 1, **options})
+
+
+def rows(result):
+    with open(result.list, newline="") as file:
+        return [tuple(row.values()) for row in csv.DictReader(file)]
+
+
+def test_groups_are_images_of_one_category_that_look_alike(coco, tmp_path):
+    out = tmp_path / "out"
+    result = make(coco, out)
+    assert result.groups == {"dog": 2, "cat": 1}
+    assert (result.images, result.masks) == (6, 9)
+    assert result.problems == []
+    assert result.notes == [
+        "category cat: has 2 images, one group smaller than 3",
+        "category hot dog: has 1 image(s), too few for a group",
+    ]
+    found = read_groups(result.list, out / "images", out / "masks", split="train")
+    assert [(group.name, group.category) for group in found] == [
+        ("cat-00001", "cat"),
+        ("dog-00001", "dog"),
+        ("dog-00002", "dog"),
+    ]
+    members = [sorted(pair.name for pair in group.pairs) for group in found]
+    assert members == [["cat/1", "cat/2"], ["dog/0", "dog/2", "dog/4"], ["dog/1", "dog/3", "dog/5"]]
+    with pytest.warns(UserWarning, match="groups of one: hot dog"):
+        assert [group.name for group in find_groups(out)] == ["cat", "dog", "hot dog"]
+    assert rows(result)[0] == ("cat-00001", "cat/1", "train", "cat")
+
+
+def test_a_mask_is_the_union_of_instances_crowds_and_holes_included(coco, tmp_path):
+    crowd = np.zeros((HEIGHT, WIDTH), bool)
+    crowd[2:6, 30:38] = True
+    coco.annotate(1, "dog", {"size": [HEIGHT, WIDTH], "counts": counts_of(crowd)}, crowd=1)
+    coco.annotate(1, "dog", box(10, 10, 24, 20) + box(0, 25, 5, 30))
+    coco.annotate(1, "cat", box(0, 0, 30, 30))
+    make(coco, tmp_path / "out")
+    expected = crowd.copy()
+    for left, top, right, bottom in ((4, 5, 20, 15), (10, 10, 24, 20), (0, 25, 5, 30)):
+        expected[top:bottom, left:right] = True
+    mask = np.asarray(Image.open(tmp_path / "out/masks/dog/0.png"))
+    np.testing.assert_array_equal(mask, expected * 255)
+
+
+def test_takes_images_in_which_a_category_has_a_fitting_part(coco, tmp_path):
+    # The dogs fill 160 of 1200 pixels, the cats a quarter.
+    assert make(coco, tmp_path / "a", area=(0.14, 1)).groups == {"cat": 1}
+    assert make(coco, tmp_path / "b", area=(0, 0.13334)).groups == {"dog": 2}
+    assert make(coco, tmp_path / "c", area=(160 / 1200, 160 / 1200)).groups == {"dog": 2}
+
+
+def test_draws_images_and_groups_by_seed(coco, tmp_path):
+    chosen = {tuple(select(*coco.save(), most_images=4, seed=seed).images) for seed in (0, 1, 2, 3) for _ in range(2)}
+    assert len(chosen) > 1
+    assert all(len(names) == 4 for names in chosen)
+    for seed in (0, 1):
+        drawn = [rows(make(coco, tmp_path / f"{seed}{i}", most_groups=1, seed=seed)) for i in range(2)]
+        assert drawn[0] == drawn[1]
+        assert len({row[0] for row in drawn[0]}) == 1
+
+
+def test_only_the_chosen_categories(coco, tmp_path):
+    result = make(coco, tmp_path / "out", categories=["dog"])
+    assert result.groups == {"dog": 2}
+    assert result.problems == []
+    assert os.listdir(tmp_path / "out/masks") == ["dog"]
+
+
+# Going on
+
+
+def test_goes_on_after_a_kill(coco, tmp_path):
+    for number in range(7, 27):
+        coco.annotate(coco.add_image(f"{number}.png", (number, 200, 0)), "dog", box(4, 5, 20, 15))
+    arguments = [*map(str, coco.save()), str(tmp_path / "out")]
+    code = (
+        "import sys\n"
+        "from keras_recnet.pipelines import make_coco_groups\n"
+        "from keras_recnet.pipelines.coco import feature_store\n"
+        "feature_store.FeatureStore.__init__.__kwdefaults__['save_every'] = 0\n"
+        "make_coco_groups(*sys.argv[1:], workers=1, progress=lambda *step: print(*step, flush=True))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line == "features 10 27\n":
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out/groups.csv").exists()
+    steps = []
+    result = make(coco, tmp_path / "out", progress=lambda *step: steps.append(step))
+    features = [step for step in steps if step[0] == "features"]
+    assert features[0][1] >= 10
+    assert features[-1] == ("features", 27, 27)
+    whole = make(coco, tmp_path / "whole")
+    assert rows(result) == rows(whole)
+
+
+def test_what_is_there_is_kept_and_other_choices_use_it(coco, tmp_path):
+    make(coco, tmp_path / "out", categories=["cat"])
+    kept = tmp_path / "out/masks/cat/1.png"
+    before = kept.stat().st_mtime_ns
+    steps = []
+    make(coco, tmp_path / "out", progress=lambda *step: steps.append(step))
+    assert kept.stat().st_mtime_ns == before
+    assert next(step for step in steps if step[0] == "features") == ("features", 2, 7)
+
+
+def test_refuses_a_folder_with_groups_of_other_annotations(coco, tmp_path):
+    make(coco, tmp_path / "out")
+    coco.annotate(1, "cat", box(0, 0, 30, 30))
+    with pytest.raises(PipelineDataError, match=r"out: holds groups of other annotations than .*instances\.json"):
+        make(coco, tmp_path / "out")
+
+
+# Bad input
+
+
+def test_names_what_it_leaves_out_and_does_the_rest(coco, tmp_path):
+    coco.annotate(coco.add_image("gone.png", file=False), "dog", box(4, 5, 20, 15))
+    broken = coco.add_image("broken.png")
+    coco.annotate(broken, "dog", box(4, 5, 20, 15))
+    (coco.folder / "broken.png").write_bytes(b"no picture")
+    turned = coco.add_image("other size.png")
+    coco.annotate(turned, "dog", box(4, 5, 20, 15))
+    Image.new("RGB", (WIDTH, 20)).save(coco.folder / "other size.png")
+    coco.annotate(99, "dog", box(4, 5, 20, 15))
+    coco.annotate(1, "dog", [])
+    coco.annotate(1, "dog", {"size": [5, 5], "counts": [25]})
+    del coco.annotations[3]["segmentation"]
+    result = make(coco, tmp_path / "out", categories=["dog"])
+    assert result.groups == {"dog": 2}
+    assert result.images == 5
+    folder = coco.folder
+    assert sorted(result.problems) == sorted(
+        [
+            f"{folder / 'gone.png'}: no such file, though the annotations name it",
+            "image 99 of the annotations: has no file_name, width and height",
+            f"{folder / '0.png'}: annotation 14 has no usable segmentation (it is empty)",
+            f"{folder / '0.png'}: annotation 15 has no usable segmentation (its size is 5×5, not the image's)",
+            f"{folder / '2.png'}: annotation 4 has no usable segmentation (there is none)",
+            f"{folder / 'broken.png'}: not a picture",
+            f"{folder / 'other size.png'}: has not the proportions 40×30 of its annotations",
+        ]
+    )
+
+
+def test_two_files_of_one_name(coco, tmp_path):
+    coco.annotate(coco.add_image("0.jpg"), "dog", box(4, 5, 20, 15))
+    result = make(coco, tmp_path / "out", categories=["dog"])
+    assert result.problems == [f"{coco.folder / '0.jpg'}: would get the same name as {coco.folder / '0.png'}"]
+
+
+def test_unknown_categories_are_told_with_the_nearest_names(coco, tmp_path):
+    with pytest.raises(PipelineDataError) as caught:
+        make(coco, tmp_path / "out", categories=["Hotdog", "dog", "zebra"])
+    assert caught.value.problems == [
+        f"{coco.path}: has no category 'Hotdog'. Do you mean 'hot dog', 'dog'?",
+        f"{coco.path}: has no category 'zebra'. It has cat, dog, hot dog.",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "no JSON", "[]", "{}", '{"images": [], "annotations": []}'])
+def test_annotations_that_are_none(tmp_path, content):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(PipelineDataError, match=r"a\.json: no annotations in COCO's format"):
+        make_coco_groups(path, tmp_path, tmp_path / "out")
+
+
+def test_says_when_nothing_is_left(coco, tmp_path):
+    with pytest.raises(PipelineDataError, match="no image of these categories is left"):
+        make(coco, tmp_path / "out", area=(0.9, 1))
+    with pytest.raises(PipelineDataError, match="no category has two images"):
+        make(coco, tmp_path / "out", categories=["hot dog"])
+    annotations, _ = coco.save()
+    with pytest.raises(PipelineDataError, match="nowhere: the folder of images does not exist"):
+        make_coco_groups(annotations, tmp_path / "nowhere", tmp_path / "out")
+
+
+@pytest.mark.parametrize("options", [{"group_size": 1}, {"workers": 0}, {"area": (0.5, 0.1)}])
+def test_says_what_it_expected_and_what_it_got(coco, tmp_path, options):
+    with pytest.raises(ValueError, match="Received: group_size="):
+        make(coco, tmp_path / "out", **options)
+
+
+def hide_pycocotools(monkeypatch):
+    original = builtins.__import__
+
+    def without(name, *arguments):
+        if name.startswith("pycocotools"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name="pycocotools")
+        return original(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+
+
+def test_says_how_to_install_pycocotools(coco, tmp_path, monkeypatch):
+    hide_pycocotools(monkeypatch)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "keras-recnet\[coco\]"'):
+        make(coco, tmp_path / "out")
+
+
+# The command
+
+
+def test_the_command_tells_what_it_made_and_left_out(coco, tmp_path, capfd):
+    arguments = ["coco-groups", *map(str, coco.save()), "-o", str(tmp_path / "out"), "--group-size", "3", "--jobs", "1"]
+    assert main.main(arguments) == 0
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == [
+        "Note: category cat: has 2 images, one group smaller than 3",
+        "Note: category hot dog: has 1 image(s), too few for a group",
+        f"3 groups of 2 categories, 6 images -> {tmp_path / 'out/groups.csv'}",
+    ]
+    (coco.folder / "0.png").unlink()
+    assert main.main([*arguments, "--categories", "dog, cat"]) == 1
+    assert capfd.readouterr().err.splitlines()[-2:] == [
+        "1 left out:",
+        f"  {coco.folder / '0.png'}: no such file, though the annotations name it",
+    ]
+
+
+def test_the_command_names_what_is_wrong(coco, tmp_path, capfd, monkeypatch):
+    arguments = ["coco-groups", *map(str, coco.save()), "-o", str(tmp_path / "out")]
+    assert main.main([*arguments, "--categories", "dogs"]) == 1
+    assert "Do you mean 'dog'?" in capfd.readouterr().err
+    assert main.main([*arguments, "--area", "0.7", "0.1"]) == 2
+    assert "smaller part first. Received: (0.7, 0.1)" in capfd.readouterr().err
+    hide_pycocotools(monkeypatch)
+    assert main.main(arguments) == 2
+    assert 'pip install "keras-recnet[coco]"' in capfd.readouterr().err
+
+
+def test_bars_are_shown_on_a_terminal_alone(monkeypatch, capfd):
+    with stage_bars() as progress:
+        assert progress is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with stage_bars() as progress:
+        progress("features", 1, 2)
+        progress("features", 2, 2)
+    assert "features" in capfd.readouterr().err

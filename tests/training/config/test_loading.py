@@ -1,0 +1,180 @@
+import inspect
+
+import pytest
+import yaml
+
+from keras_recnet.errors import ConfigError
+from keras_recnet.training.config.loading import Config, GroupConfig, all_keys, as_of_now, differences, load
+from keras_recnet.training.config.schema import (
+    AugmentConfig,
+    CoPerceptualConfig,
+    GroupLossConfig,
+    GroupModelConfig,
+    LossConfig,
+    ModelConfig,
+)
+from keras_recnet.training.config.yaml_source import SHIPPED, shipped
+
+ABLATIONS = {  # rows of Table 2: branches, attention, weight of the cooperative loss
+    "ablation_foreground": ("foreground", None, 0.0),
+    "ablation_two_branches": ("both", None, 0.0),
+    "ablation_background_ram": ("both", "background", 0.0),
+    "ablation_foreground_ram": ("both", "foreground", 0.0),
+    "ablation_no_cooperative": ("both", "both", 0.0),
+    "recnet_resnet50": ("both", "both", 1.0),
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_configuration_is_valid_and_opens_with_its_command(name):
+    text = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
+    commands = [line for line in text.splitlines() if line.startswith("# keras-recnet train ")]
+    assert text.startswith(commands[0])
+    assert f"# keras-recnet train {name}" in [command.split(" --set")[0] for command in commands]
+    assert load(name).output == f"runs/{name}"
+    assert not [line for line in text.splitlines() if len(line) > 120]
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_one_configuration_for_each_row_of_table_2(name):
+    config = load(name)
+    assert (config.model.branches, config.model.attention, config.loss.cooperative_weight) == ABLATIONS[name]
+    # and all else as published
+    assert (config.steps, config.batch_size, config.model.image_size) == (15000, 2, 384)
+    assert (config.optimizer.backbone_learning_rate, config.optimizer.learning_rate) == (5e-9, 5e-8)
+    assert config.loss.pixel_reduction == "sum"
+
+
+def test_sections_take_the_arguments_of_what_they_configure_with_the_same_defaults():
+    from keras_recnet.losses import CoPerceptualLoss, CoSaliencyLoss, SaliencyLoss
+    from keras_recnet.models import RCAUNet, RecNet
+    from keras_recnet.pipelines import Augment
+
+    def defaults(function, *left_out):
+        parameters = inspect.signature(function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind != p.VAR_KEYWORD and p.name not in left_out}
+
+    assert ModelConfig().model_dump() == defaults(RecNet, "backbone_weights", "name")
+    assert LossConfig().model_dump() == defaults(SaliencyLoss, "name")
+    assert GroupModelConfig().model_dump() == defaults(RCAUNet, "backbone_weights", "recnet", "name")
+    assert GroupLossConfig().model_dump() == defaults(CoSaliencyLoss, "name", "reduction")
+    assert CoPerceptualConfig().model_dump() == defaults(CoPerceptualLoss, "features")
+    assert set(AugmentConfig.model_fields) == set(defaults(Augment))
+
+
+def test_the_task_tells_which_keys_there_are(write):
+    config = load(write("task: cosaliency\nepochs: 1\ndata: {foreign: [0, 3], images_per_group: 8}"))
+    assert isinstance(config, GroupConfig)
+    assert config.data.foreign == (0, 3)
+    assert differences(as_of_now(config.fixed()), config.fixed()) == []
+    with pytest.raises(ConfigError, match=r"mine.yaml:3: model.fusion: unknown key"):
+        load(write("task: cosaliency\nepochs: 1\nmodel: {fusion: average}"))
+    with pytest.raises(ConfigError, match=r"mine.yaml:1: task: must be one of saliency, cosaliency. Did you mean"):
+        load(write("task: cosaliancy\nepochs: 1"))
+    with pytest.raises(ConfigError, match=r"data.foreign: expects a number of images, a range .* Received: 0.7"):
+        load(write("task: cosaliency\nepochs: 1\ndata: {foreign: 0.7}"))
+
+
+def test_numbers_in_scientific_notation_are_numbers(write):
+    assert load(write("epochs: 1\noptimizer: {learning_rate: 5e-9}")).optimizer.learning_rate == 5e-9
+
+
+def test_set_lays_over_the_file_and_reads_yaml(write):
+    config = load(
+        write("epochs: 3\nmodel: {image_size: 64, backbone: vgg16}"),
+        ["model.image_size=[32, 64]", "epochs=null", "steps=7", "data.augment=null", "ema=0.5"],
+    )
+    assert config.model.image_size == (32, 64)
+    assert config.model.backbone == "vgg16"
+    assert (config.epochs, config.steps, config.data.augment, config.ema) == (None, 7, None, 0.5)
+
+
+def test_extends_takes_a_file_beside_it_and_a_shipped_name(write):
+    write("extends: recnet_resnet50\nseed: 5\nmodel: {key_channels: 64}", "base.yaml")
+    config = load(write("extends: base.yaml\nmodel: {image_size: 64}", "top.yaml"))
+    assert (config.seed, config.model.key_channels, config.model.image_size) == (5, 64, 64)
+    assert config.output == "runs/top"
+    write("extends: two.yaml", "one.yaml")
+    with pytest.raises(ConfigError, match="circle"):
+        load(write("extends: one.yaml", "two.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 1\nbatchsize: 3", r"mine.yaml:2: batchsize: unknown key. Did you mean 'batch_size'\?"),
+        ("epochs: 1\nmodel:\n  backbon: vgg16", r"mine.yaml:3: model.backbon: unknown key. Did you mean 'backbone'\?"),
+        ("epochs: 1\nimages: a", r"mine.yaml:2: images: unknown key. Did you mean 'data.images'\?"),
+        ("epochs: 1\nxyzzy: a", "mine.yaml:2: xyzzy: unknown key. Valid keys here: task, init, model"),
+        ("epochs: 1\ndata: {augment: {flp: 1}}", r"mine.yaml:2: data.augment.flp: unknown key. Did you mean 'flip'\?"),
+        ("epochs: two", "mine.yaml:1: epochs: input should be a valid integer. Received: 'two'"),
+        ("epochs: 1.5", "mine.yaml:1: epochs: .*integer.* Received: 1.5"),
+        ("epochs: 1\nbatch_size: 0", "mine.yaml:2: batch_size: .*greater than 0. Received: 0"),
+        ("epochs: 1\ndeterministic: 1", "deterministic: .*boolean. Received: 1"),
+        ("epochs: 1\nprecision: float16", r"precision: must be one of .* Did you mean 'mixed_float16'\? Received"),
+        ("epochs: 1\nmodel: vgg16", "mine.yaml:2: model: expects a mapping with keys such as backbone"),
+        ("epochs: 1\nmodel: {image_size: 2.5}", "model.image_size: expects a number of pixels .* Received: 2.5"),
+        ("seed: 1", "one of `epochs` and `steps`"),
+        ("epochs: 1\nsteps: 2", "one of `epochs` and `steps`.* Received: epochs=1, steps=2"),
+        ("epochs: 1\nepochs: 2", "mine.yaml:2: epochs: written twice, first at .*mine.yaml:1"),
+        ("epochs: [1", "mine.yaml:.*: not readable as YAML"),
+        ("- epochs", "mine.yaml: a configuration is a mapping"),
+        ("extends: 3", "mine.yaml:1: extends: expects a name or a path"),
+    ],
+)
+def test_faults_name_the_file_line_and_key(write, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(write(text))
+
+
+def test_all_faults_are_told_at_once_and_each_once(write):
+    with pytest.raises(ConfigError) as info:
+        load(write("epochs: a\nbatch_size: b\ndata: {validation: [1]}"))
+    lines = str(info.value).splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["data.validation", "batch_size", "epochs"]
+
+
+def test_faults_of_set_name_the_entry():
+    with pytest.raises(ConfigError, match=r"--set batch_siz=3: batch_siz: unknown key\. Did you mean 'batch_size'"):
+        load("smoke", ["batch_siz=3"])
+    with pytest.raises(ConfigError, match="--set batch_size: not of the form key=value"):
+        load("smoke", ["batch_size"])
+    with pytest.raises(ConfigError, match=r"--set seed=.*not readable as YAML"):
+        load("smoke", ["seed=[1"])
+
+
+def test_an_unknown_configuration_is_told_with_the_nearest_name():
+    with pytest.raises(ConfigError, match=r"'smok'. Did you mean 'smoke'\? Configurations that ship: ablation"):
+        load("smok")
+
+
+def test_a_key_that_an_older_run_did_not_know_takes_its_default():
+    fixed = load("smoke").fixed()
+    older = {key: value for key, value in fixed.items() if key != "ema"}
+    assert differences(as_of_now(older), fixed) == ["ema: None → 0.9"]
+    assert differences(as_of_now(fixed), fixed) == []
+
+
+def test_the_output_and_the_checkpoints_may_change_when_a_run_is_resumed():
+    assert load("smoke").fixed() == load("smoke", ["output=elsewhere", "checkpoint.keep=5", "samples=0"]).fixed()
+
+
+def test_the_resolved_configuration_can_be_read_again(write):
+    config = load("smoke")
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    assert load(write(text)).fixed() == config.fixed()
+
+
+def test_every_key_is_listed():
+    keys = all_keys(Config)
+    assert {"init", "model.image_size", "data.augment.flip", "optimizer.backbone_learning_rate"} <= set(keys)
