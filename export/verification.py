@@ -17,6 +17,7 @@ from PIL import Image
 
 from keras_recnet.errors import RecNetError
 from keras_recnet.export import drawn_pictures
+from keras_recnet.presets import COSALIENCY
 
 # Mean absolute difference of a map from Keras' that is let through, by format and precision. Weights that are rounded
 # to float16 cost about 0.001.
@@ -46,7 +47,7 @@ def prepare(model, folder: Path, *, kind: str, names: list[str], max_pixels: int
         input_dtype: of the images that a LiteRT file takes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    cases = _cases_of_groups if hasattr(model, "encoder") else _cases_of_images
+    cases = _cases_of_groups if model.task == COSALIENCY else _cases_of_images
     calls, expected = [], []
     for number, (call, outputs) in enumerate(cases(model, kind, names, max_pixels, np.dtype(input_dtype))):
         of_call = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 
 import keras_recnet
-from keras_recnet import models, presets
+from keras_recnet import models
 from keras_recnet.errors import RecNetError
 from keras_recnet.export import exporting, metadata, verification
 from keras_recnet.export.litert import converting
@@ -64,6 +64,7 @@ def _make(asked):
     made = {
         "model": {
             "class": type(model).__name__,
+            "task": model.task,
             "arguments": model.get_config(),
             "parameters": model.count_params(),
             "image_size": list(model.image_size),
@@ -88,9 +89,7 @@ def load(source: str, size: list[int] | None) -> keras.Model:
         resized = type(model).from_config({**model.get_config(), "image_size": list(size)})
         resized.set_weights(model.get_weights())
         return resized
-    preset = presets.find(source)
-    overrides = {} if size is None else {"image_size": list(size)}
-    return getattr(models, preset.config["class"]).from_preset(preset.folder, **overrides)
+    return models.from_preset(source, **({} if size is None else {"image_size": list(size)}))
 
 
 def in_precision(model: keras.Model, precision: str) -> keras.Model:

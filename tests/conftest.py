@@ -44,6 +44,31 @@ def bounded_memory():
 
 
 @pytest.fixture(scope="session")
+def tiny_backbone():
+    """Register the backbone `"tiny"`, as a user would add one: a strided convolution per side-output."""
+    import keras
+    from keras import layers
+
+    from keras_recnet.backbones import BACKBONES
+    from keras_recnet.backbones._common import image_shape, side_outputs
+
+    strides = {"P1": 2, "P2": 4, "P3": 8, "P4": 16, "P5": 32}
+
+    def tiny(image_size, *, weights=None, freeze_batch_normalization=True):
+        image = keras.Input(image_shape(image_size, 32), name="image")
+        x, outputs = layers.Rescaling(1 / 128, offset=-1)(image), {}
+        for index, name in enumerate(strides):
+            x = layers.Conv2D(4 + index, 3, 2, padding="same", use_bias=False, name=f"{name}_conv")(x)
+            outputs[name] = layers.BatchNormalization(name=f"{name}_bn")(x)
+            x = layers.ReLU(name=f"{name}_relu")(outputs[name])
+        return side_outputs("tiny", image, outputs, strides, freeze_batch_normalization)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "tiny", tiny)
+        yield
+
+
+@pytest.fixture(scope="session")
 def data_folder():
     """The folder with `DUTS-TR` and `ECSSD-100`; tests that need real data skip without it."""
     folder = os.environ.get("KERAS_RECNET_DATA")

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "parallel": set(),
     "presets": {"errors", "files"},
     **dict.fromkeys(CORE, CORE | BASE),
-    "models": CORE | BASE | {"inference"},
+    "models": CORE | BASE,
     "imaging": BASE,
     "pipelines": BASE | {"imaging"},
     "inference": BASE | {"imaging", "models"},

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_recnet import presets
+
 SALIENCY = "serving_default"
 ENCODE, STEP, DECODE = "encode", "step", "decode"
 
@@ -18,7 +20,7 @@ def of(model: keras.Model) -> dict[str, keras.Model]:
     The state before the first image is that image's `x`, with channels of zeros behind it where `state` has more. A
     model without a group branch has no `step`, and its `decode` no `state`.
     """
-    if not hasattr(model, "encoder"):
+    if model.task == presets.SALIENCY:
         inference = model.to_inference()
         return {SALIENCY: keras.Model({"image": inference.input}, {"saliency": inference.output})}
     decoder = model.decoder

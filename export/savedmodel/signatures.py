@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_recnet.export.litert import signatures
 from keras_recnet.export.savedmodel import image_codec
 from keras_recnet.export.savedmodel.resizing import resize_rgb
+from keras_recnet.presets import COSALIENCY
 
 MAX_PIXELS = 50_000_000  # of one picture; a phone's largest have 48 or 50 million
 SALIENCY = "saliency"
@@ -16,7 +17,7 @@ def of(model: keras.Model, max_pixels: int = MAX_PIXELS) -> dict[str, tf.types.e
 
     `keras_recnet.export.savedmodel.writing` says what they take and give.
     """
-    return _of_groups(model, max_pixels) if hasattr(model, "encoder") else _of_images(model, max_pixels)
+    return _of_groups(model, max_pixels) if model.task == COSALIENCY else _of_images(model, max_pixels)
 
 
 def _of_images(model, max_pixels):

@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_recnet.export.drawn_pictures import as_png, drawn
+from keras_recnet.presets import COSALIENCY
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
@@ -74,7 +75,7 @@ def _examples(model):
         "branches": {"images": images},
         "encoded": {"image_bytes": [as_png(picture)]},
     }
-    if hasattr(model, "encoder"):
+    if model.task == COSALIENCY:
         features = {name: np.zeros((1, *tensor.shape[1:]), np.float32) for name, tensor in model.decoder.input.items()}
         examples |= {
             "group": {"images": images[:, None], "mask": np.ones((1, 1), bool)},

@@ -10,7 +10,6 @@ from keras_recnet.bench import flops
 from keras_recnet.bench.candidates import KERAS, LITERT, SAVED_MODEL, Contestant, bytes_of
 from keras_recnet.errors import ConfigError, PresetError
 
-GROUPS = "RCAUNet"  # the class of a network of groups
 DESCRIPTION = "export.json"
 # of an export that is made to be measured
 _SIGNATURES = {LITERT: None, SAVED_MODEL: ["serving_default"]}
@@ -56,7 +55,7 @@ class _OfPreset:
         self._preset, self._workspace, self._say = preset, workspace, say
         self._size = tuple(size or preset.config["image_size"])
         self._is_own_size = self._size == tuple(preset.config["image_size"])
-        self._of_groups = preset.config.get("class") == GROUPS
+        self._of_groups = preset.task == presets.COSALIENCY
         self._litert = None
         if self._is_own_size and preset.has(presets.LITERT):
             self._litert = preset.file(presets.LITERT)
@@ -113,7 +112,7 @@ def _of_export(folder, engines, precisions, size):
         of_groups = "encode" in flops.signatures_of_litert(artifact)
     else:
         precision = described.get("precision", "float32")
-        of_groups = model.get("class") == GROUPS
+        of_groups = model.get("task") == presets.COSALIENCY
     own_size = tuple(model.get("image_size") or size or ()) or None
     for name, asked, has in (("engine", engines, engine), ("precision", precisions, precision)):
         others = [value for value in asked or () if value != has]

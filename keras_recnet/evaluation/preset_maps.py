@@ -63,7 +63,7 @@ def plan(
     name = name or found.name
     if name in data_set.maps:
         raise ConfigError(f"{data_set.name}: two methods are called {name!r}. Give one another name (NAME=…).")
-    of_groups = found.config.get("class") == "RCAUNet"
+    of_groups = found.task == presets.COSALIENCY
     if of_groups and not data_set.grouped:
         raise ConfigError(f"{data_set.name}: {name} is a preset for groups: every sub-folder must be one (--grouped).")
     state = sha256(found.folder / presets.CONFIG)[:8]  # it holds the sums of all other files

@@ -154,11 +154,7 @@ def keras_model(preset: presets.Preset, size: tuple[int, int] | None = None):
             f"Missing: {error.name}"
         ) from error
     try:
-        cls = getattr(models, preset.config["class"])
-    except (KeyError, AttributeError) as error:
-        raise PresetError(f"{preset.folder}: this version has no model {preset.config.get('class')!r}.") from error
-    try:
-        return cls.from_preset(preset.folder, **({"image_size": list(size)} if size else {}))
+        return models.from_preset(preset.folder, **({"image_size": list(size)} if size else {}))
     except ValueError as error:
         raise PresetError(f"{preset.folder}: {error}") from error
 

@@ -1,12 +1,14 @@
 """Engines for groups: what encodes, advances and decodes one image. Neither is imported before it is asked for."""
 
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from keras_recnet import presets
 from keras_recnet.inference.engines import Interpreters, keras_device, keras_model
+from keras_recnet.inference.group_stream import GroupMap, GroupStream
 
 _ENCODE, _STEP, _DECODE = "encode", "step", "decode"
 
@@ -66,35 +68,97 @@ class LiteRTGroupEngine:
 
 
 class KerasGroupEngine:
-    """The parts of an `RCAUNet` on any of Keras' backends. Threads take turns.
+    """An `RCAUNet` on any Keras backend. Threads take turns.
 
     Args:
-        preset: with `model.weights.h5` in it.
-        size: `(height, width)` to build the network for; None: the preset's own.
+        source: a preset with `model.weights.h5`, or an `RCAUNet`.
+        size: `(height, width)` to build a preset's network for; None: the preset's own.
     """
 
     name = "keras"
 
-    def __init__(self, preset: presets.Preset, *, size: tuple[int, int] | None = None):
-        self.model = keras_model(preset, size)
-        from keras_recnet.models.streaming import Parts
-
-        self._parts = Parts(self.model)
-        self.size, self.has_state = self._parts.size, self._parts.has_state
+    def __init__(self, source, *, size: tuple[int, int] | None = None):
+        self.model = keras_model(source, size) if isinstance(source, presets.Preset) else source
+        self.size, self.has_state = tuple(self.model.image_size), self.model.cell is not None
         self.device = keras_device()
+        self._encoder, self._step, self._decoder = self.model.encoder, self.model.step, self.model.decoder
         self._lock = threading.Lock()
 
     def encode(self, rgb: np.ndarray) -> dict[str, np.ndarray]:
-        """As `LiteRTGroupEngine.encode`."""
+        """As `LiteRTGroupEngine.encode`; RGB in 0…255 of any type.
+
+        Raises:
+            ValueError: if the image does not have the engine's size.
+        """
+        rgb = np.asarray(rgb)
+        if rgb.shape != (*self.size, 3):
+            raise ValueError(f"An image must have the shape {(*self.size, 3)}. Received: image.shape={rgb.shape}")
         with self._lock:
-            return self._parts.encode(rgb)
+            return self._encoder.predict_on_batch(rgb[None].astype("float32"))
 
     def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
         """As `LiteRTGroupEngine.advance`."""
+        import keras
+
         with self._lock:
-            return self._parts.advance(x, state)
+            if state is None:
+                state = keras.ops.convert_to_numpy(self.model.cell.start(keras.ops.convert_to_tensor(x)))
+            return self._step.predict_on_batch({"x": x, "state": state})
 
     def decode(self, features: dict[str, np.ndarray], state: np.ndarray | None) -> np.ndarray:
         """As `LiteRTGroupEngine.decode`."""
+        inputs = features if state is None else {**features, "state": state}
         with self._lock:
-            return self._parts.decode(features, state)
+            logits = self._decoder.predict_on_batch(inputs)[0, ..., 0].astype("float64")
+        return np.exp(-np.logaddexp(0, -logits)).astype("float32")
+
+
+def stream(
+    model, images: Iterable | Callable[[], Iterable], *, orders: int = 1, seed: int = 0, keep_features: int = 0
+) -> Iterator[GroupMap]:
+    """Compute the co-saliency maps of a group one image at a time, equal to the model's call on the whole group.
+
+    The images are read twice: first each image is encoded and updates the group's state, then each is decoded with the
+    final state. One image is in memory at a time, whatever the size of the group.
+
+    Args:
+        model: an `RCAUNet`.
+        images: `(height, width, 3)` arrays of the model's `image_size`, RGB in 0…255: a sequence, or a function that
+            returns a new iterator for each pass.
+        orders: number of orders over which the state is averaged, see `GroupStream`.
+        seed: seed of the random orders.
+        keep_features: number of images whose features are kept in a temporary file, so that they are encoded only once.
+
+    Yields:
+        A `GroupMap` per image, in the order of `images`.
+
+    Raises:
+        ValueError: if there is no image, an image has another size, `images` is an iterator, or `orders` is less
+            than 1.
+
+    Reference:
+        RCAU paper, Section 2.3. Averaging over orders is ours.
+    """
+    if not (isinstance(orders, int) and orders >= 1):
+        raise ValueError(f"`orders` must be a positive integer. Received: orders={orders!r}")
+    if not callable(images) and iter(images) is images:
+        raise ValueError(
+            f"`images` is read twice: pass a sequence, or a function that returns a new iterator. Received: "
+            f"images={images!r}"
+        )
+    return _stream(model, images if callable(images) else lambda: iter(images), orders, seed, keep_features)
+
+
+def _stream(model, read, orders, seed, keep_features):
+    engine = KerasGroupEngine(model)
+    with GroupStream(engine, orders=orders, seed=seed, keep=keep_features) as group:
+        for image in read():
+            if engine.has_state or group.count < keep_features:
+                group.add(engine.encode(image))
+            else:  # without a group branch, the first pass has nothing to compute
+                group.count += 1
+        if not group.count:
+            raise ValueError("A group needs at least one image. Received: no images")
+        group.finish()
+        for index, image in enumerate(read()):
+            yield group.decode(group.features(index) or engine.encode(image))

@@ -225,10 +225,10 @@ def _or_its_error(group, index):
 
 def _find(preset):
     found = presets.find(preset)
-    if found.config.get("class") != "RCAUNet":
+    if found.task != presets.COSALIENCY:
         raise PresetError(
             f"{found.folder}: a network for groups is needed, an RCAUNet; for single pictures there is `keras-recnet "
-            f"predict`, in Python Predictor. Received: a {found.config.get('class')}"
+            f"predict`, in Python Predictor. Received: a preset for {found.task}"
         )
     return found
 

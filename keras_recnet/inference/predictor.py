@@ -69,7 +69,7 @@ class Predictor:
         max_pixels: int = MAX_PIXELS,
     ):
         self.preset = presets.find(preset)
-        if self.preset.config.get("class") == "RCAUNet":
+        if self.preset.task != presets.SALIENCY:
             raise PresetError(
                 f"{self.preset.folder}: a network for groups of pictures: use it with `keras-recnet cosal`, in Python "
                 f"with GroupPredictor."

@@ -4,11 +4,18 @@ import os
 
 import keras
 
+from keras_recnet import presets
 from keras_recnet.models.rcaunet import RCAUNet
 from keras_recnet.models.recnet import RecNet
-from keras_recnet.models.streaming import GroupMap
 
-__all__ = ["GroupMap", "RCAUNet", "RecNet", "load_model"]
+__all__ = ["RCAUNet", "RecNet", "from_preset", "load_model"]
+
+
+def from_preset(name_or_folder: str | os.PathLike, **overrides) -> RecNet | RCAUNet:
+    """Build the model of a preset, whichever task it is for; see `RecNet.from_preset`."""
+    task = presets.find(name_or_folder).task
+    (cls,) = (cls for cls in (RecNet, RCAUNet) if cls.task == task)
+    return cls.from_preset(name_or_folder, **overrides)
 
 
 def load_model(path: str | os.PathLike, **arguments) -> keras.Model:

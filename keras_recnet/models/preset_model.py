@@ -1,11 +1,11 @@
-"""Models to preset folders and back."""
+"""Saving models to preset folders and loading them."""
 
 import os
 import warnings
 from pathlib import Path
+from typing import Self
 
 import h5py
-import keras
 import numpy as np
 
 import keras_recnet
@@ -16,70 +16,86 @@ from keras_recnet.files import atomic_path
 FLOAT16_MAX = float(np.finfo("float16").max)
 
 
-def save(model: keras.Model, folder: str | os.PathLike, entries: dict) -> None:
-    """Writes a model's configuration and weights into a preset folder.
+class PresetModel:
+    """Mixin for models that are saved to and loaded from preset folders.
 
-    The weights come from a fresh, uncompiled copy, so that neither an optimizer's slots nor a loss's layers land in
-    the file. Arrays of two and more dimensions are stored as float16, compressed without loss; vectors and scalars
-    (biases, normalisation, gains) stay float32, since small variances would be lost.
+    A subclass sets `task` and returns its constructor's arguments from `get_config()`.
 
-    Args:
-        model: one whose class rebuilds it from `get_config()`.
-        folder: where to.
-        entries: what `config.json` says besides class, arguments and sums.
-
-    Raises:
-        ValueError: if a weight is not finite or too large for float16.
-        DiskError: if the disk is full or the folder cannot be written.
+    Attributes:
+        task: `"saliency"` or `"cosaliency"`, stored in `config.json`.
     """
-    folder = Path(folder)
-    fresh = type(model).from_config(model.get_config())
-    fresh.set_weights(model.get_weights())
-    with atomic_path(folder / presets.WEIGHTS) as temporary:
-        # Keras wants the whole ending `.weights.h5`
-        full = temporary.with_name(f"{temporary.stem}.full.weights.h5")
-        try:
-            fresh.save_weights(full)
-            with h5py.File(full) as source, h5py.File(temporary, "w", libver="latest") as target:
-                _copy(source, target)
-        finally:
-            full.unlink(missing_ok=True)
-    config = {
-        "class": type(model).__name__,
-        "arguments": model.get_config(),
-        "image_size": list(model.image_size),
-        "keras_recnet": keras_recnet.__version__,
-        **entries,
-    }
-    presets.write_config(folder, config, [presets.WEIGHTS])
 
+    task: str
 
-def load(cls: type, name_or_folder: str | os.PathLike, overrides: dict) -> keras.Model:
-    """Builds the model of a preset and loads its weights, as float32.
+    @classmethod
+    def from_preset(cls, name_or_folder: str | os.PathLike, **overrides) -> Self:
+        """Build the model of a preset and load its weights, as float32.
 
-    Raises:
-        PresetError: if there is no such preset, it belongs to another class, is damaged, or its weights do not fit.
-    """
-    found = presets.find(name_or_folder)
-    if found.config.get("class") != cls.__name__:
-        raise PresetError(f"{found.folder}: holds a {found.config.get('class')}, not a {cls.__name__}.")
-    found.check_size(overrides.get("image_size"))
-    weights = found.file(presets.WEIGHTS)
-    model = cls.from_config({**found.config["arguments"], "backbone_weights": None, **overrides})
-    error = None
-    # Keras warns of weights that it leaves at their random start, sometimes on the way to the real error.
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            model.load_weights(weights)
-        except (OSError, ValueError, KeyError) as raised:
-            error = raised
-    if error or warned:
-        raise PresetError(
-            f"{weights}: does not fit the model ({error or warned[0].message}). "
-            f"Received: arguments={found.config['arguments']}, overrides={overrides}"
-        ) from error
-    return model
+        Args:
+            name_or_folder: name of a preset that ships with the library, or a folder written by `save_to_preset`.
+            **overrides: constructor arguments to change, such as `image_size`. The weights must still fit: the spatial
+                map of a recurrent co-attention unit does not fit another `image_size`.
+
+        Raises:
+            PresetError: if there is no such preset, it is for another task, it is damaged, or its weights do not fit.
+        """
+        found = presets.find(name_or_folder)
+        if found.task != cls.task:
+            raise PresetError(f"{found.folder}: a preset for {found.task}; {cls.__name__} is for {cls.task}.")
+        found.check_size(overrides.get("image_size"))
+        weights = found.file(presets.WEIGHTS)
+        model = cls.from_config({**found.config["arguments"], "backbone_weights": None, **overrides})
+        error = None
+        # Keras warns of weights that it leaves at their random start, sometimes on the way to the real error.
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                model.load_weights(weights)
+            except (OSError, ValueError, KeyError) as raised:
+                error = raised
+        if error or warned:
+            raise PresetError(
+                f"{weights}: does not fit the model ({error or warned[0].message}). "
+                f"Received: arguments={found.config['arguments']}, overrides={overrides}"
+            ) from error
+        return model
+
+    def save_to_preset(self, folder: str | os.PathLike, **entries) -> None:
+        """Write `config.json` and `model.weights.h5` to a folder, which is created if it does not exist.
+
+        The weights are those of a new, uncompiled copy, so that neither optimizer slots nor the layers of a loss are in
+        the file. Arrays of two or more dimensions are stored as float16, losslessly compressed; vectors and scalars
+        (biases, normalization, gains) stay float32, because small variances would be lost.
+
+        Args:
+            folder: the preset's folder. Preset files that are already there are replaced.
+            **entries: further entries for `config.json`.
+
+        Raises:
+            ValueError: if a weight is not finite or too large for float16.
+            DiskError: if the disk is full or the folder cannot be written.
+        """
+        folder = Path(folder)
+        fresh = type(self).from_config(self.get_config())
+        fresh.set_weights(self.get_weights())
+        with atomic_path(folder / presets.WEIGHTS) as temporary:
+            # Keras requires the full suffix `.weights.h5`.
+            full = temporary.with_name(f"{temporary.stem}.full.weights.h5")
+            try:
+                fresh.save_weights(full)
+                with h5py.File(full) as source, h5py.File(temporary, "w", libver="latest") as target:
+                    _copy(source, target)
+            finally:
+                full.unlink(missing_ok=True)
+        config = {
+            "class": type(self).__name__,
+            "arguments": self.get_config(),
+            "image_size": list(self.image_size),
+            "keras_recnet": keras_recnet.__version__,
+            "task": self.task,
+            **entries,
+        }
+        presets.write_config(folder, config, [presets.WEIGHTS])
 
 
 def _copy(source, target):

@@ -1,15 +1,13 @@
 """RCAUNet: co-saliency detection in a group of images by a recurrent co-attention unit."""
 
-import os
-
 import keras
 import numpy as np
 from keras import layers
 
 from keras_recnet.layers import BroadcastGroups, GroupRNN, MergeGroups, Pretrained, SplitGroups
 from keras_recnet.models import _rcaunet_parts as parts
-from keras_recnet.models import preset_model, streaming
 from keras_recnet.models._group_model import GroupModel
+from keras_recnet.models.preset_model import PresetModel
 from keras_recnet.models.recnet import RecNet
 
 TRANSPOSED_FILTERS = (256, 128, 64, 32)
@@ -25,7 +23,7 @@ EDGE = {
 
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
-class RCAUNet(GroupModel):
+class RCAUNet(PresetModel, GroupModel):
     """The RCAU network, a functional model from a group of images to the logits of what is salient in all of them.
 
     A backbone gives each image's features X_n, 1/16 of its size. Three convolutions make the single-image
@@ -98,12 +96,13 @@ class RCAUNet(GroupModel):
         >>> model = RCAUNet.from_recnet("recnet_lite0")
         >>> model.compile("adam", keras_recnet.losses.CoSaliencyLoss(dice_weight=0.5))
         >>> model.fit(groups)  # of ({"images": …, "mask": …}, masks)
-        >>> for saliency, _ in model.stream(photographs):
-        ...     show(saliency)
+        >>> model.save_to_preset("my_preset")
 
     Reference:
         RCAU paper: Fig. 1, Eq. 1–3 and 11, Table 2 (`recurrent_unit`, `use_…`).
     """
+
+    task = "cosaliency"
 
     def __init__(
         self,
@@ -336,10 +335,6 @@ class RCAUNet(GroupModel):
         saliency = layers.Activation("sigmoid", name="saliency", dtype="float32")(self.outputs[0])
         return keras.Model(self.input, saliency, name=f"{self.name}_inference")
 
-    def stream(self, images, *, orders: int = 1, seed: int = 0, keep_features: int = 0):
-        """Co-saliency maps of a group of any size, one after another; see `keras_recnet.models.streaming.stream`."""
-        return streaming.stream(self, images, orders=orders, seed=seed, keep_features=keep_features)
-
     @classmethod
     def from_recnet(cls, recnet, image_size=224, **arguments) -> "RCAUNet":
         """The edge version: built around a RecNet's foreground path, and with its weights.
@@ -386,32 +381,6 @@ class RCAUNet(GroupModel):
         for weight, path in zip(targets, paths, strict=True):
             # a copy: on JAX both would share one buffer, which training the one takes from the other
             weight.assign(np.array(keras.ops.convert_to_numpy(source[path])))
-
-    @classmethod
-    def from_preset(cls, name_or_folder: str | os.PathLike, **overrides) -> "RCAUNet":
-        """Builds the model of a preset and loads its weights.
-
-        Args:
-            name_or_folder: name of a preset that ships, or a folder that `save_to_preset` wrote.
-            **overrides: constructor arguments to change; the weights must still fit, so `image_size` cannot change
-                with the recurrent co-attention unit's spatial map.
-
-        Raises:
-            PresetError: if there is no such preset, or it is damaged, or the weights do not fit.
-        """
-        return preset_model.load(cls, name_or_folder, overrides)
-
-    def save_to_preset(self, folder: str | os.PathLike, **notes) -> None:
-        """Writes `config.json` and `model.weights.h5` (kernels as float16) into a folder, which is made if missing.
-
-        Args:
-            folder: where to. Files of a preset that lie there are replaced.
-            **notes: further entries for `config.json`.
-
-        Raises:
-            DiskError: if the disk is full or the folder cannot be written.
-        """
-        preset_model.save(self, folder, {"task": "co-saliency", **notes})
 
     def get_config(self):
         return {

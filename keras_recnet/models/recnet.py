@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_recnet import backbones
 from keras_recnet.layers import FUSIONS, FeatureIntegration, Fusion, PredictionHead, ReciprocalAttention
-from keras_recnet.models import preset_model
+from keras_recnet.models.preset_model import PresetModel
 
 STRIDE = 8  # of the integrated features and of the attention
 BRANCHES = ("both", "foreground")
@@ -16,7 +16,7 @@ HEAD_STRIDES = (8, 4, 2)
 
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
-class RecNet(keras.Model):
+class RecNet(PresetModel, keras.Model):
     """RecNet, a functional model from an image to the logits of a foreground and a background map.
 
     A backbone's side-outputs are integrated twice, for the foreground and for the background (`FeatureIntegration`);
@@ -70,6 +70,8 @@ class RecNet(keras.Model):
     Reference:
         RecNet paper: Fig. 2, Table 2 (`branches`, `attention`) and Table 3 (`fusion`).
     """
+
+    task = "saliency"
 
     def __init__(
         self,
@@ -227,30 +229,8 @@ class RecNet(keras.Model):
         of_pixel = keras.ops.convert_to_numpy(weights[direction][0, position])
         return of_pixel.reshape(height // STRIDE, width // STRIDE)
 
-    @classmethod
-    def from_preset(cls, name_or_folder: str | os.PathLike, **overrides) -> "RecNet":
-        """Builds the model of a preset and loads its weights.
-
-        Args:
-            name_or_folder: name of a preset that ships, or a folder that `save_to_preset` wrote.
-            **overrides: constructor arguments to change, such as `image_size`; the weights must still fit.
-
-        Raises:
-            PresetError: if there is no such preset, or it is damaged, or the weights do not fit.
-        """
-        return preset_model.load(cls, name_or_folder, overrides)
-
-    def save_to_preset(self, folder: str | os.PathLike, **notes) -> None:
-        """Writes `config.json` and `model.weights.h5` (kernels as float16) into a folder, which is made if missing.
-
-        Args:
-            folder: where to. Files of a preset that lie there are replaced.
-            **notes: further entries for `config.json`.
-
-        Raises:
-            DiskError: if the disk is full or the folder cannot be written.
-        """
-        preset_model.save(self, folder, {"task": "saliency", "fusion": self.fusion, **notes})
+    def save_to_preset(self, folder: str | os.PathLike, **entries) -> None:
+        super().save_to_preset(folder, fusion=self.fusion, **entries)
 
     def get_config(self):
         return {

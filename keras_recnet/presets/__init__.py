@@ -17,6 +17,7 @@ from pathlib import Path
 from keras_recnet.errors import PresetError
 from keras_recnet.files import atomic_path, sha256
 
+SALIENCY, COSALIENCY = TASKS = ("saliency", "cosaliency")
 FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
@@ -37,6 +38,11 @@ class Preset:
     name: str
     folder: Path
     config: dict
+
+    @property
+    def task(self) -> str:
+        """`"saliency"` (one image, `RecNet`) or `"cosaliency"` (a group of images, `RCAUNet`)."""
+        return self.config["task"]
 
     def has(self, file: str) -> bool:
         """Whether the preset lists `file`."""
@@ -70,7 +76,7 @@ class Preset:
         """
         arguments = self.config.get("arguments", {})
         bound = (
-            self.config.get("class") == "RCAUNet"
+            self.task == COSALIENCY
             and arguments.get("recurrent_unit", "rcau") == "rcau"
             and arguments.get("use_spatial_attention", True)
         )
@@ -145,4 +151,6 @@ def _read(folder: Path) -> Preset:
             f"{path}: this version reads presets of format {FORMAT}. Received: format={config.get('format')!r}. "
             f"Upgrade keras-recnet."
         )
+    if config.get("task") not in TASKS:
+        raise PresetError(f"{path}: `task` must be one of {TASKS}. Received: task={config.get('task')!r}")
     return Preset(name=folder.resolve().name, folder=folder, config=config)

@@ -163,7 +163,7 @@ def judge(model: RCAUNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
 
 def _goes_on(config):
     """Whether the training starts from a network for groups."""
-    return not names_backbone_weights(config.init) and find_start(config.init).config.get("class") == RCAUNet.__name__
+    return not names_backbone_weights(config.init) and find_start(config.init).task == RCAUNet.task
 
 
 def _features_of(groups, model, most=1024):

@@ -7,6 +7,7 @@ import keras_recnet
 from keras_recnet.errors import ImageError, PresetError
 from keras_recnet.imaging.reading import read
 from keras_recnet.imaging.resizing import resize_map
+from keras_recnet.inference.group_engines import stream
 from keras_recnet.inference.group_predictor import GroupPredictor
 from keras_recnet.inference.group_stream import group_orders
 
@@ -40,7 +41,7 @@ def test_both_engines_agree_also_over_orders(predictor, tiny_group_preset, photo
 
 def test_orders_average_the_state_as_the_models_own_stream(predictor, tiny_group_model):
     images = list(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype="uint8"))
-    expected = tiny_group_model.stream(images, orders=3, seed=5)
+    expected = stream(tiny_group_model, images, orders=3, seed=5)
     for one, two in zip(predictor.map(images, orders=3, seed=5), expected, strict=True):
         assert np.abs(one.saliency - two.saliency).mean() < 2e-3
         assert np.abs(one.variance - two.variance).mean() < 1e-3

@@ -4,16 +4,16 @@ import keras
 import numpy as np
 import pytest
 
+from keras_recnet.inference.group_engines import stream
 from keras_recnet.inference.group_stream import group_orders
 from keras_recnet.models import RCAUNet
-from keras_recnet.models.streaming import stream
 
 SIZE, IMAGES = 64, 4
 RECNET = {"integration_filters": 4, "attention": None, "head_filters": 4, "separable": True}
 
 
 @pytest.fixture(scope="module", params=["rcau", "gru", "mean", None, "rcau with a gate"])
-def model(request):
+def model(request, tiny_backbone):
     unit, *gate = (request.param or "").split(" with ")
     keras.utils.set_random_seed(0)
     model = RCAUNet(
@@ -46,7 +46,7 @@ def whole(model, images):
 @pytest.mark.parametrize("keep_features", [0, 2])
 def test_streaming_equals_the_whole_group(model, keep_features):
     images = photographs()
-    maps = list(model.stream(images, keep_features=keep_features))
+    maps = list(stream(model, images, keep_features=keep_features))
     assert all(variance is None for _, variance in maps)
     saliency = np.stack([saliency for saliency, _ in maps])
     assert saliency.dtype == "float32"
@@ -55,15 +55,15 @@ def test_streaming_equals_the_whole_group(model, keep_features):
 
 def test_a_group_of_one(model):
     images = photographs()[:1]
-    ((saliency, variance),) = model.stream(images, orders=3)
+    ((saliency, variance),) = stream(model, images, orders=3)
     np.testing.assert_allclose(saliency, whole(model, images)[0], atol=1e-6)
     np.testing.assert_allclose(variance, 0, atol=1e-12)
 
 
 def test_orders_give_the_mean_state_and_the_variance_of_the_maps(model):
     images = photographs()
-    maps = list(model.stream(images, orders=3, seed=1))
-    again = list(model.stream(iter_of(images), orders=3, seed=1, keep_features=2))
+    maps = list(stream(model, images, orders=3, seed=1))
+    again = list(stream(model, iter_of(images), orders=3, seed=1, keep_features=2))
     for one, other in zip(maps, again, strict=True):
         np.testing.assert_allclose(one.saliency, other.saliency, atol=1e-6)
     variance = np.stack([variance for _, variance in maps])
@@ -78,7 +78,7 @@ def test_orders_give_the_mean_state_and_the_variance_of_the_maps(model):
         np.testing.assert_allclose(np.stack([saliency for saliency, _ in maps]), whole(model, images), atol=1e-5)
     else:
         assert variance.max() > 1e-9
-        assert not np.allclose(next(model.stream(images, orders=3, seed=2)).variance, maps[0].variance, atol=1e-12)
+        assert not np.allclose(next(stream(model, images, orders=3, seed=2)).variance, maps[0].variance, atol=1e-12)
 
 
 def iter_of(images):
@@ -104,7 +104,7 @@ def test_holds_one_image_at_a_time(model):
             yield photograph
             del photograph
 
-    assert sum(1 for _ in model.stream(read)) == 2 * IMAGES
+    assert sum(1 for _ in stream(model, read)) == 2 * IMAGES
     assert most <= 2  # the one at work, and the one that the reader hands over
 
 
