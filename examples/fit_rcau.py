@@ -21,7 +21,7 @@ EPOCHS = 10
 def main(root):
     training, held_out = pipelines.split_groups(pipelines.find_groups(root), share=0.9, by="groups")
     augment = pipelines.Augment()
-    train = pipelines.SaliencyGroups(training, IMAGE_SIZE, 2, images_per_group=6, foreign=(0, 2), augment=augment)
+    train = pipelines.SaliencyGroups(training, IMAGE_SIZE, 2, images_per_group=6, distractors=(0, 2), augment=augment)
     valid = pipelines.SaliencyGroups(held_out, IMAGE_SIZE, 1, drop_remainder=False, cache=None)
 
     model = RCAUNet.from_recnet("recnet_lite0", IMAGE_SIZE)

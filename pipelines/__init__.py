@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_recnet.pipelines.group_folders import write_group_folders as write_group_folders
     from keras_recnet.pipelines.group_lists import Member as Member
     from keras_recnet.pipelines.group_lists import read_group_list as read_group_list
-    from keras_recnet.pipelines.group_lists import with_foreign as with_foreign
+    from keras_recnet.pipelines.group_lists import with_distractors as with_distractors
     from keras_recnet.pipelines.group_lists import write_group_list as write_group_list
     from keras_recnet.pipelines.groups import Group as Group
     from keras_recnet.pipelines.groups import check_groups as check_groups
@@ -52,7 +52,7 @@ _NAMES = {
     "single_images": "groups",
     "split_groups": "groups",
     "stage_bars": "progress_bars",
-    "with_foreign": "group_lists",
+    "with_distractors": "group_lists",
     "write_group_folders": "group_folders",
     "write_group_list": "group_lists",
     "write_groups": "groups",

@@ -1,4 +1,4 @@
-"""Which images are shown to a group as foreign, and how many."""
+"""Which images are shown to a group as distractors, and how many."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from keras_recnet.pipelines.groups import Group
 from keras_recnet.pipelines.pairs import Pair
 
 
-class ForeignImages:
-    """Draws images that are foreign to a group.
+class Distractors:
+    """Draws images that are distractors to a group.
 
     Args:
-        groups: all groups. No image of any group of a category is foreign to that category.
+        groups: all groups. No image of any group of a category is distractors to that category.
         pool: pairs to take from; None takes the own images of all groups.
         amount: a number, a range `(least, most)`, or a share (a float) of a group's images.
         images_per_group: most images of a group.
@@ -23,7 +23,7 @@ class ForeignImages:
         pairs: all that may be drawn, each image once; empty when `amount` is 0.
 
     Raises:
-        ValueError: if `amount` is out of range or no group has anything foreign to it.
+        ValueError: if `amount` is out of range or no group has anything distractors to it.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class ForeignImages:
             found.update(places[f] for f in (os.path.realpath(p.image) for p in group.own) if f in places)
         if all(len(found) == len(files) for found in self._members.values()):
             raise ValueError(
-                "`foreign` needs images of other groups, or a `foreign_pool` with other images. Received: "
+                "`distractors` needs images of other groups, or a `distractor_pool` with other images. Received: "
                 f"{len(groups)} groups of {len(self._members)} categories, "
-                f"foreign_pool={None if pool is None else f'{len(pool)} pairs'}"
+                f"distractor_pool={None if pool is None else f'{len(pool)} pairs'}"
             )
 
     def prefer(self, near: Mapping[str, Sequence[str]], share: float) -> None:
-        """Draws `share` of the foreign images from categories that are like the group's: they are the harder to tell.
+        """Draws `share` of the distractors from categories that are like the group's: they are the harder to tell.
 
         A category is drawn first, then one of its images, so that a large one comes as often as a small one.
 
@@ -122,14 +122,14 @@ class ForeignImages:
 
 
 def _range_of(amount, images_per_group):
-    """(least, most) foreign images of a group."""
+    """(least, most) distractors of a group."""
     if isinstance(amount, float):
         least, most = (0, int(amount > 0)) if 0 <= amount < 0.5 else (-1, -1)
     else:
         least, most = (amount, amount) if isinstance(amount, int | np.integer) else amount
     if not 0 <= least <= most or (most > 0 and 2 * most >= images_per_group):
         raise ValueError(
-            "`foreign` must be a number, a range (least, most) or a share (a float) below half of `images_per_group`. "
-            f"Received: foreign={amount!r}, images_per_group={images_per_group}"
+            "`distractors` must be a number, a range (least, most) or a share below half of `images_per_group`. "
+            f"Received: distractors={amount!r}, images_per_group={images_per_group}"
         )
     return int(least), int(most)

@@ -16,7 +16,7 @@ from keras_recnet.pipelines.whole_files import whole_file
 
 
 def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> None:
-    """Lays groups out as `images/GROUP/NAME.jpg` and `masks/GROUP/NAME.png`, foreign images with black masks.
+    """Lays groups out as `images/GROUP/NAME.jpg` and `masks/GROUP/NAME.png`, distractors with black masks.
 
     Images are symbolic links, or copies where the system has none. Masks keep their size and become 0…255. What is
     there is kept, so that an interrupted call can be made again.
@@ -31,17 +31,17 @@ def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> N
     """
     folder, places = Path(folder), {}
     for group in groups:
-        for pair, foreign in zip(group.pairs, group.foreign, strict=True):
+        for pair, distractors in zip(group.pairs, group.distractors, strict=True):
             place = f"{file_name_of(group.name)}/{file_name_of(pair.name.removeprefix(f'{group.name}/'))}"
             if place in places:
                 raise ValueError(f"Two images would be written as one. Received: {pair.name!r} for {place!r}")
-            places[place] = pair, foreign
-    for place, (pair, foreign) in places.items():
+            places[place] = pair, distractors
+    for place, (pair, distractors) in places.items():
         link(pair.image, folder / "images" / f"{place}{pair.image.suffix}")
         target = folder / "masks" / f"{place}.png"
         if not target.exists():
             image, mask = read_pair(pair)
-            write_mask(np.zeros(image.shape[:2], np.uint8) if foreign else mask, target)
+            write_mask(np.zeros(image.shape[:2], np.uint8) if distractors else mask, target)
 
 
 def file_name_of(name: str) -> str:

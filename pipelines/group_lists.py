@@ -1,4 +1,4 @@
-"""Lists of groups as CSV files: who belongs to which group, to which split, and who is foreign to it."""
+"""Lists of groups as CSV files: who belongs to which group, to which split, and who is distractor to it."""
 
 import csv
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from keras_recnet.pipelines.pairs import PipelineDataError
 from keras_recnet.pipelines.whole_files import whole_file
 
-COLUMNS = ("group", "name", "split", "foreign", "category")
+COLUMNS = ("group", "name", "split", "distractor", "category")
 TRUTHS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 
 
@@ -24,19 +24,19 @@ class Member:
         group: the group's name.
         name: the image's path inside its folder, without extension.
         split: such as `"train"`; empty where the list has none.
-        foreign: whether the image does not belong to the group that it is shown with: its mask there is empty.
-        category: what the group shows. Groups of one category are never foreign to each other; empty: the group alone.
+        distractor: whether the image does not belong to the group that it is shown with: its mask there is empty.
+        category: what the group shows. Groups of one category give each other no distractors; empty: the group alone.
     """
 
     group: str
     name: str
     split: str = ""
-    foreign: bool = False
+    distractor: bool = False
     category: str = ""
 
 
 def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dict[str, list[Member]]:
-    """Reads a CSV file with a header: the columns `group` and `name`, and perhaps `split`, `foreign`, `category`.
+    """Reads a CSV file with a header: the columns `group` and `name`, and perhaps `split`, `distractor`, `category`.
 
     Args:
         path: the file.
@@ -47,17 +47,17 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
 
     Raises:
         PipelineDataError: naming every line that cannot be used: without group or name, a name that stands twice in
-            a group, a `foreign` that is neither 0 nor 1, a group of two categories; or when a column or the split is
+            a group, a `distractor` that is neither 0 nor 1, a group of two categories; or when a column or the split is
             not there.
     """
     lines = _lines(path, split)
     groups, problems, seen = {}, [], set()
     for number, line in lines:
-        group, name, foreign = line["group"], line["name"], (line.get("foreign") or "").lower()
+        group, name, distractor = line["group"], line["name"], (line.get("distractor") or "").lower()
         if not group or not name:
             problems.append(f"{path}, line {number}: has no {'name' if group else 'group'}")
-        elif foreign not in TRUTHS:
-            problems.append(f"{path}, line {number}: `foreign` must be 0 or 1. Received: {line['foreign']!r}")
+        elif distractor not in TRUTHS:
+            problems.append(f"{path}, line {number}: `distractor` must be 0 or 1. Received: {line['distractor']!r}")
         elif (group, name) in seen:
             problems.append(f"{path}, line {number}: {name} stands twice in the group {group}")
         else:
@@ -69,11 +69,11 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
                     f"{path}, line {number}: the group {group} is of two categories, {members[0].category!r} and "
                     f"{category!r}"
                 )
-            members.append(Member(group, name, line.get("split") or "", TRUTHS[foreign], category))
+            members.append(Member(group, name, line.get("split") or "", TRUTHS[distractor], category))
     problems += [
-        f"{path}: the group {group} holds foreign images alone"
+        f"{path}: the group {group} holds distractors alone"
         for group, members in groups.items()
-        if all(member.foreign for member in members)
+        if all(member.distractor for member in members)
     ]
     if problems:
         raise PipelineDataError(problems, "Correct these lines.")
@@ -99,15 +99,15 @@ def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None
             writer.writerow([int(value) if isinstance(value, bool) else value for value in values])
 
 
-def with_foreign(groups: Mapping[str, Sequence[str]], *, every: int = 5, seed: int = 0) -> list[Member]:
-    """Adds foreign images to groups: to every `every` images of a group one from another group, at random places.
+def with_distractors(groups: Mapping[str, Sequence[str]], *, every: int = 5, seed: int = 0) -> list[Member]:
+    """Adds distractors to groups: to every `every` images of a group one from another group, at random places.
 
     A group of fewer images gets none. The group's own images keep their order, and no image is twice in a group. With
     seed 0, of the 20 validation groups of DUTS-TR, this is the evaluation's protocol B (`benchmarks/protocol_b.csv`).
 
     Args:
         groups: group → names of its images.
-        every: own images for each foreign one, 1 or more.
+        every: own images for each distractor one, 1 or more.
         seed: 0 or more.
 
     Returns:
@@ -125,15 +125,15 @@ def with_foreign(groups: Mapping[str, Sequence[str]], *, every: int = 5, seed: i
         others = sorted({name for other, names in groups.items() if other != group for name in names} - set(own))
         if len(others) < count:
             raise ValueError(
-                f"`groups` must hold {count} images outside of {group!r} to show as foreign. Received: {len(others)}"
+                f"`groups` must hold {count} images outside of {group!r} to show as distractor. Received: {len(others)}"
             )
         strangers = iter(random.choice(len(others), count, replace=False))
-        foreign = np.zeros(len(own) + count, bool)
-        foreign[random.choice(len(foreign), count, replace=False)] = True
+        distractor = np.zeros(len(own) + count, bool)
+        distractor[random.choice(len(distractor), count, replace=False)] = True
         members = iter(own)
         listed += [
-            Member(group, others[next(strangers)] if is_foreign else next(members), foreign=bool(is_foreign))
-            for is_foreign in foreign
+            Member(group, others[next(strangers)] if is_distractor else next(members), distractor=bool(is_distractor))
+            for is_distractor in distractor
         ]
     return listed
 

@@ -26,9 +26,9 @@ class Group:
     Args:
         name: the group's name.
         pairs: its images and their masks, in the order in which they are shown.
-        foreign: one flag an image: whether it does not belong, so that its mask in this group is empty. Empty: all
+        distractors: one flag an image: whether it does not belong, so that its mask in this group is empty. Empty: all
             belong.
-        category: what the group shows; images of a group of the same category are never shown to it as foreign. The
+        category: what the group shows; images of a group of the same category are never shown to it as distractors. The
             group's name where none is given.
 
     Raises:
@@ -38,17 +38,17 @@ class Group:
 
     name: str
     pairs: tuple[Pair, ...]
-    foreign: tuple[bool, ...] = ()
+    distractors: tuple[bool, ...] = ()
     category: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "pairs", tuple(self.pairs))
-        object.__setattr__(self, "foreign", tuple(self.foreign) or (False,) * len(self.pairs))
+        object.__setattr__(self, "distractors", tuple(self.distractors) or (False,) * len(self.pairs))
         object.__setattr__(self, "category", self.category or self.name)
-        if len(self.foreign) != len(self.pairs) or all(self.foreign):
+        if len(self.distractors) != len(self.pairs) or all(self.distractors):
             raise ValueError(
-                f"The group {self.name!r} needs an image of its own, and one flag `foreign` for each image or none. "
-                f"Received: {len(self.pairs)} pairs, foreign={self.foreign}"
+                f"The group {self.name!r} needs an image of its own, and one flag in `distractors` per image, or none. "
+                f"Received: {len(self.pairs)} pairs, distractors={self.distractors}"
             )
         names = [pair.name for pair in self.pairs]
         if len(set(names)) < len(names):
@@ -61,7 +61,7 @@ class Group:
     @property
     def own(self) -> tuple[Pair, ...]:
         """The images that belong to the group."""
-        return tuple(pair for pair, foreign in zip(self.pairs, self.foreign, strict=True) if not foreign)
+        return tuple(pair for pair, distractors in zip(self.pairs, self.distractors, strict=True) if not distractors)
 
 
 def find_groups(
@@ -144,7 +144,7 @@ def read_groups(
             Group(
                 name,
                 tuple(pairs[member.name] for member in members),
-                tuple(member.foreign for member in members),
+                tuple(member.distractor for member in members),
                 members[0].category,
             )
             for name, members in listed.items()
@@ -167,8 +167,8 @@ def members_of(groups: Iterable[Group], *, split: str = "") -> Iterator[Member]:
     """The lines of a list of these groups."""
     for group in groups:
         category = "" if group.category == group.name else group.category
-        for pair, foreign in zip(group.pairs, group.foreign, strict=True):
-            yield Member(group.name, pair.name, split, foreign, category)
+        for pair, distractors in zip(group.pairs, group.distractors, strict=True):
+            yield Member(group.name, pair.name, split, distractors, category)
 
 
 def split_groups(
@@ -205,8 +205,8 @@ def split_groups(
         start = (start + share * len(group)) % 1.0
         in_training = np.diff(steps)[random.permutation(len(group))] > 0
         for side, keep in zip(sides, (in_training, ~in_training), strict=True):
-            pairs = [(p, f) for p, f, k in zip(group.pairs, group.foreign, keep, strict=True) if k]
-            if any(not foreign for _, foreign in pairs):
+            pairs = [(p, f) for p, f, k in zip(group.pairs, group.distractors, keep, strict=True) if k]
+            if any(not distractors for _, distractors in pairs):
                 side.append(Group(group.name, *zip(*pairs, strict=True), category=group.category))
     return sides
 

@@ -40,7 +40,7 @@ METRICS = (
     Metric("mean_e", "mean E", r"$E_\xi^{\mathrm{mean}}$", False, "mean of the set's E curve"),
     Metric("adaptive_e", "adaptive E", r"$E_\xi^{\mathrm{adp}}$", False, "E at twice the map's mean"),
     Metric("mae_unstretched", "MAE unstretched", r"MAE$_{\mathrm{raw}}$", True, "error of the map as it was saved"),
-    Metric("foreign_mean", "foreign", "foreign", True, "mean of the unstretched map on images without an object"),
+    Metric("distractor_mean", "distractors", "distractors", True, "mean of the unstretched map of a distractor"),
 )
 LABELS = {metric.key: metric.label for metric in METRICS}
 
@@ -55,21 +55,21 @@ class Means:
     Attributes:
         values: metric → mean; metrics that no image has are left out.
         curves: `"precision"`, `"recall"`, `"f"`, `"e"` → float `(256,)` by threshold; empty when no mask has an object.
-        images: scored, foreign ones not counted.
-        foreign: images whose mask has no object.
+        images: scored, distractors not counted.
+        distractors: images whose mask has no object.
     """
 
     values: dict[str, float]
     curves: dict[str, np.ndarray]
     images: int
-    foreign: int
+    distractors: int
 
 
 def means(records: Iterable[Record]) -> Means:
     """The means over images.
 
     The F and E curves are averaged over the images threshold by threshold, and their maximum and mean are taken of that
-    curve, as pysodmetrics and the field do. Foreign images enter `foreign_mean` and nothing else.
+    curve, as pysodmetrics and the field do. Distractors enter `distractor_mean` and nothing else.
     """
     records = list(records)
     own = [record for record in records if record.counts is not None]
@@ -102,11 +102,11 @@ def over_groups(groups: Iterable[Means]) -> Means:
         [group.values for group in groups],
         curve,
         sum(group.images for group in groups),
-        sum(group.foreign for group in groups),
+        sum(group.distractors for group in groups),
     )
 
 
-def _means(values, curve, images, foreign):
+def _means(values, curve, images, distractors):
     found = {}
     for metric in METRICS:
         if metric.key in OF_THE_CURVE:
@@ -117,4 +117,4 @@ def _means(values, curve, images, foreign):
         numbers = [one[metric.key] for one in values if metric.key in one]
         if numbers:
             found[metric.key] = float(np.mean(numbers))
-    return Means(found, curve, images, foreign)
+    return Means(found, curve, images, distractors)

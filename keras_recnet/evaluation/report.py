@@ -85,7 +85,7 @@ def write(evaluation, drawn: dict[str, dict[str, str]], path: Path) -> None:
 
 
 def galleries(result, count: int) -> list[Gallery]:
-    """The images to look at: worst and best of each method, foreign ones, and where two methods differ most.
+    """The images to look at: worst and best of each method, distractors, and where two methods differ most.
 
     Args:
         result: a `keras_recnet.evaluation.run.Result`.
@@ -99,10 +99,10 @@ def galleries(result, count: int) -> list[Gallery]:
         whose = f"{method}: " if len(result.records) > 1 else ""
         found.append(_gallery(f"{whose}worst", "lowest S", result, [method], ranked[:some] if some else ranked))
         found.append(_gallery(f"{whose}best", "highest S", result, [method], ranked[::-1][:some]))
-        foreign = [record for record in result.records[method].values() if "foreign_mean" in record.values]
-        foreign.sort(key=lambda record: (-record.values["foreign_mean"], record.name))
+        distractors = [record for record in result.records[method].values() if "distractor_mean" in record.values]
+        distractors.sort(key=lambda record: (-record.values["distractor_mean"], record.name))
         title = f"{whose}brightest on images without an object"
-        found.append(_gallery(title, "the map should be black", result, [method], foreign[:count]))
+        found.append(_gallery(title, "the map should be black", result, [method], distractors[:count]))
     first, *others = result.records
     for second in others[:MOST_PAIRS]:
         one, two = result.records[first], result.records[second]
@@ -134,7 +134,7 @@ def _scores(result, name, methods):
     found = []
     for method in methods:
         values = result.records[method][name].values
-        for key in (RANKED_BY, "mae", "foreign_mean"):
+        for key in (RANKED_BY, "mae", "distractor_mean"):
             if key in values:
                 label = f"{LABELS[key]} {method}" if len(methods) > 1 else LABELS[key]
                 found.append((label, f"{values[key]:.3f}"))
@@ -145,7 +145,7 @@ def _named(result):
     """(what, names) of the notes whose images a reader will want to find."""
     for note, methods in tables.notes(result).items():
         for method, names in methods.items():
-            about_masks = note in ("foreign", "full_mask")
+            about_masks = note in ("distractors", "full_mask")
             yield (note if about_masks else f"{note}, {method}", names)
             if about_masks:
                 break

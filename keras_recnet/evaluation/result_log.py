@@ -32,7 +32,7 @@ class Record:
         sums: SHA-256 of the mask's and the map's file.
         size: `(height, width)` of the mask.
         values: metric → value.
-        counts: for the curves, None for a foreign image.
+        counts: for the curves, None for a distractor.
         notes: see `keras_recnet.evaluation.scoring.Score` and `keras_recnet.evaluation.map_files.read_map`.
     """
 

@@ -44,9 +44,9 @@ class Score:
     """What one map scores.
 
     Attributes:
-        values: metric → value; a foreign image has `foreign_mean` alone.
-        counts: for the curves; None for a foreign image.
-        notes: what a reader should know: `"foreign"`, `"full_mask"`, `"resized"`, `"swapped"`, `"s_undefined"`.
+        values: metric → value; a distractor has `distractor_mean` alone.
+        counts: for the curves; None for a distractor.
+        notes: what a reader should know: `"distractors"`, `"full_mask"`, `"resized"`, `"swapped"`, `"s_undefined"`.
     """
 
     values: dict[str, float]
@@ -66,8 +66,8 @@ def score(saliency_map: np.ndarray, mask: np.ndarray) -> Score:
       not say N or N − 1).
     - `mae_unstretched`: the error of the map as it is.
 
-    A mask without an object (a foreign image of a co-saliency group) has no F and no S, and stretching would turn an
-    almost black map into a bright one: it gives `foreign_mean`, the unstretched map's mean, and nothing else.
+    A mask without an object (a distractor of a co-saliency group) has no F and no S, and stretching would turn an
+    almost black map into a bright one: it gives `distractor_mean`, the unstretched map's mean, and nothing else.
 
     Args:
         saliency_map: float `(h, w)` in 0…1; resized to the mask's size if it differs.
@@ -79,7 +79,7 @@ def score(saliency_map: np.ndarray, mask: np.ndarray) -> Score:
         saliency_map = resize_map(saliency_map.astype(np.float32), mask.shape).astype(np.float64)
         notes.append("swapped" if swapped else "resized")
     if not mask.any():
-        return Score({"foreign_mean": float(saliency_map.mean())}, None, [*notes, "foreign"])
+        return Score({"distractor_mean": float(saliency_map.mean())}, None, [*notes, "distractors"])
     if mask.all():
         notes.append("full_mask")
     stretched = stretch(saliency_map)

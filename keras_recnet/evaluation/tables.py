@@ -14,7 +14,7 @@ from keras_recnet.files import atomic_path
 
 # What a note says of the images that bear it; `{}` is their number.
 NOTES = {
-    "foreign": "{} image(s) without an object in the mask (foreign): the map's unstretched mean alone",
+    "distractors": "{} image(s) without an object in the mask (distractors): the map's unstretched mean alone",
     "full_mask": "{} image(s) whose mask covers every pixel: scored as the others",
     "resized": "{} map(s) of another size than the mask: resized to it (bilinear)",
     "swapped": "{} map(s) as wide as the mask is high and as high as it is wide: squeezed into it, a wrong score. Is "
@@ -37,7 +37,7 @@ class Row:
         source: `"measured"`, or `"published"`.
         over: what the mean is taken over: `"images"`, `"groups"`, or the paper and table.
         images: scored ones with an object; None for published rows.
-        foreign: scored ones without.
+        distractors: scored ones without.
         values: metric → number.
     """
 
@@ -46,7 +46,7 @@ class Row:
     source: str
     over: str
     images: int | None
-    foreign: int | None
+    distractors: int | None
     values: dict[str, float]
 
 
@@ -55,7 +55,7 @@ def rows(result) -> list[Row]:
     name, found = result.data_set.name, []
     for over, all_means in (("images", result.images), ("groups", result.over_groups)):
         for method, means in all_means.items():
-            found.append(Row(name, method, "measured", over, means.images, means.foreign, means.values))
+            found.append(Row(name, method, "measured", over, means.images, means.distractors, means.values))
     for row in result.published:
         found.append(Row(name, row.method, PUBLISHED, row.source, None, None, row.values))
     return found
@@ -101,7 +101,7 @@ def note_lines(result) -> list[str]:
     """The notes as sentences; those on masks once, those on maps a method."""
     lines = []
     for note, methods in notes(result).items():
-        about_masks = note in ("foreign", "full_mask")
+        about_masks = note in ("distractors", "full_mask")
         for method, names in methods.items():
             who = "" if about_masks or len(result.records) == 1 else f"{method}: "
             lines.append(f"{who}{NOTES[note].format(len(names))}")
@@ -218,10 +218,10 @@ def write_text(path: Path, content: str) -> None:
 
 def _metrics_lines(evaluation):
     keys = [metric.key for metric in METRICS]
-    yield ["data_set", "method", "source", "over", "images", "foreign", *keys]
+    yield ["data_set", "method", "source", "over", "images", "distractors", *keys]
     for result in evaluation.results:
         for line in rows(result):
-            fields = (line.data_set, line.method, line.source, line.over, line.images, line.foreign)
+            fields = (line.data_set, line.method, line.source, line.over, line.images, line.distractors)
             yield [*fields, *(line.values.get(key) for key in keys)]
 
 
@@ -252,7 +252,7 @@ def _csv(lines):
 
 
 def _plain(means):
-    return {"images": means.images, "foreign": means.foreign, **means.values}
+    return {"images": means.images, "distractors": means.distractors, **means.values}
 
 
 def _latex_text(words):

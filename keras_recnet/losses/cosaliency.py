@@ -50,7 +50,7 @@ def co_perceptual(images, y_true, y_pred, features, valid=None, pooling="average
     `Σ_m ‖a_n - b_m‖² = N ‖a_n - b̄‖² + Σ_m ‖b_m - b̄‖²`, so that the cost is linear in the group and nothing is large
     that cancels.
 
-    An image counts if it is valid and has an object: padded and foreign images are left out as n and as m. Where fewer
+    An image counts if it is valid and has an object: padded and distractors are left out as n and as m. Where fewer
     than two images count, the loss is 0. The gradient goes through the map alone.
 
     Args:

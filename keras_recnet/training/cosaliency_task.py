@@ -73,7 +73,7 @@ def data_of(config: GroupConfig, files: tuple[list, list], model: RCAUNet, say) 
         DataError: naming every file with a fault, or when the cache does not fit.
     """
     data, (training, validation) = config.data, files
-    shown = {"images_per_group": data.images_per_group, "foreign": data.foreign, "seed": config.seed}
+    shown = {"images_per_group": data.images_per_group, "distractors": data.distractors, "seed": config.seed}
     names = [f"{group.name}/{name}" for group in training for name in names_of(group.pairs)]
     held_out = [f"{group.name}/{name}" for group in validation for name in names_of(group.pairs)]
     try:

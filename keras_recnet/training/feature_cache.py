@@ -40,11 +40,11 @@ class GroupFeatures(SaliencyGroups):
         batch_size: groups a batch.
         say: called with lines that tell how far the computation is.
         mirrored: show an image's mirror image half of the time; off in `evaluation()`.
-        near: so many categories are like a group's own, by the features of what is salient in their images; 0: foreign
-            images are drawn evenly.
-        near_share: share of the foreign images that come from these (ours; the hard negatives of Schroff et al.,
+        near: number of categories most similar to a group's own, by the features of their salient objects; 0:
+            distractors are drawn evenly.
+        near_share: share of the distractors that come from these (ours; the hard negatives of Schroff et al.,
             "FaceNet", CVPR 2015, of whole categories).
-        **options: `images_per_group`, `seed`, `foreign` and `drop_remainder` of `SaliencyGroups`.
+        **options: `images_per_group`, `seed`, `distractors` and `drop_remainder` of `SaliencyGroups`.
 
     Raises:
         PipelineDataError: if a file cannot be used.
@@ -74,8 +74,8 @@ class GroupFeatures(SaliencyGroups):
         self._names = sorted(outputs)
         self._shapes = {name: tuple(outputs[name].shape[1:]) for name in self._names}
         self._files = self._open(model.pretrained, Path(folder), Reading(say, "Computing features of images"))
-        if near and self._foreign.pairs:
-            self._foreign.prefer(self.near_categories(near), near_share)
+        if near and self._distractors.pairs:
+            self._distractors.prefer(self.near_categories(near), near_share)
 
     def near_categories(self, count: int) -> dict[str, list[str]]:
         """For each category the `count` others that are most like it, the nearest first.
@@ -124,12 +124,12 @@ class GroupFeatures(SaliencyGroups):
         mask = np.zeros((len(parts), length), bool)
         targets = np.zeros((len(parts), length, *self.image_size, 1), np.uint8)
         for i, part in enumerate(parts):
-            for n, (pair, foreign) in enumerate(part):
+            for n, (pair, distractors) in enumerate(part):
                 row, view = self._rows[pair], 0 if draws is None else int(draws[i][n])
                 for name, values in zip(self._names, features, strict=True):
                     values[i, n] = self._files[name][view, row]
                 mask[i, n] = True
-                if not foreign:
+                if not distractors:
                     target = self._files[MASKS][row]
                     targets[i, n, ..., 0] = target[:, ::-1] if view else target
         return *features, mask, targets

@@ -81,7 +81,10 @@ def litert_export(tiny_preset, tmp_path):
     folder = tmp_path / "litert_export"
     folder.mkdir()
     shutil.copy(tiny_preset / "model.tflite", folder)
-    description = {"precision": "float16", "model": {"name": "tiny", "class": "RecNet", "image_size": [64, 64]}}
+    description = {
+        "precision": "float16",
+        "model": {"name": "tiny", "class": "RecNet", "task": "saliency", "image_size": [64, 64]},
+    }
     (folder / "export.json").write_text(json.dumps(description))
     return folder
 
@@ -91,7 +94,10 @@ def saved_model_export(tmp_path):
     for version in ("2", "10", "9"):
         (tmp_path / "served" / version).mkdir(parents=True)
         (tmp_path / "served" / version / "saved_model.pb").write_bytes(b"123")
-    description = {"precision": "float16", "model": {"name": "group", "class": "RCAUNet", "image_size": [64, 96]}}
+    description = {
+        "precision": "float16",
+        "model": {"name": "group", "class": "RCAUNet", "task": "cosaliency", "image_size": [64, 96]},
+    }
     (tmp_path / "served" / "10" / "export.json").write_text(json.dumps(description))
     return tmp_path / "served"
 

@@ -110,7 +110,7 @@ def test_a_browser_shows_it_from_disk(browser, report, tmp_path, width, dark, gr
     found = re.search(r"<title>ANSWERS(.*?)END</title>", done.stdout)
     assert found, done.stderr[-2000:]
     answers = json.loads(html.unescape(found[1]))
-    # per method six worst, six best and one foreign image with four pictures each, and six of two methods
+    # per method six worst, six best and one distractor with four pictures each, and six of two methods
     assert answers["pictures"] == 2 * 13 * 4 + 6 * 6
     assert answers["broken"] == 0
     assert answers["figures"] == 5

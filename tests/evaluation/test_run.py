@@ -98,10 +98,10 @@ def test_a_thousand_pairs_with_ten_faults(make_set, tmp_path):
         assert len(told) == 1, (number, told)
     (result,) = evaluation.results
     assert result.images["ours"].images == 1000 - 10 - 1
-    assert result.images["ours"].foreign == 1
+    assert result.images["ours"].distractors == 1
     notes = json.loads((tmp_path / "out" / "metrics.json").read_text())["data_sets"][0]["notes"]
     assert {note: names["ours"] for note, names in notes.items()} == {
-        "foreign": ["0010"],
+        "distractors": ["0010"],
         "full_mask": ["0011"],
         "resized": ["0012"],
         "16-bit": ["0013"],
@@ -178,8 +178,8 @@ def test_methods_with_different_files(make_set, tmp_path):
 def test_means_over_images_and_over_groups(make_set, tmp_path):
     names = ["cat/1", "cat/2", "cat/3", "dog/1", "fish/1"]
     folder = make_set(names)
-    save(np.zeros((36, 48), np.uint8), folder / "masks" / "dog" / "foreign.png")
-    save(np.full((36, 48), 51, np.uint8), folder / "maps" / "ours" / "dog" / "foreign.png")
+    save(np.zeros((36, 48), np.uint8), folder / "masks" / "dog" / "distractors.png")
+    save(np.full((36, 48), 51, np.uint8), folder / "maps" / "ours" / "dog" / "distractors.png")
     (result,) = evaluate([data_set(folder, grouped=True)], tmp_path / "out", jobs=1).results
     single = {name: record.values for name, record in result.records["ours"].items()}
     cats = np.mean([single[f"cat/{number}"]["s_measure"] for number in (1, 2, 3)])
@@ -188,8 +188,8 @@ def test_means_over_images_and_over_groups(make_set, tmp_path):
     assert result.over_groups["ours"].values["s_measure"] == pytest.approx(expected)
     expected = np.mean([single[name]["s_measure"] for name in names])
     assert result.images["ours"].values["s_measure"] == pytest.approx(expected)
-    assert result.images["ours"].values["foreign_mean"] == pytest.approx(0.2)
-    assert (result.images["ours"].images, result.images["ours"].foreign) == (5, 1)
+    assert result.images["ours"].values["distractor_mean"] == pytest.approx(0.2)
+    assert (result.images["ours"].images, result.images["ours"].distractors) == (5, 1)
     # The set's curve is the mean of the groups' curves, and max F the best point of it.
     curves = [group.curves["f"] for group in result.groups["ours"].values()]
     assert result.over_groups["ours"].values["max_f"] == pytest.approx(np.mean(curves, axis=0).max())
@@ -198,11 +198,11 @@ def test_means_over_images_and_over_groups(make_set, tmp_path):
     assert "| 0.2000 |" in table
 
 
-def test_foreign_images_alone(make_set, tmp_path):
+def test_distractors_alone(make_set, tmp_path):
     folder = make_set(["a"])
     save(np.zeros((36, 48), np.uint8), folder / "masks" / "a.png")
     (result,) = evaluate([data_set(folder)], tmp_path / "out", jobs=1).results
-    assert set(result.images["ours"].values) == {"foreign_mean"}
+    assert set(result.images["ours"].values) == {"distractor_mean"}
 
 
 def test_nothing_that_could_be_scored(make_set, tmp_path):

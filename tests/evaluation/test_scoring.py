@@ -149,9 +149,9 @@ def test_counts_equal_the_ones_of_pysodmetrics(pair):
 
 def test_a_foreign_image_has_its_maps_mean_alone():
     scored = score(np.full((5, 6), 0.125), np.zeros((5, 6), bool))
-    assert scored.values == {"foreign_mean": 0.125}
+    assert scored.values == {"distractor_mean": 0.125}
     assert scored.counts is None
-    assert scored.notes == ["foreign"]
+    assert scored.notes == ["distractors"]
 
 
 def test_a_full_mask_is_scored():

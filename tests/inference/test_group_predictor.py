@@ -118,8 +118,8 @@ def test_a_map_is_the_networks_resized(predictor):
 
 def test_the_preset_that_ships_darkens_what_only_one_picture_shows(photographs):
     folder = photographs[0].parents[1] / "group"
-    people = sorted(path for path in folder.glob("*.jpg") if "foreign" not in path.name)
-    coffee = folder / "foreign_coffee.jpg"
+    people = sorted(path for path in folder.glob("*.jpg") if "distractor" not in path.name)
+    coffee = folder / "distractor_coffee.jpg"
     maps = keras_recnet.cosaliency([*people, coffee])
     alone = keras_recnet.saliency(coffee)
     assert [map_.ndim for map_ in maps] == [2] * 4

@@ -13,7 +13,7 @@ PHOTOS = rng.uniform(0, 255, (BATCH, IMAGES, SIZE, SIZE, 3)).astype("float32")
 MASKS = (rng.uniform(size=(BATCH, IMAGES, SIZE, SIZE, 1)) > 0.5).astype("float32")
 LOGITS = rng.normal(size=MASKS.shape).astype("float32")
 VALID = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 1, 1, 0, 0]], "bool")
-MASKS[0, 2] = 0  # foreign
+MASKS[0, 2] = 0  # distractors
 MASKS[2, 1] = 0  # so that one image remains
 
 

@@ -293,7 +293,7 @@ def test_batch_normalization_never_sees_a_group_as_its_batch():
         np.testing.assert_array_equal(numpy(weight), old)
 
 
-def test_fit_learns_which_images_are_foreign():
+def test_fit_learns_which_images_are_distractors():
     model = edge(freeze_pretrained=True)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 60, (2, 4, SIZE, SIZE, 3)).astype("float32"), masks(2, 4)
@@ -417,7 +417,7 @@ def test_a_preset_gives_the_model_back(unit, tmp_path):
         model.fit(groups(), masks(), verbose=0)
     model.save_to_preset(tmp_path, remark="a test")
     config = json.loads((tmp_path / "config.json").read_text())
-    assert (config["class"], config["task"], config["remark"]) == ("RCAUNet", "co-saliency", "a test")
+    assert (config["class"], config["task"], config["remark"]) == ("RCAUNet", "cosaliency", "a test")
     with h5py.File(tmp_path / presets.WEIGHTS) as file:
         arrays = []
         file.visititems(lambda name, item: arrays.append((name, item)) if isinstance(item, h5py.Dataset) else None)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_recnet.pipelines import Member, PipelineDataError, read_group_list, with_foreign, write_group_list
+from keras_recnet.pipelines import Member, PipelineDataError, read_group_list, with_distractors, write_group_list
 
 PROTOCOL_B = Path(__file__).parents[2] / "benchmarks" / "protocol_b.csv"
 
@@ -27,13 +27,13 @@ def test_reads_the_groups_of_a_split_in_their_order(save_list):
 def test_what_is_written_is_read_again(tmp_path):
     members = [
         Member("dog 1", "dogs/a, b", category="dog"),
-        Member("dog 1", "cats/c", foreign=True, category="dog"),
+        Member("dog 1", "cats/c", distractor=True, category="dog"),
         Member("ö", "d", split="test"),
     ]
     path = tmp_path / "new" / "groups.csv"
     write_group_list(path, members)
     assert path.read_text(encoding="utf-8").splitlines() == [
-        "group,name,split,foreign,category",
+        "group,name,split,distractor,category",
         'dog 1,"dogs/a, b",,0,dog',
         "dog 1,cats/c,,1,dog",
         "ö,d,test,0,",
@@ -49,7 +49,7 @@ def test_columns_that_say_nothing_are_left_out(tmp_path):
 
 def test_names_every_bad_line(save_list):
     lines = [
-        "group,name,foreign,category",
+        "group,name,distractor,category",
         "a,1,0,x",
         ",2,0,x",
         "a,,0,x",
@@ -64,10 +64,10 @@ def test_names_every_bad_line(save_list):
     assert caught.value.problems == [
         f"{path}, line 3: has no group",
         f"{path}, line 4: has no name",
-        f"{path}, line 5: `foreign` must be 0 or 1. Received: 'maybe'",
+        f"{path}, line 5: `distractor` must be 0 or 1. Received: 'maybe'",
         f"{path}, line 6: 1 stands twice in the group a",
         f"{path}, line 7: the group a is of two categories, 'x' and 'y'",
-        f"{path}: the group b holds foreign images alone",
+        f"{path}: the group b holds distractors alone",
     ]
 
 
@@ -103,22 +103,22 @@ def test_a_list_that_is_none(tmp_path, content, message):
 
 def test_one_foreign_image_to_every_five_from_another_group():
     groups = {"a": [f"a{i}" for i in range(12)], "b": [f"b{i}" for i in range(5)], "c": [f"c{i}" for i in range(4)]}
-    listed = with_foreign(groups, seed=3)
+    listed = with_distractors(groups, seed=3)
     for group, own in groups.items():
         members = [member for member in listed if member.group == group]
-        assert [member.name for member in members if not member.foreign] == own
-        foreign = [member.name for member in members if member.foreign]
-        assert len(foreign) == len(set(foreign)) == len(own) // 5
-        assert not {name[0] for name in foreign} & {group}
-    assert listed == with_foreign(groups, seed=3)
-    assert listed != with_foreign(groups, seed=4)
+        assert [member.name for member in members if not member.distractor] == own
+        distractor = [member.name for member in members if member.distractor]
+        assert len(distractor) == len(set(distractor)) == len(own) // 5
+        assert not {name[0] for name in distractor} & {group}
+    assert listed == with_distractors(groups, seed=3)
+    assert listed != with_distractors(groups, seed=4)
 
 
-def test_foreign_images_stand_at_every_place():
+def test_distractors_stand_at_every_place():
     groups = {"a": list("abcde"), "b": list("uvwxy")}
     places = set()
     for seed in range(60):
-        places.add([member.foreign for member in with_foreign(groups, seed=seed)][:6].index(True))
+        places.add([member.distractor for member in with_distractors(groups, seed=seed)][:6].index(True))
     assert places == set(range(6))
 
 
@@ -131,24 +131,24 @@ def test_foreign_images_stand_at_every_place():
 )
 def test_says_what_foreign_images_need(groups, every, message):
     with pytest.raises(ValueError, match=message):
-        with_foreign(groups, every=every)
+        with_distractors(groups, every=every)
 
 
 def test_the_list_in_the_repository_is_the_one_of_seed_0():
     listed = [member for members in read_group_list(PROTOCOL_B).values() for member in members]
     own = {}
     for member in listed:
-        if not member.foreign:
+        if not member.distractor:
             own.setdefault(member.group, []).append(member.name)
     assert len(own) == 20
     assert sum(map(len, own.values())) == 238
-    assert listed == with_foreign(own, every=5, seed=0)
+    assert listed == with_distractors(own, every=5, seed=0)
 
 
 def test_the_list_in_the_repository_holds_the_validation_groups_of_duts(data_folder):
     groups = read_group_list(data_folder / "DUTS-TR" / "groups.csv", split="validation")
     own = {
-        group: [member.name for member in members if not member.foreign]
+        group: [member.name for member in members if not member.distractor]
         for group, members in read_group_list(PROTOCOL_B).items()
     }
     assert own == {group: [member.name for member in members] for group, members in groups.items()}

@@ -144,10 +144,10 @@ def test_groups_of_a_list(folders, save_pair, tmp_path):
     for name in ("1", "2", "sub/3"):
         save_pair(name)
     path = tmp_path / "groups.csv"
-    path.write_text("group,name,split,foreign,category\nx,2,train,0,cat\nx,1.jpg,train,1,cat\nx,sub/3,train,0,cat\n")
+    path.write_text("group,name,split,distractor,category\nx,2,train,0,cat\nx,1.jpg,train,1,cat\nx,sub/3,train,0,cat\n")
     (group,) = read_groups(path, *folders, split="train")
     assert [pair.image for pair in group.pairs] == [folders[0] / f"{name}.jpg" for name in ("2", "1", "sub/3")]
-    assert group.foreign == (False, True, False)
+    assert group.distractors == (False, True, False)
     assert group.category == "cat"
     assert [pair.name for pair in group.own] == ["2", "sub/3"]
     write_groups(tmp_path / "again.csv", [group], split="train")
@@ -177,8 +177,8 @@ def test_the_training_groups_of_duts(data_folder):
     ("changes", "message"),
     [
         ({"pairs": ()}, "needs an image of its own.* Received: 0 pairs"),
-        ({"foreign": (True, True)}, r"needs an image of its own.* Received: 2 pairs, foreign=\(True, True\)"),
-        ({"foreign": (False,)}, "one flag"),
+        ({"distractors": (True, True)}, r"needs an image of its own.* Received: 2 pairs, distractors=\(True, True\)"),
+        ({"distractors": (False,)}, "one flag"),
         ({"pairs": (Pair("a", "a", "a"),) * 2}, "twice in the group 'g'. Received twice: a"),
     ],
 )

@@ -39,7 +39,7 @@ def make(groups, **changes):
         "seed": 1,
         "augment": Augment(),
         "cache_size": 16,
-        "foreign": (0, 2),
+        "distractors": (0, 2),
     }
     return SaliencyGroups(groups, **{**arguments, **changes})
 
@@ -107,41 +107,41 @@ def shown(data, epoch):
 def test_a_batch_holds_the_members_of_its_positions(groups, cache):
     data = make(groups, augment=None, cache=cache)
     batches = arrays(data.epoch(3).unbatch())
-    for (images, mask, targets), (_, pairs, foreign) in zip(batches, shown(data, 3), strict=True):
+    for (images, mask, targets), (_, pairs, distractors) in zip(batches, shown(data, 3), strict=True):
         assert mask.sum() == len(pairs)
-        for n, (pair, is_foreign) in enumerate(zip(pairs, foreign, strict=True)):
+        for n, (pair, is_distractor) in enumerate(zip(pairs, distractors, strict=True)):
             image, target = (resize(array, (12, 12)) for array in read_pair(pair))
             np.testing.assert_array_equal(images[n], image)
-            np.testing.assert_array_equal(targets[n, ..., 0] * 255, 0 if is_foreign else np.float32(target))
+            np.testing.assert_array_equal(targets[n, ..., 0] * 255, 0 if is_distractor else np.float32(target))
 
 
-def test_foreign_images_come_from_other_groups_and_are_fewer(groups):
+def test_distractors_come_from_other_groups_and_are_fewer(groups):
     data = make(groups)
     counts = set()
     for epoch in range(20):
-        for group, pairs, foreign in shown(data, epoch):
+        for group, pairs, distractors in shown(data, epoch):
             assert len(set(pairs)) == len(pairs)
-            for pair, is_foreign in zip(pairs, foreign, strict=True):
-                assert (pair not in group.pairs) == is_foreign
-            own = len(foreign) - sum(foreign)
-            assert sum(foreign) <= min(2, own - 1)
-            assert own == min(len(group), 6 - sum(foreign))
-            counts.add((group.name, sum(foreign)))
+            for pair, is_distractor in zip(pairs, distractors, strict=True):
+                assert (pair not in group.pairs) == is_distractor
+            own = len(distractors) - sum(distractors)
+            assert sum(distractors) <= min(2, own - 1)
+            assert own == min(len(group), 6 - sum(distractors))
+            counts.add((group.name, sum(distractors)))
     assert counts == {*itertools.product("abcef", range(3)), ("d", 0), ("d", 1)}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_foreign_images_may_come_from_categories_that_are_preferred(groups, share):
-    data = make(groups, foreign=1)
+def test_distractors_may_come_from_categories_that_are_preferred(groups, share):
+    data = make(groups, distractors=1)
     names = [group.category for group in groups if len(group) > 1]
     wanted = names[1]
-    data._foreign.prefer({names[0]: [wanted]}, share)
+    data._distractors.prefer({names[0]: [wanted]}, share)
     category_of = {pair: group.category for group in groups for pair in group.pairs}
     found = {name: [] for name in names}
     for epoch in range(60):
-        for group, pairs, foreign in shown(data, epoch):
-            for pair, is_foreign in zip(pairs, foreign, strict=True):
-                if is_foreign:
+        for group, pairs, distractors in shown(data, epoch):
+            for pair, is_distractor in zip(pairs, distractors, strict=True):
+                if is_distractor:
                     found[group.category].append(category_of[pair])
     assert all(other != name for name, others in found.items() for other in others)
     assert (set(found[names[0]]) == {wanted}) == (share == 1.0)
@@ -149,16 +149,16 @@ def test_foreign_images_may_come_from_categories_that_are_preferred(groups, shar
     assert {0.0: evenly < 0.6, 0.5: 0.45 < evenly < 0.95, 1.0: evenly == 1.0}[share]
     assert len(set(found[names[1]])) > 1
     with pytest.raises(ValueError, match="Received: share=2"):
-        data._foreign.prefer({}, 2)
+        data._distractors.prefer({}, 2)
 
 
-def test_foreign_images_stand_at_every_place_and_members_in_every_order(groups):
-    data = make(groups, foreign=1)
+def test_distractors_stand_at_every_place_and_members_in_every_order(groups):
+    data = make(groups, distractors=1)
     places, first = set(), set()
     for epoch in range(60):
-        for group, pairs, foreign in shown(data, epoch):
+        for group, pairs, distractors in shown(data, epoch):
             if group.name == "a":
-                places.add(foreign.index(True))
+                places.add(distractors.index(True))
                 first.add(pairs[0].name)
     assert places == set(range(6))
     assert len([name for name in first if name.startswith("a/")]) == 9
@@ -174,7 +174,7 @@ def test_an_epoch_shows_each_group_once_in_an_order_of_its_own(groups):
 
 
 def test_sub_groups_are_drawn_anew_and_evenly(groups):
-    data = make(groups, images_per_group=3, foreign=0)
+    data = make(groups, images_per_group=3, distractors=0)
     counts = Counter(pair for epoch in range(300) for group, pairs, _ in shown(data, epoch) for pair in pairs)
     of_a = [counts[pair] for pair in groups[0].pairs]
     assert sum(of_a) == 900
@@ -184,9 +184,13 @@ def test_sub_groups_are_drawn_anew_and_evenly(groups):
 
 @pytest.mark.parametrize(("share", "images_per_group"), [(1 / 6, 6), (0.25, 5)])
 def test_a_share_of_foreign_images_is_met_on_the_average(groups, share, images_per_group):
-    data = make(groups, foreign=share, images_per_group=images_per_group)
+    data = make(groups, distractors=share, images_per_group=images_per_group)
     flags = [
-        flag for epoch in range(100) for group, _, foreign in shown(data, epoch) if len(group) > 2 for flag in foreign
+        flag
+        for epoch in range(100)
+        for group, _, distractors in shown(data, epoch)
+        if len(group) > 2
+        for flag in distractors
     ]
     assert np.mean(flags) == pytest.approx(share, abs=0.02)
 
@@ -194,13 +198,13 @@ def test_a_share_of_foreign_images_is_met_on_the_average(groups, share, images_p
 @pytest.mark.parametrize("batch_size", [1, 6])
 def test_a_group_of_one_stays_alone(groups, batch_size):
     data = make(single_images(groups[0].pairs[:2]) + groups[1:], batch_size=batch_size)
-    for group, pairs, foreign in shown(data, 0):
+    for group, pairs, distractors in shown(data, 0):
         if len(group) == 1:
             assert pairs == list(group.pairs)
-            assert foreign == [False]
+            assert distractors == [False]
 
 
-# Where foreign images come from
+# Where distractors come from
 
 
 def test_a_pool_of_images_whose_masks_are_not_looked_at(groups, tmp_path):
@@ -210,50 +214,50 @@ def test_a_pool_of_images_whose_masks_are_not_looked_at(groups, tmp_path):
         mask = None if number else tmp_path / "nothing.png"
         pool.append(Pair(f"red{number}", tmp_path / f"red{number}.png", mask))
     for cache in ("memory", None):
-        data = make(groups, foreign=2, foreign_pool=pool, cache=cache, augment=None)
+        data = make(groups, distractors=2, distractor_pool=pool, cache=cache, augment=None)
         batches = arrays(data.epoch(0).unbatch())
-        for (images, _, targets), (_, pairs, foreign) in zip(batches, shown(data, 0), strict=True):
-            assert [pair.name.startswith("red") for pair in pairs] == foreign
-            for n in np.flatnonzero(foreign):
+        for (images, _, targets), (_, pairs, distractors) in zip(batches, shown(data, 0), strict=True):
+            assert [pair.name.startswith("red") for pair in pairs] == distractors
+            for n in np.flatnonzero(distractors):
                 assert (images[n] == [250, 0, 0]).all()
                 assert not targets[n].any()
 
 
 def test_a_pool_never_shows_a_group_its_own_images(groups):
-    data = make(groups, foreign=2, foreign_pool=[*groups[0].pairs, *groups[2].pairs])
+    data = make(groups, distractors=2, distractor_pool=[*groups[0].pairs, *groups[2].pairs])
     for epoch in range(20):
-        for group, pairs, foreign in shown(data, epoch):
-            strangers = {pair.name[0] for pair, is_foreign in zip(pairs, foreign, strict=True) if is_foreign}
+        for group, pairs, distractors in shown(data, epoch):
+            strangers = {pair.name[0] for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor}
             assert strangers <= {"a", "c"} - {group.name}
 
 
 def test_groups_of_one_category_are_not_foreign_to_each_other(groups):
     groups = [Group(group.name, group.pairs, category="animal" if group.name in "abc" else "") for group in groups]
-    data = make(groups, foreign=2)
+    data = make(groups, distractors=2)
     for epoch in range(20):
-        for group, pairs, foreign in shown(data, epoch):
-            strangers = {pair.name[0] for pair, is_foreign in zip(pairs, foreign, strict=True) if is_foreign}
+        for group, pairs, distractors in shown(data, epoch):
+            strangers = {pair.name[0] for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor}
             assert not strangers & set("abc" if group.name in "abc" else group.name)
 
 
-def test_a_photograph_under_another_name_is_not_foreign(groups, tmp_path):
+def test_a_photograph_under_another_name_is_not_distractors(groups, tmp_path):
     linked = tmp_path / "again.jpg"
     linked.symlink_to(groups[1].pairs[0].image)
     other = Group("z", (Pair("z/again", linked, groups[1].pairs[0].mask), *groups[0].pairs[:1]))
-    data = make([groups[1], other], batch_size=1, foreign=1)
+    data = make([groups[1], other], batch_size=1, distractors=1)
     for epoch in range(20):
         for group, pairs, _ in shown(data, epoch):
             if group.name == "b":
                 assert "z/again" not in [pair.name for pair in pairs]
 
 
-def test_foreign_images_of_a_list_are_for_evaluation_alone(groups):
+def test_distractors_of_a_list_are_for_evaluation_alone(groups):
     named = Group("x", (*groups[0].pairs[:3], groups[1].pairs[0]), (False, True, False, False))
-    data = make([named], batch_size=1, foreign=0, augment=None)
+    data = make([named], batch_size=1, distractors=0, augment=None)
     for epoch in range(5):
-        ((_, pairs, foreign),) = shown(data, epoch)
+        ((_, pairs, distractors),) = shown(data, epoch)
         assert sorted(pairs) == sorted(named.own)
-        assert not any(foreign)
+        assert not any(distractors)
     ((_, mask, targets),) = arrays(data.evaluation())
     assert mask.shape == (1, 4)
     assert [bool(target.any()) for target in targets[0]] == [True, False, True, True]
@@ -340,7 +344,9 @@ def test_each_image_of_a_group_is_augmented_differently(folders, save_pair):
     for name in "123":
         for folder, extension in zip(folders, (".jpg", ".png"), strict=True):
             (folder / f"g/{name}{extension}").write_bytes((folder / f"g/0{extension}").read_bytes())
-    ((images, *_),) = arrays(make(find_groups(images=folders[0], masks=folders[1]), batch_size=1, foreign=0).epoch(0))
+    ((images, *_),) = arrays(
+        make(find_groups(images=folders[0], masks=folders[1]), batch_size=1, distractors=0).epoch(0)
+    )
     for one, other in itertools.combinations(images[0, :4], 2):
         assert (one != other).any()
 
@@ -378,12 +384,12 @@ def test_the_cache_names_faulty_files(groups):
         ({"images_per_group": 0}, "`images_per_group` must be 1 or more"),
         ({"cache": "disk"}, "`cache` must be one of"),
         ({"augment": True}, "`augment` must be an `Augment` or None"),
-        ({"foreign": 3}, "`foreign` must be a number, a range"),
-        ({"foreign": -1}, "`foreign` must be a number, a range"),
-        ({"foreign": (2, 1)}, "`foreign` must be a number, a range"),
-        ({"foreign": 0.5}, "`foreign` must be a number, a range"),
-        ({"foreign": 0.1, "images_per_group": 2}, "`foreign` must be a number, a range"),
-        ({"foreign_pool": []}, "`foreign` needs images of other groups"),
+        ({"distractors": 3}, "`distractors` must be a number, a range"),
+        ({"distractors": -1}, "`distractors` must be a number, a range"),
+        ({"distractors": (2, 1)}, "`distractors` must be a number, a range"),
+        ({"distractors": 0.5}, "`distractors` must be a number, a range"),
+        ({"distractors": 0.1, "images_per_group": 2}, "`distractors` must be a number, a range"),
+        ({"distractor_pool": []}, "`distractors` needs images of other groups"),
     ],
 )
 def test_says_what_it_expected_and_what_it_got(groups, changes, message):
@@ -391,8 +397,8 @@ def test_says_what_it_expected_and_what_it_got(groups, changes, message):
         make(groups, **changes)
 
 
-def test_foreign_images_need_another_group(groups):
-    with pytest.raises(ValueError, match="Received: 1 groups of 1 categories, foreign_pool=None"):
+def test_distractors_need_another_group(groups):
+    with pytest.raises(ValueError, match="Received: 1 groups of 1 categories, distractor_pool=None"):
         make(groups[:1], batch_size=1)
 
 

@@ -75,7 +75,7 @@ def test_the_gate_knows_how_the_images_vary(tmp_path, cache):
         "data.synthetic": 12,
         "data.validation": 0.25,
         "data.images_per_group": 4,
-        "data.foreign": "[0,1]",
+        "data.distractors": "[0,1]",
         "data.near": 2 if cache == "features" else 0,
         "data.cache": cache,
         "model.image_size": 64,
@@ -136,7 +136,7 @@ def group_features(tmp_path, said, **options):
     groups = cosaliency_task.pipelines.find_groups(images=images, masks=masks)
     keras.utils.set_random_seed(2)
     model = RCAUNet("tiny", 64, backbone_weights=None, channels=4, decoder_filters=(4, 4, 4, 4), freeze_pretrained=True)
-    options = {"images_per_group": 4, "foreign": 1, "seed": 5, "mirrored": True, **options}
+    options = {"images_per_group": 4, "distractors": 1, "seed": 5, "mirrored": True, **options}
     return groups, model, GroupFeatures(groups, model, tmp_path / "features", 2, say=said.append, **options)
 
 
@@ -147,9 +147,9 @@ def test_batches_hold_what_the_frozen_part_makes_of_the_images_they_show(tmp_pat
     assert sorted(inputs) == sorted([*names, "mask"])
     seen = set()
     for place in range(2):
-        _, pairs, foreign = data.members(3, 2 + place)
-        assert sum(foreign) == 1
-        for n, (pair, stranger) in enumerate(zip(pairs, foreign, strict=True)):
+        _, pairs, distractors = data.members(3, 2 + place)
+        assert sum(distractors) == 1
+        for n, (pair, stranger) in enumerate(zip(pairs, distractors, strict=True)):
             image, mask = cosaliency_task.pipelines.read_pair(pair)
             views = [cosaliency_task.pipelines.resizing.resize(array, (64, 64)) for array in (image, mask)]
             found = []
@@ -206,8 +206,8 @@ def test_hard_foreign_images_come_from_near_categories(tmp_path):
     category_of = {pair: group.category for group in groups for pair in group.pairs}
     for epoch in range(3):
         for position in range(len(groups)):
-            group, pairs, foreign = data.members(epoch, position)
-            for pair, stranger in zip(pairs, foreign, strict=True):
+            group, pairs, distractors = data.members(epoch, position)
+            for pair, stranger in zip(pairs, distractors, strict=True):
                 assert category_of[pair] == (near[group.category][0] if stranger else group.category)
 
 

@@ -20,7 +20,7 @@ def _held_out(value):
     return value
 
 
-def _foreign(value):
+def _distractors(value):
     whole = [value] if type(value) is int else value if isinstance(value, list | tuple) and len(value) == 2 else []
     share = isinstance(value, float) and 0 <= value < 0.5
     if not share and not (whole and all(type(number) is int and number >= 0 for number in whole)):
@@ -31,7 +31,7 @@ def _foreign(value):
 ImageSize = Annotated[Any, BeforeValidator(_image_size)]
 PresetSize = Annotated[Any, BeforeValidator(lambda value: value if value is None else _image_size(value))]
 HeldOut = Annotated[Any, BeforeValidator(_held_out)]
-Foreign = Annotated[Any, BeforeValidator(_foreign)]
+Distractors = Annotated[Any, BeforeValidator(_distractors)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -124,12 +124,12 @@ class GroupDataConfig(Section):
     None: the lines of `list` whose split is `validation`, or a share of the groups where it has no splits.
 
     `synthetic` draws so many groups instead. An epoch shows each group `passes` times, each time `images_per_group` of
-    its images and of foreign ones.
+    its images and of distractors.
 
     `cache: memory` keeps the decoded images; `cache: features` keeps what the frozen pretrained part makes of each
     image and of its mirror image, as files in the folder `features`, so that a step trains the new part alone.
 
-    `near_share` of the foreign images come from the `near` categories that are most like the group's by these features;
+    `near_share` of the distractors come from the `near` categories that are most like the group's by these features;
     `near: 0` draws all evenly.
     """
 
@@ -140,7 +140,7 @@ class GroupDataConfig(Section):
     validation: HeldOut = None
     synthetic: Annotated[int, Field(ge=8)] | None = None
     images_per_group: Count = 5
-    foreign: Foreign = 0
+    distractors: Distractors = 0
     near: Annotated[int, Field(ge=0)] = 0
     near_share: Share = 0.5
     passes: Count = 1
@@ -210,7 +210,7 @@ class PresetConfig(Section):
     """The preset folder that a training ends with.
 
     `weights`: `best`, those of the epoch with the least error on the validation images, or `last`, those of the end of
-    the schedule: for groups, whose validation images hold no foreign ones, so that their error says half of it.
+    the schedule: for groups, whose validation images hold no distractors, so that their error says half of it.
     """
 
     weights: Literal["best", "last"] = "best"

@@ -73,16 +73,16 @@ def test_sections_take_the_arguments_of_what_they_configure_with_the_same_defaul
 
 
 def test_the_task_tells_which_keys_there_are(write):
-    config = load(write("task: cosaliency\nepochs: 1\ndata: {foreign: [0, 3], images_per_group: 8}"))
+    config = load(write("task: cosaliency\nepochs: 1\ndata: {distractors: [0, 3], images_per_group: 8}"))
     assert isinstance(config, GroupConfig)
-    assert config.data.foreign == (0, 3)
+    assert config.data.distractors == (0, 3)
     assert differences(as_of_now(config.fixed()), config.fixed()) == []
     with pytest.raises(ConfigError, match=r"mine.yaml:3: model.fusion: unknown key"):
         load(write("task: cosaliency\nepochs: 1\nmodel: {fusion: average}"))
     with pytest.raises(ConfigError, match=r"mine.yaml:1: task: must be one of saliency, cosaliency. Did you mean"):
         load(write("task: cosaliancy\nepochs: 1"))
-    with pytest.raises(ConfigError, match=r"data.foreign: expects a number of images, a range .* Received: 0.7"):
-        load(write("task: cosaliency\nepochs: 1\ndata: {foreign: 0.7}"))
+    with pytest.raises(ConfigError, match=r"data.distractors: expects a number of images, a range .* Received: 0.7"):
+        load(write("task: cosaliency\nepochs: 1\ndata: {distractors: 0.7}"))
 
 
 def test_numbers_in_scientific_notation_are_numbers(write):
