@@ -1,38 +1,12 @@
-"""Saliency and co-saliency detection for Keras.
+"""Salient object detection and co-saliency detection for Keras.
 
-Importing this package imports neither Keras nor TensorFlow: each name below is loaded when it is first used.
+Importing this package imports neither Keras nor TensorFlow: `__init__.pyi` lists the public names, and each is imported
+on first use.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keras_recnet import _lazy
-
-if TYPE_CHECKING:
-    from keras_recnet import backbones as backbones
-    from keras_recnet import evaluation as evaluation
-    from keras_recnet import export as export
-    from keras_recnet import layers as layers
-    from keras_recnet import losses as losses
-    from keras_recnet import metrics as metrics
-    from keras_recnet import models as models
-    from keras_recnet import optimizers as optimizers
-    from keras_recnet import pipelines as pipelines
-    from keras_recnet import presets as presets
-    from keras_recnet import training as training
-    from keras_recnet.inference.group_predictor import GroupPredictor as GroupPredictor
-    from keras_recnet.inference.group_predictor import cosaliency as cosaliency
-    from keras_recnet.inference.predictor import Predictor as Predictor
-    from keras_recnet.inference.predictor import saliency as saliency
-    from keras_recnet.layers import ConvGRUCell as ConvGRUCell
-    from keras_recnet.layers import FeatureIntegration as FeatureIntegration
-    from keras_recnet.layers import Fusion as Fusion
-    from keras_recnet.layers import GroupRNN as GroupRNN
-    from keras_recnet.layers import RCAUCell as RCAUCell
-    from keras_recnet.layers import ReciprocalAttention as ReciprocalAttention
-    from keras_recnet.models import RCAUNet as RCAUNet
-    from keras_recnet.models import RecNet as RecNet
-    from keras_recnet.models import load_model as load_model
 
 __version__ = "0.1.0"
 
@@ -40,33 +14,4 @@ __version__ = "0.1.0"
 if not (Path(__file__).parent / "pipelines").is_dir():
     __path__.append(str(Path(__file__).parents[1]))
 
-_NAMES = {
-    "GroupPredictor": "inference.group_predictor",
-    "Predictor": "inference.predictor",
-    "cosaliency": "inference.group_predictor",
-    "saliency": "inference.predictor",
-    "RCAUNet": "models",
-    "RecNet": "models",
-    "load_model": "models",
-    "ConvGRUCell": "layers",
-    "FeatureIntegration": "layers",
-    "Fusion": "layers",
-    "GroupRNN": "layers",
-    "RCAUCell": "layers",
-    "ReciprocalAttention": "layers",
-}
-_MODULES = (
-    "backbones",
-    "evaluation",
-    "export",
-    "layers",
-    "losses",
-    "metrics",
-    "models",
-    "optimizers",
-    "pipelines",
-    "presets",
-    "training",
-)
-
-__getattr__, __dir__, __all__ = _lazy.attach(__name__, _NAMES, _MODULES)
+__getattr__, __dir__, __all__ = _lazy.attach(__name__)

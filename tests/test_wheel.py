@@ -74,6 +74,7 @@ def test_holds_every_module_where_it_is_imported_from(names):
 
 def test_holds_the_data_files(names):
     expected = {"keras_recnet/py.typed", "keras_recnet/backbones/efficientnet_lite0_imagenet.npz"}
+    expected |= {f"keras_recnet/{folder}__init__.pyi" for folder in ("", "pipelines/", "export/")}
     expected |= {f"keras_recnet/training/configs/{path}" for path in below("keras_recnet/training/configs", "*.yaml")}
     expected |= {f"keras_recnet/presets/{path}" for path in below("keras_recnet/presets", "*/*") if "__" not in path}
     expected |= {f"keras_recnet/evaluation/{path}" for path in below("keras_recnet/evaluation", "*.jinja")}
