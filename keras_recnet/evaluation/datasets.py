@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.errors import ConfigError, DataError, validation_message
 from keras_recnet.evaluation.map_files import MAP_SUFFIXES, MASK_SUFFIXES
 from keras_recnet.imaging.reading import SUFFIXES
 
@@ -246,7 +246,11 @@ def _from_entry(entry, where, path):
     try:
         read = Entry.model_validate(entry)
     except pydantic.ValidationError as error:
-        raise ConfigError("\n".join(_sentence(fault, where, Entry) for fault in error.errors())) from None
+        messages = [
+            validation_message(detail, ".".join(map(str, detail["loc"])), Entry.model_fields)
+            for detail in error.errors()
+        ]
+        raise ConfigError("\n".join(f"{where}: {message}" for message in messages)) from None
     folder = Path(path).parent
     return DataSet(
         name=read.name or default_name(folder / read.masks),
@@ -256,17 +260,6 @@ def _from_entry(entry, where, path):
         grouped=read.grouped,
         published=read.published,
         names=read.names and folder / read.names,
-    )
-
-
-def _sentence(fault, where, entry):
-    key = ".".join(map(str, fault["loc"]))
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: {key}: unknown key. Known: {', '.join(entry.model_fields)}."
-    if fault["type"] == "missing":
-        return f"{where}: {key}: is missing."
-    return f"{where}: {key}: {fault['msg'][0].lower()}{fault['msg'][1:]}. Received: {fault['input']!r}".replace(
-        ": :", ":"
     )
 
 

@@ -116,7 +116,7 @@ def test_a_list_of_sets(tmp_path):
         ("masks: x", "must be a list of data sets"),
         ("- [", "not readable as YAML"),
         ("- name: x", "entry 1: masks: is missing"),
-        ("- {masks: x, mask: y}", "entry 1: mask: unknown key. Known: masks, name"),
+        ("- {masks: x, mask: y}", r"entry 1: mask: unknown key\. Did you mean 'masks'\?"),
         ("- {masks: x, grouped: maybe}", "entry 1: grouped: input should be a valid boolean.*Received: 'maybe'"),
         ("- {masks: x, maps: [y]}", "entry 1: maps: .*Received"),
         ("- {masks: x}\n- {masks: x}", "2 data sets are called 'x'"),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 import pydantic
 from pydantic import BaseModel, Field
 
-from keras_recnet.errors import ConfigError
+from keras_recnet.errors import ConfigError, did_you_mean, validation_message
 from keras_recnet.training.config.schema import (
     CheckpointConfig,
     Count,
@@ -20,7 +20,7 @@ from keras_recnet.training.config.schema import (
     PresetConfig,
     Section,
 )
-from keras_recnet.training.config.yaml_source import Settings, nearest, read
+from keras_recnet.training.config.yaml_source import Settings, read
 
 # keys that may differ between a run and its resumption: they change neither the data nor the arithmetic
 FREE_KEYS = ("output", "checkpoint", "preset", "samples", "tensorboard")
@@ -117,11 +117,13 @@ def load(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
     task = values.get("task", "saliency")
     if task not in TASKS:
         place = settings.places.get("task", name_or_path)
-        raise ConfigError(f"{place}: task: must be one of {', '.join(TASKS)}.{nearest(task, TASKS)} Received: {task!r}")
+        raise ConfigError(
+            f"{place}: task: must be one of {', '.join(TASKS)}.{did_you_mean(task, TASKS)} Received: {task!r}"
+        )
     try:
         return TASKS[task].model_validate(values)
     except pydantic.ValidationError as error:
-        faults = dict.fromkeys(_fault(detail, settings, name_or_path, TASKS[task]) for detail in error.errors())
+        faults = dict.fromkeys(_message(detail, settings, name_or_path, TASKS[task]) for detail in error.errors())
         raise ConfigError("\n".join(faults)) from None
 
 
@@ -137,47 +139,22 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     return found
 
 
-def _fault(detail: dict, settings: Settings, source, root: type[Config]) -> str:
-    """One of pydantic's faults as a sentence."""
+def _message(detail: dict, settings: Settings, source, root: type[Config]) -> str:
+    """Describe one of pydantic's errors with the place where its key was written."""
     parts, section = [], root
     for part in map(str, detail["loc"]):
-        # behind a key of several types pydantic names the type that it tried; that is no key
+        # for a key of several types, pydantic appends the type that it tried, which is no key
         if section is None or (part not in section.model_fields and detail["type"] != "extra_forbidden"):
             break
         parts.append(part)
-        field = section.model_fields.get(part)
-        if field is None:
+        if part not in section.model_fields:
             break
-        section = section_of(field.annotation)
+        section = section_of(section.model_fields[part].annotation)
     key = ".".join(parts)
-    place = settings.places.get(key, source)
-    received = f"Received: {detail['input']!r}"
-    if detail["type"] == "extra_forbidden":
-        parent = root
-        for part in parts[:-1]:
-            parent = section_of(parent.model_fields[part].annotation)
-        return f"{place}: {key}: unknown key.{nearest_key(parts[-1], parent, root)}"
-    if detail["type"] == "value_error":
-        message = str(detail["ctx"]["error"])
-        return f"{place}: {key}: {message}. {received}" if key else f"{place}: {message}"
-    if detail["type"] == "literal_error":
-        message = f"must be one of {detail['ctx']['expected'].replace(' or ', ', ')}."
-        words = [word.strip(" '") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
-        return f"{place}: {key}: {message}{nearest(detail['input'], words)} {received}"
-    if detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        examples = ", ".join(list(section.model_fields)[:3])
-        return f"{place}: {key}: expects a mapping with keys such as {examples}. {received}"
-    message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{place}: {key}: {message}. {received}"
-
-
-def nearest_key(key: str, model: type[BaseModel], root: type[Config]) -> str:
-    """A hint at the valid key that was meant: in this section, or of the same name in another one."""
-    hint = nearest(key, model.model_fields)
-    if hint:
-        return hint
-    homes = [path for path in all_keys(root) if path.rsplit(".", 1)[-1] == key]
-    return f" Did you mean {homes[0]!r}?" if homes else f" Valid keys here: {', '.join(model.model_fields)}."
+    others = [path for path in all_keys(root) if parts and path.rpartition(".")[2] == parts[-1]]
+    hint = f" Did you mean {others[0]!r}?" if others else ""
+    message = validation_message(detail, key, section.model_fields if section else (), hint)
+    return f"{settings.places.get(key, source)}: {message}"
 
 
 def section_of(annotation) -> type[BaseModel] | None:

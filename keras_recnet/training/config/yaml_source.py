@@ -1,14 +1,13 @@
 """YAML files and `--set` entries → one nested dict that still knows where each key was written."""
 
 import dataclasses
-import difflib
 import os
 import re
 from pathlib import Path
 
 import yaml
 
-from keras_recnet.errors import ConfigError
+from keras_recnet.errors import ConfigError, did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 
@@ -85,18 +84,9 @@ def find(name_or_path: str | os.PathLike) -> Path:
     if os.path.isfile(name):
         return Path(name)
     raise ConfigError(
-        f"There is no configuration and no file {name!r}.{nearest(name, shipped())} Configurations that ship: "
+        f"There is no configuration and no file {name!r}.{did_you_mean(name, shipped())} Configurations that ship: "
         f"{', '.join(shipped())}; any other is given by the path of its YAML file."
     )
-
-
-def nearest(word: str, words) -> str:
-    """`" Did you mean …?"` with the nearest of `words`, or nothing when none is near."""
-    words = [str(other) for other in words]
-    # a word that holds this one is meant rather than one of similar letters: float16 is mixed_float16, not float32
-    holding = [other for other in words if str(word) in other]
-    found = difflib.get_close_matches(str(word), holding or words, n=1, cutoff=0.6)
-    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _read_chain(path: Path, seen: tuple[Path, ...]) -> Settings:

@@ -122,7 +122,7 @@ def test_extends_takes_a_file_beside_it_and_a_shipped_name(write):
         ("epochs: 1\nbatch_size: 0", "mine.yaml:2: batch_size: .*greater than 0. Received: 0"),
         ("epochs: 1\ndeterministic: 1", "deterministic: .*boolean. Received: 1"),
         ("epochs: 1\nprecision: float16", r"precision: must be one of .* Did you mean 'mixed_float16'\? Received"),
-        ("epochs: 1\nmodel: vgg16", "mine.yaml:2: model: expects a mapping with keys such as backbone"),
+        ("epochs: 1\nmodel: vgg16", "mine.yaml:2: model: must be a mapping with keys such as backbone"),
         ("epochs: 1\nmodel: {image_size: 2.5}", "model.image_size: expects a number of pixels .* Received: 2.5"),
         ("seed: 1", "one of `epochs` and `steps`"),
         ("epochs: 1\nsteps: 2", "one of `epochs` and `steps`.* Received: epochs=1, steps=2"),
