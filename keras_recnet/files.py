@@ -1,31 +1,31 @@
-"""Files that are either whole or not there."""
+"""Atomic writes, disk errors, folder walks and lists of names."""
 
 import contextlib
 import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from keras_recnet.errors import DiskError
+from keras_recnet.errors import DataError, DiskError
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a temporary path in the folder of `path` and renames it onto `path` when the block ends well.
+    """Yield a temporary path in the folder of `path` and rename it to `path` when the block succeeds.
 
-    The temporary name keeps the suffix, since writers choose the format by it, and starts with a dot. When the block
-    raises, also by Ctrl-C, the temporary file is removed and what stood at `path` stays.
+    The temporary name starts with a dot and keeps the suffix, because writers choose the format by it. If the block
+    raises (`KeyboardInterrupt` included), the temporary file is removed and an existing file at `path` is kept.
 
     Args:
-        path: where the finished file shall lie. Missing parent folders are made.
+        path: the file to write. Missing parent folders are created.
 
     Yields:
         The path to write to.
 
     Raises:
-        DiskError: if the disk is full or the folder cannot be written.
+        DiskError: if the disk is full or the folder is not writable.
 
     Example:
         >>> with atomic_path("map.png") as temporary:
@@ -39,31 +39,115 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             yield temporary
             temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # which would hide the error that counts
+        with contextlib.suppress(OSError):  # it would hide the original error
             temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def disk_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Makes a `DiskError` that names `path` of what the system says when it cannot be written."""
+    """Convert the `OSError` of a failed write into a `DiskError` that names `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise DiskError(disk_full(path)) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DiskError(f"{path}: not allowed to write here. Choose another folder.") from error
+            raise DiskError(f"{path}: permission denied. Choose another folder.") from error
         if error.errno in (errno.EEXIST, errno.ENOTDIR):
-            raise DiskError(f"{path}: a file lies where a folder is needed. Choose another folder.") from error
+            raise DiskError(f"{path}: a file exists where a folder is needed. Choose another folder.") from error
         raise
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Return whether a write failed because the disk or the user's quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def disk_full(path: str | os.PathLike) -> str:
-    """What to say when the disk of `path` is full."""
+    """The error message for a full disk."""
     return f"{path}: the disk is full. Free some space or choose another folder."
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """The SHA-256 sum of a file, in hexadecimal."""
+    """The SHA-256 checksum of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def walk(
+    folder: str | os.PathLike,
+    suffixes: Collection[str] | None = None,
+    *,
+    skip: str | None = None,
+    on_error: Callable[[OSError], object] | None = None,
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder and its sub-folders, like `os.walk`, sorted and without hidden entries.
+
+    Only regular files (and links to them) are listed. Named pipes, devices and sockets are not: opening one can block
+    forever. A broken link is listed, so that reading it reports the missing file. Links to folders are not followed.
+
+    Args:
+        folder: where to start.
+        suffixes: list only files with one of these suffixes (lower case, with the dot); None lists all.
+        skip: real path of a sub-folder to leave out, such as an output folder.
+        on_error: called with the `OSError` of each folder that cannot be read. None ignores these folders.
+
+    Yields:
+        `(path, folder_names, file_names)` of each folder, parents first.
+    """
+    waiting = [os.fspath(folder)]
+    while waiting:
+        here, folders, files = waiting.pop(), [], []
+        try:
+            with os.scandir(here) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            if on_error is not None:
+                on_error(error)
+            continue
+        for entry in visible:
+            kind = _kind(entry)
+            if kind == "folder" and (skip is None or os.path.realpath(entry.path) != skip):
+                folders.append(entry.name)
+            elif kind == "file" and (suffixes is None or os.path.splitext(entry.name)[1].lower() in suffixes):
+                files.append(entry.name)
+        folders.sort()
+        files.sort()
+        yield here, folders, files
+        waiting += [os.path.join(here, name) for name in reversed(folders)]
+
+
+def _kind(entry):
+    try:
+        if entry.is_dir():
+            return "link to a folder" if entry.is_symlink() else "folder"
+        return "file" if entry.is_file() or not os.path.exists(entry.path) else "device"
+    except OSError:  # a link to itself, for example
+        return "file"
+
+
+def named_files(folder: str | os.PathLike, suffixes: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """Yield `(name, path)` of each file that `walk` lists: the name is its path in `folder` without the suffix."""
+    folder = Path(folder)
+    for here, _, names in walk(folder, suffixes):
+        for name in names:
+            path = Path(here, name)
+            yield path.relative_to(folder).with_suffix("").as_posix(), path
+
+
+def read_names(path: str | os.PathLike) -> list[str]:
+    """Read a text file with one name per line, in UTF-8 with or without a byte order mark.
+
+    Blank lines and spaces around a name are dropped.
+
+    Raises:
+        DataError: if the file cannot be read or has no names.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            names = [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the list cannot be read ({error}). Pass a text file in UTF-8.") from error
+    if not names:
+        raise DataError(f"{path}: the list is empty. Write one name per line.")
+    return names

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_recnet.files import walk
+from keras_recnet.imaging.reading import SUFFIXES
 from keras_recnet.pipelines.checks import Progress, check_pairs
 from keras_recnet.pipelines.group_lists import Member, read_group_list, write_group_list
-from keras_recnet.pipelines.pairs import IMAGE_EXTENSIONS, Pair, PipelineDataError, find_pairs
+from keras_recnet.pipelines.pairs import Pair, PipelineDataError, find_pairs
 
 # What the two folders are called in iCoseg, MSRC, Cosal2015, CoSOD3k (Image, GroundTruth), CoCA (image, binary), the
 # COCO subset of 9,213 images (img, gt) and in what people make of them.
@@ -249,20 +251,12 @@ def _two_folders(root):
 def _problems_of_folders(images):
     """Images that lie in no group, and groups without images."""
     problems = []
-    for folder, inner, files in os.walk(images):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        visible = [name for name in files if not name.startswith(".")]
+    for folder, inner, files in walk(images, SUFFIXES):
         if Path(folder) == images:
-            problems += [
-                f"{images / name}: lies in no group's sub-folder" for name in sorted(visible) if _is_picture(name)
-            ]
-        elif not inner and not any(_is_picture(name) for name in visible):
+            problems += [f"{images / name}: lies in no group's sub-folder" for name in files]
+        elif not inner and not files:
             problems.append(f"{folder}: empty group, no picture in it")
     return problems
-
-
-def _is_picture(name):
-    return Path(name).suffix.lower() in IMAGE_EXTENSIONS
 
 
 def _told(groups):

@@ -3,15 +3,16 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-IMAGE_EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
-)
+from keras_recnet.errors import DataError
+from keras_recnet.files import named_files, read_names
+from keras_recnet.imaging.reading import SUFFIXES, without_suffix
+
 SHOWN_PROBLEMS = 20
 
 
-class PipelineDataError(ValueError):
+class PipelineDataError(DataError):
     """Everything that is wrong with the data, at once.
 
     Args:
@@ -74,6 +75,7 @@ def find_pairs(
 
     Raises:
         PipelineDataError: naming every image without a mask, mask without an image, name without files, and so on.
+        DataError: if a list file cannot be read.
     """
     for folder, kind in ((images, "images"), (masks, "masks")):
         if folder is not None and not Path(folder).is_dir():
@@ -92,7 +94,7 @@ def find_pairs(
     if problems:
         raise PipelineDataError(problems)
 
-    excluded = {_without_extension(entry) for entry in _entries(exclude)} if exclude is not None else set()
+    excluded = {without_suffix(entry) for entry in _entries(exclude)} if exclude is not None else set()
     if names is None:
         pairs = _pairs_of_folders(image_files, mask_files, excluded, problems)
         present = image_files.keys()
@@ -120,17 +122,10 @@ def find_pairs(
 def _files_by_name(folder, problems):
     """{name: path} of the pictures in a folder and its sub-folders."""
     files = {}
-    for root, folders, filenames in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for filename in sorted(filenames):
-            # Hidden files hold no photographs: macOS leaves "._a.jpg" beside "a.jpg".
-            if filename.startswith(".") or Path(filename).suffix.lower() not in IMAGE_EXTENSIONS:
-                continue
-            path = Path(root, filename)
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in files:
-                problems.append(f"{path}: has the same name as {files[name]}, so its partner is not clear")
-            files.setdefault(name, path)
+    for name, path in named_files(folder, SUFFIXES):
+        if name in files:
+            problems.append(f"{path}: has the same name as {files[name]}, so its partner is not clear")
+        files.setdefault(name, path)
     return files
 
 
@@ -147,27 +142,12 @@ def _pairs_of_folders(image_files, mask_files, excluded, problems):
 
 def _entries(names):
     """Entries of a list file or a sequence, without blank lines."""
-    if not isinstance(names, str | os.PathLike):
-        return [str(name) for name in names]
-    try:
-        # utf-8-sig: Windows editors put a mark in front of the first name.
-        lines = Path(names).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PipelineDataError([f"{names}: the list cannot be read ({error})"], "Give a text file in UTF-8.") from None
-    entries = [line.strip() for line in lines if line.strip()]
-    if not entries:
-        raise PipelineDataError([f"{names}: the list is empty"], "Give one name a line.")
-    return entries
-
-
-def _without_extension(entry):
-    path = PurePosixPath(entry.replace("\\", "/"))
-    return path.with_suffix("").as_posix() if path.suffix.lower() in IMAGE_EXTENSIONS else path.as_posix()
+    return read_names(names) if isinstance(names, str | os.PathLike) else [str(name) for name in names]
 
 
 def _pair_of_entry(entry, image_files, mask_files, base, folders, problems):
     """The pair that one line of a list stands for, or None and a problem."""
-    name = _without_extension(entry)
+    name = without_suffix(entry)
     if name in image_files and name in mask_files:
         return Pair(name, image_files[name], mask_files[name])
     # A path may hold spaces itself, so every place to cut is tried, and the files on disk decide.

@@ -3,7 +3,7 @@
 import click
 
 from keras_recnet.cli.running import FAILED, INTERRUPTED, say
-from keras_recnet.errors import DataError, MissingExtraError
+from keras_recnet.errors import MissingExtraError
 
 
 @click.command("coco-groups")
@@ -48,8 +48,6 @@ def coco_groups(annotations, images, out, categories, **options):
         if error.name != "pycocotools":
             raise
         raise MissingExtraError(str(error)) from error
-    except pipelines.PipelineDataError as error:
-        raise DataError(str(error)) from error
     except KeyboardInterrupt:
         say("Interrupted. Start the same command again: it goes on where it was.")
         return INTERRUPTED

@@ -9,6 +9,7 @@ import yaml
 
 from keras_recnet.errors import ConfigError, DataError, validation_message
 from keras_recnet.evaluation.map_files import MAP_SUFFIXES, MASK_SUFFIXES
+from keras_recnet.files import named_files, read_names
 from keras_recnet.imaging.reading import SUFFIXES
 
 # A fault by which a file is not scored, and those of them that `allow_missing` allows.
@@ -125,16 +126,12 @@ def masks_of(data_set: DataSet) -> dict[str, Path]:
     masks = files_by_name(data_set.masks, MASK_SUFFIXES, "masks")
     if data_set.names is None:
         return masks
-    try:
-        names = dict.fromkeys(Path(data_set.names).read_text(encoding="utf-8").split("\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{data_set.names}: cannot be read ({error}).") from error
-    names = [name.strip() for name in names if name.strip()]
+    names = dict.fromkeys(read_names(data_set.names))
     lacking = [name for name in names if name not in masks]
-    if lacking or not names:
+    if lacking:
         raise DataError(
-            f"{data_set.names}: {len(lacking)} of {len(names)} names have no mask in {data_set.masks}. Write them "
-            f"without suffix, one a line. Received: {_some(lacking)}"
+            f"{data_set.names}: {len(lacking)} of {len(names)} names have no mask in {data_set.masks}. Write one name "
+            f"per line. Received: {_some(lacking)}"
         )
     return {name: masks[name] for name in sorted(names)}
 
@@ -151,19 +148,12 @@ def files_by_name(
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder ({what}). Check the path.")
     found = {}
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            stem, suffix = os.path.splitext(name)
-            if name.startswith(".") or suffix.lower() not in suffixes:
-                continue
-            path = Path(here, name)
-            key = path.relative_to(folder).with_name(stem).as_posix()
-            if chosen is not None and key not in chosen:
-                continue
-            if key in found:
-                raise DataError(f"{path}: {found[key].name} has the same name. Keep one of them ({what}).")
-            found[key] = path
+    for name, path in named_files(folder, suffixes):
+        if chosen is not None and name not in chosen:
+            continue
+        if name in found:
+            raise DataError(f"{path}: {found[name].name} has the same name. Keep one of them ({what}).")
+        found[name] = path
     if not found:
         raise DataError(f"{folder}: no {what} in this folder (looked for {', '.join(sorted(suffixes))}).")
     return dict(sorted(found.items()))

@@ -6,7 +6,6 @@ same SHA-256 sums only, so a map or mask that has changed is scored anew, and on
 
 import base64
 import dataclasses
-import errno
 import json
 import os
 import zlib
@@ -17,7 +16,7 @@ import numpy as np
 
 from keras_recnet.errors import DiskError
 from keras_recnet.evaluation.scoring import Counts
-from keras_recnet.files import atomic_path
+from keras_recnet.files import atomic_path, is_disk_full
 
 # Raise the first number when a metric changes: results of older versions are scored anew.
 HEADER = {"keras_recnet_evaluation": 1, "pysodmetrics": version("pysodmetrics")}
@@ -97,7 +96,7 @@ class Journal:
             self._file.write(record.to_json() + "\n")
             self._file.flush()
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_disk_full(error):
                 raise DiskError(f"{self.path}: the disk is full. Free some space; the same command goes on.") from error
             raise
 

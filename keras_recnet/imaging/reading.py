@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import warnings
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -93,6 +94,12 @@ def read(source, *, fit=None, max_pixels=MAX_PIXELS, name=None) -> Picture:
         image = _from_array(np.asarray(source), name or "the array")
         return _decoded(image, fit, max_pixels, name or "the array", draft=False)
     raise TypeError(f"A picture must be a path, bytes, a Pillow image or an array. Received: {type(source).__name__}")
+
+
+def without_suffix(name: str) -> str:
+    """Normalise a name of a list: forward slashes, and no suffix of an image format (`cats\\a.2.JPG` → `cats/a.2`)."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).as_posix()
 
 
 def leave_pixel_limit_to_read(max_pixels: int) -> None:

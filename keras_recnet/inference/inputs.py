@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from keras_recnet.files import walk
 from keras_recnet.imaging.reading import SUFFIXES
 
 STANDARD_STREAM = "-"
@@ -113,16 +114,10 @@ def _search(text, barrier):
 
 
 def _walk(folder, base, barrier):
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(os.path.join(here, name)) != barrier
-        )
-        for name in sorted(files):
-            if _is_picture(name):
-                path = os.path.join(here, name)
-                yield Found(path, Path(os.path.relpath(path, base or ".")))
+    for here, _, names in walk(folder, SUFFIXES, skip=barrier):
+        for name in names:
+            path = os.path.join(here, name)
+            yield Found(path, Path(os.path.relpath(path, base or ".")))
 
 
 def _before_magic(pattern):

@@ -1,7 +1,6 @@
 """`keras-recnet train`: from a configuration to a preset folder."""
 
 import contextlib
-import errno
 import os
 import shlex
 import sys
@@ -11,7 +10,7 @@ import keras
 
 from keras_recnet import optimizers
 from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError
-from keras_recnet.files import atomic_path, disk_errors
+from keras_recnet.files import atomic_path, disk_errors, is_disk_full
 from keras_recnet.training import cosaliency_task, ema, logs, saliency_task
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
 from keras_recnet.training.config.loading import Config, as_of_now, differences, load
@@ -148,7 +147,7 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
     try:
         complete = loop.run()
     except (DiskError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and not is_disk_full(error):
             raise
         said = error if isinstance(error, DiskError) else f"{folder}: the disk is full."
         kept = checkpoints.paths()

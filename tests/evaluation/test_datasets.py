@@ -74,7 +74,7 @@ def test_a_list_of_names_is_all_that_is_scored(make_set, tmp_path):
     names.write_text("a\nz\n")
     with pytest.raises(DataError, match=r"names.txt: 1 of 2 names have no mask in .*Received: z"):
         pair(data_set(folder, names=names))
-    with pytest.raises(DataError, match=r"gone.txt: cannot be read"):
+    with pytest.raises(DataError, match=r"gone.txt: the list cannot be read"):
         pair(data_set(folder, names=tmp_path / "gone.txt"))
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_recnet.errors import DataError
 from keras_recnet.pipelines import Pair, PipelineDataError, find_pairs
 
 
@@ -173,7 +174,7 @@ def test_a_list_that_is_none(folders, save_pair, tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     for argument in ("names", "exclude"):
-        with pytest.raises(PipelineDataError, match=rf"list\.txt: .*{message}"):
+        with pytest.raises(DataError, match=rf"list\.txt: .*{message}"):
             find_pairs(*folders, **{argument: path})
 
 

@@ -259,7 +259,7 @@ def test_a_group_of_one_is_not_what_is_held_out(tmp_path):
 
 def test_an_output_that_is_a_file_is_named(smoke, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DiskError, match=r"file: a file lies where a folder is needed\. Choose another folder\."):
+    with pytest.raises(DiskError, match=r"file: a file exists where a folder is needed\. Choose another folder\."):
         smoke(f"output={tmp_path / 'file'}")
 
 
