@@ -10,7 +10,7 @@ import yaml
 from keras_recnet.errors import ConfigError, DataError, validation_message
 from keras_recnet.evaluation.map_files import MAP_SUFFIXES, MASK_SUFFIXES
 from keras_recnet.files import named_files, read_names
-from keras_recnet.imaging.reading import SUFFIXES
+from keras_recnet.imaging.reading import SUFFIXES, without_suffix
 
 # A fault by which a file is not scored, and those of them that `allow_missing` allows.
 MISSING = ("missing map", "map without mask")
@@ -126,7 +126,7 @@ def masks_of(data_set: DataSet) -> dict[str, Path]:
     masks = files_by_name(data_set.masks, MASK_SUFFIXES, "masks")
     if data_set.names is None:
         return masks
-    names = dict.fromkeys(read_names(data_set.names))
+    names = dict.fromkeys(map(without_suffix, read_names(data_set.names)))
     lacking = [name for name in names if name not in masks]
     if lacking:
         raise DataError(

@@ -78,6 +78,13 @@ def test_a_list_of_names_is_all_that_is_scored(make_set, tmp_path):
         pair(data_set(folder, names=tmp_path / "gone.txt"))
 
 
+def test_a_list_of_names_may_have_suffixes_and_a_byte_order_mark(make_set, tmp_path):
+    folder = make_set(["a", "b.2", "c"])
+    names = tmp_path / "names.txt"
+    names.write_bytes("\ufeffc.jpg\r\nb.2\r\n".encode())
+    assert list(pair(data_set(folder, names=names)).masks) == ["b.2", "c"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("ours=maps/x", ("ours", Path("maps/x"))), ("maps/x", ("x", Path("maps/x")))]
 )
