@@ -121,9 +121,14 @@ def _kind(entry):
     try:
         if entry.is_dir():
             return "link to a folder" if entry.is_symlink() else "folder"
-        return "file" if entry.is_file() or not os.path.exists(entry.path) else "device"
+        return "file" if entry.is_file() or not is_device(entry.path) else "device"
     except OSError:  # a link to itself, for example
         return "file"
+
+
+def is_device(path: str | os.PathLike) -> bool:
+    """Return whether a path is a named pipe, a device or a socket, which can block forever when it is opened."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def named_files(folder: str | os.PathLike, suffixes: Collection[str]) -> Iterator[tuple[str, Path]]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_recnet.files import walk
+from keras_recnet.files import is_device, walk
 from keras_recnet.imaging.reading import SUFFIXES
 
 STANDARD_STREAM = "-"
@@ -109,7 +109,7 @@ def _search(text, barrier):
         for match in sorted(glob.glob(text, recursive=True)):
             if os.path.isdir(match):
                 yield from _walk(match, base, barrier)
-            elif _is_picture(match) and not _inside(match, barrier):
+            elif _is_picture(match) and not is_device(match) and not _inside(match, barrier):
                 yield Found(match, Path(os.path.relpath(match, base or ".")))
 
 

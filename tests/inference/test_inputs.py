@@ -35,6 +35,14 @@ def test_a_folder_gives_its_pictures_sorted_with_their_structure(tree):
     assert found("in") == [("in/a.PNG", "a.PNG"), ("in/b.jpg", "b.jpg"), ("in/sub/deep/c.tiff", "sub/deep/c.tiff")]
 
 
+@pytest.mark.parametrize("text", ["in", "in/*", "**/*"])
+def test_pipes_and_devices_in_a_folder_are_never_opened(tree, text):
+    tree("in/a.jpg")
+    os.mkfifo("in/pipe.jpg")
+    Path("in/device.jpg").symlink_to("/dev/null")
+    assert [path for path, _ in found(text)] == ["in/a.jpg"]
+
+
 def test_a_named_file_is_taken_whatever_its_ending(tree):
     tree("in/photo.dat")
     assert found("in/photo.dat") == [("in/photo.dat", "photo.dat")]
