@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from keras_recnet.export import verification
 from keras_recnet.export.metadata import INPUT_DTYPES
 from keras_recnet.export.verification import ConversionError
 from keras_recnet.files import disk_errors, disk_full, sha256
+from keras_recnet.parallel import child_python
 
 FORMATS = {"savedmodel": ("float32", "float16"), "litert": ("float16", "float32")}  # the first is the default
 DESCRIPTION = "export.json"
@@ -202,16 +202,10 @@ def _source(source, scratch):
 
 
 def _make(**asked):
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "tensorflow",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # whatever made this module importable here
-    }
     code = "import sys; from keras_recnet.export import worker; sys.exit(worker.main(sys.argv[1]))"
-    command = [sys.executable, "-P", "-c", code, json.dumps(asked)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    environment = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    process = child_python(code, json.dumps(asked), **environment)
+    done = subprocess.run(**process, capture_output=True, text=True)
     if not done.returncode:
         return
     told = Path(asked["calls"]) / "error.txt"

@@ -2,8 +2,10 @@
 
 import collections
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 
 
 def cores() -> int:
@@ -31,3 +33,27 @@ def ordered(function: Callable, items: Iterable, *, workers: int, executor: Exec
             yield waiting.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def child_python(code: str, *arguments: str, **environment: str) -> dict:
+    """Return the arguments of `subprocess.run` or `Popen` that run Python code with this copy of the library.
+
+    A child would otherwise import whatever `keras_recnet` it finds first: with an installed package and a checkout as
+    the current folder, that can be the other copy.
+
+    Args:
+        code: Python source, as for `python -c`.
+        *arguments: `sys.argv[1:]` of the child.
+        **environment: variables to set in addition to those of this process.
+
+    Returns:
+        `args` and `env`.
+    """
+    library = str(Path(__file__).parents[1])
+    paths = [path for path in sys.path if path]  # without "", the current folder, which -P excludes too
+    if library not in paths:
+        paths.insert(0, library)
+    return {
+        "args": [sys.executable, "-P", "-c", code, *arguments],
+        "env": {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
+    }

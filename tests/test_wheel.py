@@ -1,10 +1,12 @@
-"""The wheel: what it holds, and a prediction from it outside the checkout."""
+"""The wheel, and commands run with it installed: outside a checkout and from the root of one."""
 
 import email
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -13,9 +15,13 @@ import pytest
 from PIL import Image
 
 import keras_recnet
+from keras_recnet.export import read_metadata
 
 ROOT = Path(__file__).parents[1]
 BUILT_FROM = ["keras_recnet", "pipelines", "export", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def run(*command, **options):
@@ -25,28 +31,47 @@ def run(*command, **options):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built without network from a copy: a build leaves its own folders in the tree it runs in."""
-    folder = tmp_path_factory.mktemp("wheel")
-    tree = folder / "tree"
+def tree(tmp_path_factory):
+    """A copy of the checkout, since a build writes to the tree it runs in."""
+    tree = tmp_path_factory.mktemp("checkout") / "tree"
     tree.mkdir()
     for name in BUILT_FROM:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, tree)
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", folder, tree)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def wheel(tree, tmp_path_factory):
+    """The wheel, built without network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(*PIP, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", folder, tree)
     (path,) = folder.glob("*.whl")
     return path
 
 
 @pytest.fixture(scope="module")
+def dependencies(tmp_path_factory):
+    """The `bin` folder of a virtual environment that contains the dependencies, but not the library."""
+    return new_environment(tmp_path_factory.mktemp("dependencies"))
+
+
+@pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    target = tmp_path_factory.mktemp("site")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "install", "--no-deps", "--no-index", "--no-compile", "--target", target, wheel)
-    return target
+    """The `bin` folder of a virtual environment that contains the wheel and the dependencies."""
+    bin = new_environment(tmp_path_factory.mktemp("installed"))
+    run(*PIP, "--python", bin / "python", "install", "--no-deps", "--no-index", "--no-compile", wheel)
+    return bin
+
+
+def new_environment(folder):
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    # The packages of this environment, without its .pth files: one of them may be an editable install of the library.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return folder / "bin"
 
 
 @pytest.fixture(scope="module")
@@ -127,20 +152,57 @@ def test_predicts_outside_the_checkout(installed, tmp_path):
         "finally:\n"
         "    assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )
-    output = run(
-        sys.executable,
-        "main.py",
-        "predict",
-        photo,
-        "-o",
-        "out",
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(installed)},
-    )
-    assert Path(output.splitlines()[0]).is_relative_to(installed)
+    output = run(installed / "python", "main.py", "predict", photo, "-o", "out", cwd=tmp_path, env=ENVIRONMENT)
+    assert Path(output.splitlines()[0]).is_relative_to(installed.parent)
     with Image.open(photo) as image, Image.open(tmp_path / "out" / "flower.png") as saved:
         assert saved.size == image.size
         saliency = np.asarray(saved)
     height, width = saliency.shape
     assert saliency[height // 3 : height * 2 // 3, width * 2 // 5 : width * 3 // 5].mean() > 200
     assert saliency[:, : width // 8].mean() < 50
+
+
+@pytest.fixture(scope="module")
+def checkout(tree, wheel):
+    """The root of a checkout with another version than the wheel that was built from it."""
+    file = tree / "keras_recnet" / "__init__.py"
+    version = f'__version__ = "{keras_recnet.__version__}'
+    file.write_text(file.read_text().replace(version, f"{version}+checkout"))
+    return tree
+
+
+@pytest.mark.parametrize("environment", ["installed", "dependencies"])
+def test_modules_run_from_a_checkout(request, environment, checkout):
+    python = request.getfixturevalue(environment) / "python"
+    code = "from keras_recnet import export, pipelines; print(export.__file__, pipelines.__file__)"
+    assert run(python, "-c", code, cwd=checkout, env=ENVIRONMENT).split() == [
+        str(checkout / name / "__init__.py") for name in ("export", "pipelines")
+    ]
+    help = run(python, "-m", "keras_recnet.export.serving.rest_client", "--help", cwd=checkout, env=ENVIRONMENT)
+    assert "--batch-size" in help
+
+
+@pytest.mark.parametrize("environment", ["installed", "dependencies"])
+def test_a_child_process_runs_the_copy_of_its_parent(request, environment, checkout):
+    python = request.getfixturevalue(environment) / "python"
+    child = "import keras_recnet, keras_recnet.export, keras_recnet.pipelines; print(keras_recnet.__version__)"
+    parent = (
+        f"import subprocess\nfrom keras_recnet.parallel import child_python\nsubprocess.run(**child_python({child!r}))"
+    )
+    version = keras_recnet.__version__
+    assert run(python, "-c", parent, cwd=checkout, env=ENVIRONMENT).strip() == f"{version}+checkout"
+    if environment == "installed":  # -P: from site-packages, as an installed command runs
+        assert run(python, "-P", "-c", parent, cwd=checkout, env=ENVIRONMENT).strip() == version
+
+
+def test_the_installed_command_exports_from_a_checkout(installed, checkout, tmp_path):
+    arguments = ("export", "recnet_lite0", "--format", "litert", "-o", tmp_path / "out")
+    run(installed / "keras-recnet", *arguments, cwd=checkout, env=ENVIRONMENT)
+    assert read_metadata(tmp_path / "out" / "model.tflite")["keras_recnet"] == keras_recnet.__version__
+
+
+def test_a_checkout_trains_and_converts_uninstalled(dependencies, checkout):
+    arguments = ("train", "smoke", "--set=preset.litert=true", "--set=epochs=1")
+    run(dependencies / "python", "-m", "keras_recnet.cli.main", *arguments, cwd=checkout, env=ENVIRONMENT)
+    file = checkout / "runs" / "smoke" / "preset" / "model.tflite"
+    assert read_metadata(file)["keras_recnet"] == f"{keras_recnet.__version__}+checkout"

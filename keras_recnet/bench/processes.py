@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 
 from keras_recnet.bench.candidates import Contestant
 from keras_recnet.errors import RecNetError
+from keras_recnet.parallel import child_python
 
 _CODE = "from keras_recnet.bench import worker; worker.main()"
 
@@ -33,18 +33,12 @@ class Process:
 
     def __init__(self, contestant: Contestant, threads: int):
         self.contestant, self._threads = contestant, threads
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # whatever made this module importable here
-            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-        }
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CODE],
+            **child_python(_CODE, TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=environment,
             text=True,
             encoding="utf-8",
         )
