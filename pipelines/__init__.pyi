@@ -1,6 +1,7 @@
 from keras_recnet.pipelines.augment import Augment as Augment
 from keras_recnet.pipelines.checks import check_pairs as check_pairs
 from keras_recnet.pipelines.coco.groups import make_coco_groups as make_coco_groups
+from keras_recnet.pipelines.coco.groups import stage_bars as stage_bars
 from keras_recnet.pipelines.group_folders import write_group_folders as write_group_folders
 from keras_recnet.pipelines.group_lists import Member as Member
 from keras_recnet.pipelines.group_lists import read_group_list as read_group_list
@@ -18,6 +19,5 @@ from keras_recnet.pipelines.pair_reading import read_pair as read_pair
 from keras_recnet.pipelines.pairs import Pair as Pair
 from keras_recnet.pipelines.pairs import PipelineDataError as PipelineDataError
 from keras_recnet.pipelines.pairs import find_pairs as find_pairs
-from keras_recnet.pipelines.progress_bars import stage_bars as stage_bars
 from keras_recnet.pipelines.saliency_groups import SaliencyGroups as SaliencyGroups
 from keras_recnet.pipelines.saliency_pairs import SaliencyPairs as SaliencyPairs

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from keras_recnet.pipelines.resizing import resize
+from keras_recnet.imaging.resizing import resize
 
 # Rec. 601 luma, which Pillow's "L" uses too.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines.augment import Augment, split
 from keras_recnet.pipelines.pair_reading import read_pair
 from keras_recnet.pipelines.pairs import Pair
-from keras_recnet.pipelines.resizing import resize
 
 CACHES = ("memory", None)
 # Keys that keep the random numbers of the order, the augmentation and the members of groups apart.

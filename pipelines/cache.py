@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines.checks import Progress, for_all, read_checked
 from keras_recnet.pipelines.pairs import Pair, PipelineDataError
-from keras_recnet.pipelines.resizing import resize
 
 # What must stay free beside the cache: the training needs memory too.
 RESERVE = 512 * 2**20

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from keras_recnet.files import atomic_path
 from keras_recnet.pipelines.groups import Group
 from keras_recnet.pipelines.pair_reading import read_pair
-from keras_recnet.pipelines.whole_files import whole_file
 
 
 def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> None:
@@ -59,12 +59,11 @@ def link(source: str | os.PathLike, target: Path) -> None:
     try:
         target.symlink_to(os.path.abspath(source))
     except (OSError, NotImplementedError):  # Windows asks for a privilege; some file systems have no links
-        with whole_file(target) as temporary:
+        with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
 
 
 def write_mask(mask: np.ndarray, target: Path) -> None:
     """Writes a `(height, width)` uint8 mask as PNG, whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as temporary:
+    with atomic_path(target) as temporary:
         Image.fromarray(mask).save(temporary, format="PNG")

@@ -5,12 +5,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 
+from keras_recnet.files import atomic_path
 from keras_recnet.pipelines.pairs import PipelineDataError
-from keras_recnet.pipelines.whole_files import whole_file
 
 COLUMNS = ("group", "name", "split", "distractor", "category")
 TRUTHS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
@@ -89,9 +88,7 @@ def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None
     """
     members = list(members)
     columns = [c for c in COLUMNS if c in ("group", "name") or any(getattr(member, c) for member in members)]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for member in members:

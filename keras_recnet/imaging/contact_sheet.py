@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from keras_recnet.imaging.drawing import to_8_bits
-from keras_recnet.imaging.resizing import resize_rgb
+from keras_recnet.imaging.resizing import resize
 
 LARGEST_CELL, SMALLEST_CELL = 224, 24
 MOST_PIXELS = 8_000_000  # of a sheet, as long as its cells are not the smallest
@@ -54,7 +54,7 @@ class Sheet:
         (height, width), (top, left) = self._sizes[place], self._places[place]
         drawn = cv2.cvtColor(to_8_bits(saliency_map), cv2.COLOR_GRAY2RGB)
         for picture, start in ((rgb, left), (drawn, left + width + GAP)):
-            self.pixels[top : top + height, start : start + width] = resize_rgb(picture, (height, width))
+            self.pixels[top : top + height, start : start + width] = resize(picture, (height, width))
 
     def _fitted(self, height, width):
         scale = self._cell / max(height, width)

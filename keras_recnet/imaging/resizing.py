@@ -1,18 +1,41 @@
-"""One resize for pictures and maps: bilinear, antialiased where it shrinks, as in training and exports."""
+"""The one resize of this library: bilinear with antialiasing, as in training, prediction and the exports."""
 
 import numpy as np
 from PIL import Image
 
 
-def resize_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes uint8 `(H, W, 3)` to `size` = `(height, width)`."""
-    if rgb.shape[:2] == tuple(size):
-        return rgb
-    return np.asarray(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR))
+def resize(
+    array: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """Resize an image by Pillow's `BILINEAR`: a triangle filter that is widened for shrinking, so nothing aliases.
+
+    Args:
+        array: uint8 `(H, W)`, `(H, W, 3)` or `(H, W, 4)`. A fourth channel is resized like the others, not as alpha.
+        size: `(height, width)` of the result.
+        box: `(left, top, right, bottom)` of a crop in fractions of the sides, which need not fall on whole pixels.
+            None resizes the whole image.
+
+    Returns:
+        uint8 array of the new size; `array` itself if it already has this size.
+    """
+    height, width = array.shape[:2]
+    if box is None:
+        if (height, width) == tuple(size):
+            return array
+        box = (0.0, 0.0, 1.0, 1.0)
+    # RGBX, not RGBA: Pillow weights the colours of RGBA by alpha, and here the fourth channel is a mask.
+    if array.ndim == 3 and array.shape[2] == 4:
+        image = Image.frombuffer("RGBX", (width, height), np.ascontiguousarray(array), "raw", "RGBX", 0, 1)
+    else:
+        image = Image.fromarray(array)
+    left, top, right, bottom = box
+    # A rounding error must not push the box over the edge: Pillow refuses it.
+    box = (left * width, top * height, min(right * width, width), min(bottom * height, height))
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box))
 
 
 def resize_map(saliency_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes a map, float32 `(h, w)`, to `size` = `(height, width)`; values stay in 0…1."""
+    """Resize a map, float32 `(h, w)`, to `size` = `(height, width)`; values are clipped to 0…1."""
     height, width = saliency_map.shape
     saliency_map = np.clip(saliency_map, 0.0, 1.0)
     if size[0] >= height and size[1] >= width:

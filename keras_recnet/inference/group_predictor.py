@@ -11,7 +11,7 @@ import numpy as np
 from keras_recnet import presets
 from keras_recnet.errors import ImageError, MissingExtraError, PresetError
 from keras_recnet.imaging.reading import MAX_PIXELS, Picture, read
-from keras_recnet.imaging.resizing import resize_map, resize_rgb
+from keras_recnet.imaging.resizing import resize, resize_map
 from keras_recnet.inference.group_stream import GroupMap, GroupStream
 from keras_recnet.inference.predictor import both_sides, which_engine
 from keras_recnet.parallel import cores, ordered
@@ -213,7 +213,7 @@ class Group:
         features = self._stream.features(self.places[index])
         if features is None:
             picture = picture or self._predictor.read(self._images[index])
-            features = self._predictor.engine.encode(resize_rgb(picture.rgb, self._predictor.engine.size))
+            features = self._predictor.engine.encode(resize(picture.rgb, self._predictor.engine.size))
         saliency, variance = self._stream.decode(features)
         size = self.sizes[index]
         return GroupMap(resize_map(saliency, size), None if variance is None else resize_map(variance, size))

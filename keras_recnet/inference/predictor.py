@@ -10,7 +10,7 @@ import numpy as np
 from keras_recnet import presets
 from keras_recnet.errors import ImageError, PresetError
 from keras_recnet.imaging.reading import MAX_PIXELS, Picture, read
-from keras_recnet.imaging.resizing import resize_map, resize_rgb
+from keras_recnet.imaging.resizing import resize, resize_map
 from keras_recnet.parallel import cores, ordered
 
 DEFAULT_PRESET = "recnet_lite0"
@@ -116,7 +116,7 @@ class Predictor:
             one_of_many: others are worked on at the same time, in other threads: take one core and leave them theirs.
         """
         engine = self._engine_for_many() if one_of_many else self.engine
-        rgb = resize_rgb(picture.rgb, engine.size)
+        rgb = resize(picture.rgb, engine.size)
         saliency_map = engine(rgb)
         if self.flip:
             saliency_map = (saliency_map + engine(np.ascontiguousarray(rgb[:, ::-1]))[:, ::-1]) / 2
@@ -147,7 +147,7 @@ class Predictor:
             raise PresetError("Attention needs the Keras engine (--engine keras; in Python engine='keras').")
         height, width = self.engine.size
         place = (pixel[0] * height // picture.size[0], pixel[1] * width // picture.size[1])
-        return self.engine.attention(resize_rgb(picture.rgb, self.engine.size), place)
+        return self.engine.attention(resize(picture.rgb, self.engine.size), place)
 
     def map(self, images: Iterable, *, jobs: int | None = None, errors: str = "raise") -> Iterator[np.ndarray]:
         """Maps of many pictures, in their order; pictures are decoded in threads while the network runs.

@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keras_recnet.files import atomic_path
 from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.coco.similarity import GIST_SIZE, gist, lab_histogram
 from keras_recnet.pipelines.pair_reading import read_image
 from keras_recnet.pipelines.pairs import PipelineDataError
-from keras_recnet.pipelines.whole_files import whole_file
 
 # Another number when the features change: what an older version kept is then computed anew.
 VERSION = 1
@@ -118,8 +118,7 @@ class FeatureStore:
 
     def _save(self):
         stamps, sizes, features = zip(*self._known.values(), strict=True) if self._known else ((), (), ())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.path) as temporary:
+        with atomic_path(self.path) as temporary:
             np.savez(
                 temporary,
                 version=VERSION,

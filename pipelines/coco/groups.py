@@ -1,14 +1,16 @@
 """Training groups from COCO, as the RCAU paper has them: images of one category that look alike as a whole."""
 
-import hashlib
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from keras_recnet.files import atomic_path, sha256
 from keras_recnet.pipelines.checks import for_all
 from keras_recnet.pipelines.coco.annotations import decode, select
 from keras_recnet.pipelines.coco.feature_store import FeatureStore
@@ -17,8 +19,9 @@ from keras_recnet.pipelines.group_folders import file_name_of, link, write_mask
 from keras_recnet.pipelines.group_lists import Member, write_group_list
 from keras_recnet.pipelines.pair_reading import same_proportions
 from keras_recnet.pipelines.pairs import PipelineDataError
-from keras_recnet.pipelines.progress_bars import StageProgress
-from keras_recnet.pipelines.whole_files import whole_file
+
+# Called as progress(stage, done, total).
+StageProgress = Callable[[str, int, int], object]
 
 GIST_FEATURES = 512
 
@@ -149,10 +152,35 @@ def make_coco_groups(
     return CocoGroups(out / "groups.csv", counts, images_used, masks, problems, notes)
 
 
+@contextlib.contextmanager
+def stage_bars() -> Iterator[StageProgress | None]:
+    """Shows progress on stderr; gives None, and shows nothing, where that is no terminal.
+
+    Example:
+        >>> with stage_bars() as progress:
+        ...     make_coco_groups(annotations, images, out, progress=progress)
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks = {}
+
+        def advance(stage, done, total):
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield advance
+
+
 def _claim(out, annotations):
     """Writes whose groups the folder holds; masks of other annotations must not be taken for these."""
-    with open(annotations, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(annotations)
     path = out / "source.json"
     try:
         known = json.loads(path.read_text(encoding="utf-8"))["sha256"]
@@ -162,9 +190,8 @@ def _claim(out, annotations):
         raise PipelineDataError(
             [f"{out}: holds groups of other annotations than {annotations}"], "Choose a new folder."
         )
-    out.mkdir(parents=True, exist_ok=True)
     if known is None:
-        with whole_file(path) as temporary:
+        with atomic_path(path) as temporary:
             content = {"annotations": Path(annotations).name, "sha256": digest}
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

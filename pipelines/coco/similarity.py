@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from keras_recnet.pipelines.resizing import resize
+from keras_recnet.imaging.resizing import resize
 
 SCALES, ORIENTATIONS, CELLS = 4, 8, 4
 GIST_SIZE, GIST_BORDER = 256, 32

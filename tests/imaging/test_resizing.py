@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_recnet.imaging.resizing import resize_map, resize_rgb
+from keras_recnet.imaging.resizing import resize, resize_map
+
+RANDOM = np.random.default_rng(0)
+PICTURE = np.asarray(Image.fromarray(RANDOM.integers(0, 256, (6, 8, 4), np.uint8), "RGBX").resize((80, 60)))
 
 
 @pytest.mark.parametrize("size", [(7, 9), (5, 40), (90, 3), (64, 64), (301, 120), (1, 1)])
@@ -20,7 +23,25 @@ def test_maps_stay_in_their_range():
     assert resized.max() == 1.0
 
 
-def test_a_picture_of_the_right_size_is_not_touched():
+@pytest.mark.parametrize("size", [(30, 40), (13, 50), (120, 100), (60, 80)])
+@pytest.mark.parametrize("channels", [None, 3, 4])
+def test_resizes_as_pillow_and_tensorflow(size, channels):
+    tf = pytest.importorskip("tensorflow")
+    array = PICTURE[..., 0] if channels is None else PICTURE[..., :channels]
+    resized = resize(array, size)
+    assert resized.shape == (*size, *array.shape[2:])
+    planes = array.reshape(60, 80, -1)
+    for plane, got in zip(np.moveaxis(planes, -1, 0), np.moveaxis(resized.reshape(*size, -1), -1, 0), strict=True):
+        np.testing.assert_array_equal(got, Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
+        expected = tf.image.resize(plane[..., None].astype("float32"), size, antialias=True)[..., 0]
+        np.testing.assert_allclose(got, expected, atol=1.01)
+
+
+def test_resizes_a_crop():
+    np.testing.assert_array_equal(resize(PICTURE, (15, 20), (0.25, 0.5, 0.5, 0.75)), PICTURE[30:45, 20:40])
+
+
+def test_an_image_of_the_right_size_is_returned_itself():
     rgb = np.zeros((4, 5, 3), np.uint8)
-    assert resize_rgb(rgb, (4, 5)) is rgb
-    assert resize_rgb(rgb, (8, 6)).shape == (8, 6, 3)
+    assert resize(rgb, (4, 5)) is rgb
+    assert resize(rgb, (8, 6)).shape == (8, 6, 3)

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
+from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines import Augment
-from keras_recnet.pipelines.resizing import resize
 
 RANDOM = np.random.default_rng(0)
 PICTURE = np.asarray(Image.fromarray(RANDOM.integers(0, 256, (6, 8, 4), np.uint8), "RGBX").resize((80, 60)))
@@ -15,26 +14,6 @@ MIDDLE = 0.5  # the draw that leaves a colour as it is
 
 def draws(flip=1.0, crop=(1, 1, 0, 0), brightness=MIDDLE, contrast=MIDDLE, saturation=MIDDLE):
     return np.array([flip, *crop, brightness, contrast, saturation], float)
-
-
-# Resizing
-
-
-@pytest.mark.parametrize("size", [(30, 40), (13, 50), (120, 100), (60, 80)])
-@pytest.mark.parametrize("channels", [None, 3, 4])
-def test_resizes_as_pillow_and_tensorflow_do(size, channels):
-    array = PICTURE[..., 0] if channels is None else PICTURE[..., :channels]
-    resized = resize(array, size)
-    assert resized.shape == (*size, *array.shape[2:])
-    planes = array.reshape(60, 80, -1)
-    for plane, got in zip(np.moveaxis(planes, -1, 0), np.moveaxis(resized.reshape(*size, -1), -1, 0), strict=True):
-        np.testing.assert_array_equal(got, Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
-        expected = tf.image.resize(plane[..., None].astype("float32"), size, antialias=True)[..., 0]
-        np.testing.assert_allclose(got, expected, atol=1.01)
-
-
-def test_resizes_a_part():
-    np.testing.assert_array_equal(resize(PICTURE, (15, 20), (0.25, 0.5, 0.5, 0.75)), PICTURE[30:45, 20:40])
 
 
 # Geometry

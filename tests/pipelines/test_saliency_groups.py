@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines import (
     Augment,
     Group,
@@ -17,7 +18,6 @@ from keras_recnet.pipelines import (
     read_pair,
     single_images,
 )
-from keras_recnet.pipelines.resizing import resize
 
 SIZES = {"a": 9, "b": 4, "c": 6, "d": 2, "e": 5, "f": 7}
 CACHES = pytest.mark.parametrize("cache", ["memory", None])

@@ -7,8 +7,8 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_recnet.imaging import reading as imaging
+from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines import Augment, PipelineDataError, SaliencyPairs, find_pairs, read_pair
-from keras_recnet.pipelines.resizing import resize
 
 COUNT = 11
 CACHES = pytest.mark.parametrize("cache", ["memory", None])

@@ -14,7 +14,7 @@ from PIL import Image
 from keras_recnet import presets
 from keras_recnet.export import export_model
 from keras_recnet.imaging.reading import read
-from keras_recnet.imaging.resizing import resize_rgb
+from keras_recnet.imaging.resizing import resize
 from keras_recnet.inference.group_engines import LiteRTGroupEngine
 from keras_recnet.inference.group_stream import GroupStream
 from keras_recnet.inference.predictor import Predictor
@@ -73,7 +73,7 @@ def test_a_group_in_litert_is_the_whole_group_in_keras(name, count, photographs)
     for index in range(count):  # crops of the photographs, so that no two are the same
         rgb = read(photographs[index % len(photographs)]).rgb
         top, left = (int(random.integers(0, side // 4)) for side in rgb.shape[:2])
-        images.append(resize_rgb(rgb[top:, left:], engine.size))
+        images.append(resize(rgb[top:, left:], engine.size))
     with GroupStream(engine) as stream:
         for image in images:
             stream.add(engine.encode(image))

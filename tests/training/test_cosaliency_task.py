@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_recnet.errors import ConfigError, DataError, DiskError
+from keras_recnet.imaging.resizing import resize
 from keras_recnet.models import RCAUNet, RecNet
 from keras_recnet.training import cosaliency_task, synthetic
 from keras_recnet.training.config.loading import load
@@ -151,7 +152,7 @@ def test_batches_hold_what_the_frozen_part_makes_of_the_images_they_show(tmp_pat
         assert sum(distractors) == 1
         for n, (pair, stranger) in enumerate(zip(pairs, distractors, strict=True)):
             image, mask = cosaliency_task.pipelines.read_pair(pair)
-            views = [cosaliency_task.pipelines.resizing.resize(array, (64, 64)) for array in (image, mask)]
+            views = [resize(array, (64, 64)) for array in (image, mask)]
             found = []
             for turn in (1, -1):
                 expected = model.pretrained(views[0][None, :, ::turn].astype("float32"))
@@ -171,10 +172,7 @@ def test_near_categories_are_those_of_the_most_alike_salient_features(tmp_path):
     described, members = [], []
     for group in groups:
         for pair in group.pairs:
-            image, mask = (
-                cosaliency_task.pipelines.resizing.resize(a, (64, 64))
-                for a in cosaliency_task.pipelines.read_pair(pair)
-            )
+            image, mask = (resize(a, (64, 64)) for a in cosaliency_task.pipelines.read_pair(pair))
             features = np.asarray(model.pretrained(image[None].astype("float32"))[name])[0].astype("float64")
             cells = features.shape[0]
             total, sum_of_weights = 0.0, 0.0

@@ -83,13 +83,13 @@ def assert_same():
 def map_of(tiny_model):
     """The map of a picture without server and SavedModel, by what `keras_recnet predict` does."""
     from keras_recnet.imaging.reading import read
-    from keras_recnet.imaging.resizing import resize_map, resize_rgb
+    from keras_recnet.imaging.resizing import resize, resize_map
 
     inference = tiny_model.to_inference()
 
     def compute(source):
         picture = read(source)
-        images = resize_rgb(picture.rgb, tiny_model.image_size)[None].astype(np.float32)
+        images = resize(picture.rgb, tiny_model.image_size)[None].astype(np.float32)
         return resize_map(np.asarray(inference(images, training=False))[0, ..., 0], picture.size)
 
     return compute
