@@ -21,7 +21,7 @@ import numpy as np
 import py_sod_metrics
 
 from keras_recnet.evaluation.datasets import DataSet, pair
-from keras_recnet.evaluation.workers import Task, do, work
+from keras_recnet.evaluation.workers import Task, run_task, work
 
 TIMES = 1.8
 
@@ -53,11 +53,11 @@ def measure(files, arguments):
         for _ in range(8 * arguments.jobs):
             next(results)
         start = time.perf_counter()
-        assert sum(len(done.records) for done in results) == len(tasks)
+        assert sum(len(result.records) for result in results) == len(tasks)
         ours = time.perf_counter() - start
         cpu = time.process_time()
         for task in tasks:
-            do(task)
+            run_task(task)
         shares.append((time.process_time() - cpu) / alone_cpu)
         ratios.append(alone / ours)
         rates.append((len(files) / alone, len(files) / ours))

@@ -1,5 +1,5 @@
-"""Maps against masks: the field's numbers, tables, curves and a report.
+"""Evaluation of saliency maps against masks: metrics, tables, curves and a report.
 
-`keras_recnet.evaluation.run.evaluate` does what `keras-recnet evaluate` does. It works on files, whoever made the maps,
-and needs neither Keras nor TensorFlow, but the extra `evaluation`.
+`keras_recnet.evaluation.run.evaluate` does the same as `keras-recnet evaluate`. Maps of any method can be scored from
+files without Keras and TensorFlow; the extra `evaluation` is required.
 """

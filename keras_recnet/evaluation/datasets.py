@@ -1,4 +1,4 @@
-"""Which maps belong to which masks: data sets from folders or a YAML list, and what has no partner."""
+"""Data sets for evaluation: find masks and the maps that belong to them, in folders or a YAML list."""
 
 import dataclasses
 import os
@@ -12,20 +12,18 @@ from keras_recnet.evaluation.map_files import MAP_SUFFIXES, MASK_SUFFIXES
 from keras_recnet.files import named_files, read_names
 from keras_recnet.imaging.reading import SUFFIXES, without_suffix
 
-# A fault by which a file is not scored, and those of them that `allow_missing` allows.
-MISSING = ("missing map", "map without mask")
-
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
     """A file that could not be scored.
 
     Attributes:
-        data_set: the data set's name.
-        kind: `"missing map"`, `"map without mask"`, `"missing image"` or `"unreadable"`.
-        message: names the file and the way out.
-        method: whose map it is; None for a mask, which concerns all methods.
-        allowed: listed, but no error.
+        data_set: name of the data set.
+        kind: `"missing map"`, `"map without mask"`, `"unreadable"`, or for presets `"image without mask"` or
+            `"unreadable image"`.
+        message: names the file and the problem.
+        method: the method of the map; None for a mask, which affects all methods.
+        allowed: whether it is only a warning.
     """
 
     data_set: str
@@ -37,19 +35,18 @@ class Fault:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """Masks, and the maps that one or many methods made for them.
+    """Masks and the saliency maps of one or more methods.
 
-    A map belongs to the mask of the same name, sub-folders included and suffixes aside: `MAPS/a/1.png` to
-    `MASKS/a/1.png`.
+    A map belongs to the mask with the same path, ignoring suffixes: `MAPS/a/1.jpg` belongs to `MASKS/a/1.png`.
 
     Args:
-        name: what tables call it.
+        name: name in tables.
         masks: folder of masks.
         maps: method → folder of its maps.
-        images: folder of the photographs, for the report's pictures.
-        grouped: every sub-folder of `masks` is a group (co-saliency): means are taken over groups as well.
-        published: the data set of the papers' tables whose rows stand beside; None: none.
-        names: file with the names to score, one a line, such as a validation list; None: all masks.
+        images: folder of images, for the thumbnails of the report and for presets.
+        grouped: whether each sub-folder of `masks` is a group (co-saliency). Adds means over groups.
+        published: name of the data set in the papers, to add their rows.
+        names: file with the names to score, one per line, for example a validation list. None scores all masks.
     """
 
     name: str
@@ -67,9 +64,9 @@ class Pairs:
 
     Attributes:
         masks: name → file, sorted.
-        maps: method → name → file, of those with a mask.
+        maps: method → name → file, only maps that have a mask.
         images: name → file.
-        faults: what has no partner.
+        faults: masks without a map and maps without a mask.
     """
 
     masks: dict[str, Path]
@@ -79,77 +76,83 @@ class Pairs:
 
 
 def pair(data_set: DataSet, *, allow_missing: bool = False) -> Pairs:
-    """Finds the files of a data set.
+    """Find the files of a data set.
 
     Args:
-        data_set: its folders.
-        allow_missing: a mask without a map, and the reverse, are no error.
+        data_set: the data set.
+        allow_missing: whether a mask without a map, or a map without a mask, is allowed.
 
     Raises:
-        DataError: if a folder is not there or holds nothing to score, two files have one name, or a mask of a grouped
-            set lies in no group.
+        DataError: if a folder does not exist or contains nothing to score, two files have the same name, or a mask of a
+            grouped data set is not in a group.
     """
     masks = masks_of(data_set)
-    chosen = masks.keys() if data_set.names else None
-    loose = [name for name in masks if "/" not in name]
-    if data_set.grouped and loose:
+    selected = masks.keys() if data_set.names else None
+    not_in_a_group = [name for name in masks if "/" not in name]
+    if data_set.grouped and not_in_a_group:
         raise DataError(
-            f"{masks[loose[0]]}: lies in no group. In a grouped set every group is a sub-folder of {data_set.masks}. "
-            f"Move {len(loose)} file(s), or leave --grouped out."
+            f"{masks[not_in_a_group[0]]}: is not in a group. With --grouped, each group is a sub-folder of "
+            f"{data_set.masks}. Move {len(not_in_a_group)} file(s), or omit --grouped."
         )
     images = files_by_name(data_set.images, SUFFIXES, "images") if data_set.images else {}
     maps, faults = {}, []
     for method, folder in data_set.maps.items():
-        found = files_by_name(folder, MAP_SUFFIXES, f"maps of {method}", chosen)
-        maps[method] = {name: path for name, path in found.items() if name in masks}
+        files = files_by_name(folder, MAP_SUFFIXES, f"maps of {method}", selected)
+        maps[method] = {name: path for name, path in files.items() if name in masks}
         if not maps[method]:
             raise DataError(
-                f"{folder}: no map has the name of a mask in {data_set.masks}. Is it the right folder? "
-                f"Received: {_some(found)} for {_some(masks)}"
+                f"{folder}: no map has the name of a mask in {data_set.masks}. Check the folder. "
+                f"Received: {_some(files)} for {_some(masks)}"
             )
-        for name in masks.keys() - found.keys():
+        for name in masks.keys() - files.keys():
             message = f"{masks[name]}: no map of this name in {folder}."
             faults.append(Fault(data_set.name, "missing map", message, method, allow_missing))
-        for name in found.keys() - masks.keys():
-            message = f"{found[name]}: no mask of this name in {data_set.masks}."
+        for name in files.keys() - masks.keys():
+            message = f"{files[name]}: no mask of this name in {data_set.masks}."
             faults.append(Fault(data_set.name, "map without mask", message, method, allow_missing))
     faults.sort(key=lambda fault: (list(maps).index(fault.method), fault.kind, fault.message))
     return Pairs(masks, maps, images, faults)
 
 
 def masks_of(data_set: DataSet) -> dict[str, Path]:
-    """Name → mask, of the names that are to be scored.
+    """Return name → mask for the masks to score.
 
     Raises:
-        DataError: if the folder is not there or empty, or a name that is listed has no mask.
+        DataError: if the folder does not exist or is empty, or a listed name has no mask.
     """
     masks = files_by_name(data_set.masks, MASK_SUFFIXES, "masks")
     if data_set.names is None:
         return masks
     names = dict.fromkeys(map(without_suffix, read_names(data_set.names)))
-    lacking = [name for name in names if name not in masks]
-    if lacking:
+    missing = [name for name in names if name not in masks]
+    if missing:
         raise DataError(
-            f"{data_set.names}: {len(lacking)} of {len(names)} names have no mask in {data_set.masks}. Write one name "
-            f"per line. Received: {_some(lacking)}"
+            f"{data_set.names}: {len(missing)} of {len(names)} names have no mask in {data_set.masks}. Write one name "
+            f"per line. Received: {_some(missing)}"
         )
     return {name: masks[name] for name in sorted(names)}
 
 
 def files_by_name(
-    folder: str | os.PathLike, suffixes: frozenset[str], what: str, chosen: Collection[str] | None = None
+    folder: str | os.PathLike, suffixes: frozenset[str], what: str, selected: Collection[str] | None = None
 ) -> dict[str, Path]:
-    """Path below `folder` without its suffix → file, sorted; hidden ones and those not `chosen` are left out.
+    """Return name → file for the files of a folder, sorted. The name is the path in the folder without suffix.
+
+    Args:
+        folder: the folder, searched with its sub-folders.
+        suffixes: list only files with one of these suffixes.
+        what: name of the files in messages.
+        selected: list only these names; None lists all.
 
     Raises:
-        DataError: if the folder is not there, holds no such file, or two of them differ by their suffix alone.
+        DataError: if the folder does not exist, contains no such file, or two files differ only in their suffix.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder ({what}). Check the path.")
+        raise DataError(f"{folder}: no such folder ({what}).")
     found = {}
     for name, path in named_files(folder, suffixes):
-        if chosen is not None and name not in chosen:
+        if selected is not None and name not in selected:
             continue
         if name in found:
             raise DataError(f"{path}: {found[name].name} has the same name. Keep one of them ({what}).")
@@ -160,39 +163,39 @@ def files_by_name(
 
 
 def method_and_folder(text: str) -> tuple[str, Path]:
-    """`"NAME=DIR"`, or `"DIR"` whose last part is the name.
+    """Parse `"NAME=DIR"`, or `"DIR"`, which is named after the folder.
 
     Raises:
-        ConfigError: if one of the two is empty.
+        ConfigError: if the name or the folder is empty.
     """
     name, equals, folder = text.partition("=")
     if not equals:
         name, folder = Path(text).name, text
     if not name or not folder:
-        raise ConfigError(f"--maps expects NAME=DIR, such as ours=maps/ours. Received: {text!r}")
+        raise ConfigError(f"--maps expects NAME=DIR, for example ours=maps/ours. Received: {text!r}")
     return name, Path(folder)
 
 
 def default_name(masks: str | os.PathLike) -> str:
-    """The data set's name by its masks' folder: `ECSSD` for `ECSSD/masks` and for `ECSSD`."""
+    """Return the default name of a data set: `ECSSD` for the masks in `ECSSD/masks` or `ECSSD`."""
     path = Path(os.path.abspath(masks))
     return path.parent.name if path.name.lower() in ("masks", "mask", "gt", "groundtruth") else path.name
 
 
 def read_list(path: str | os.PathLike) -> list[DataSet]:
-    """Reads a YAML list of data sets; relative folders are taken from the list's own folder.
+    """Read a YAML list of data sets. Relative paths are relative to the folder of the list.
 
     Raises:
-        ConfigError: if it cannot be read, or an entry has an unknown key or a wrong value.
+        ConfigError: if the file cannot be read, or an entry has an unknown key or an invalid value.
 
     Example:
-        A list of two, the second grouped:
+        Two data sets, the second one grouped:
 
             - name: ECSSD
-              images: ECSSD/images        # optional: for the report's pictures, needed with --preset
+              images: ECSSD/images        # optional: for the report; required by --preset
               masks: ECSSD/masks
               maps: {ours: maps/ecssd}    # optional with --preset
-              published: ECSSD            # optional: the papers' rows beside
+              published: ECSSD            # optional: adds the papers' numbers
             - name: Cosal2015
               masks: Cosal2015/masks
               maps: {ours: maps/cosal}
@@ -203,23 +206,23 @@ def read_list(path: str | os.PathLike) -> list[DataSet]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}).") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: must be a list of data sets (- name: …, masks: …). Received: {entries!r}")
-    sets = [_from_entry(entry, f"{path}: entry {number}", path) for number, entry in enumerate(entries, 1)]
-    check_names(sets, path)
-    return sets
+    data_sets = [_from_entry(entry, f"{path}: entry {number}", path) for number, entry in enumerate(entries, 1)]
+    check_names(data_sets, path)
+    return data_sets
 
 
-def check_names(sets: list[DataSet], where: str | os.PathLike) -> None:
-    """Raises ConfigError if two data sets have one name."""
-    names = [data_set.name for data_set in sets]
+def check_names(data_sets: list[DataSet], source: str | os.PathLike) -> None:
+    """Raise a `ConfigError` if two data sets have the same name."""
+    names = [data_set.name for data_set in data_sets]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"{where}: {names.count(name)} data sets are called {name!r}. Give each its own name.")
+            raise ConfigError(f"{source}: {names.count(name)} data sets are named {name!r}. Rename them.")
 
 
-def _from_entry(entry, where, path):
+def _from_entry(entry, source, path):
     import pydantic
 
     class Entry(pydantic.BaseModel):
@@ -234,24 +237,24 @@ def _from_entry(entry, where, path):
         names: str | None = None
 
     try:
-        read = Entry.model_validate(entry)
+        fields = Entry.model_validate(entry)
     except pydantic.ValidationError as error:
         messages = [
             validation_message(detail, ".".join(map(str, detail["loc"])), Entry.model_fields)
             for detail in error.errors()
         ]
-        raise ConfigError("\n".join(f"{where}: {message}" for message in messages)) from None
+        raise ConfigError("\n".join(f"{source}: {message}" for message in messages)) from None
     folder = Path(path).parent
     return DataSet(
-        name=read.name or default_name(folder / read.masks),
-        masks=folder / read.masks,
-        maps={method: folder / maps for method, maps in read.maps.items()},
-        images=read.images and folder / read.images,
-        grouped=read.grouped,
-        published=read.published,
-        names=read.names and folder / read.names,
+        name=fields.name or default_name(folder / fields.masks),
+        masks=folder / fields.masks,
+        maps={method: folder / maps for method, maps in fields.maps.items()},
+        images=fields.images and folder / fields.images,
+        grouped=fields.grouped,
+        published=fields.published,
+        names=fields.names and folder / fields.names,
     )
 
 
-def _some(found):
-    return ", ".join(list(found)[:3]) + (", …" if len(found) > 3 else "")
+def _some(names):
+    return ", ".join(list(names)[:3]) + (", …" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""Curves and histograms: SVG and PNG files, and the same SVG for the report, whose text takes the page's colour."""
+"""Curves and histograms as SVG and PNG files, and as inline SVG for the report, in the text colour of the page."""
 
 import io
 import re
@@ -13,23 +13,23 @@ from keras_recnet.evaluation.scoring import THRESHOLDS
 from keras_recnet.evaluation.tables import write_text
 from keras_recnet.files import atomic_path
 
-# Readable on white and on near-black, and apart for the colour-blind by lightness and by the dashes below.
+# Readable on white and on almost black; different lightness and the dashes below help colour-blind readers.
 COLORS = ("#2f7fd1", "#e0772f", "#2b9d78", "#c65a9e", "#8c7ae0", "#b58a14", "#3fa7b5", "#d65252")
 DASHES = ("-", "--", "-.", ":")
 
-_INK = "#010203"  # stands for the colour of text until the SVG is written
-_INK_IN_FILES = "#222222"
+_TEXT = "#010203"  # placeholder for the text colour, replaced in the SVG
+_TEXT_IN_FILES = "#222222"
 _STYLE = {
-    "svg.fonttype": "none",  # text stays text: small, selectable, in the reader's font
-    "svg.hashsalt": "keras_recnet",  # the same file for the same numbers
+    "svg.fonttype": "none",  # keep text as text: small files, selectable, in the font of the reader
+    "svg.hashsalt": "keras_recnet",  # reproducible files
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _INK,
+    "text.color": _TEXT,
+    "axes.edgecolor": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "grid.color": _TEXT,
     "grid.alpha": 0.12,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -41,12 +41,12 @@ _BINS = 20
 
 
 def write(result, folder: Path) -> dict[str, str]:
-    """Draws the curves and histograms of a `keras_recnet.evaluation.run.Result` into a folder.
+    """Draw the curves and histograms of a `keras_recnet.evaluation.run.Result` and write them to a folder.
 
     Returns:
-        title → SVG to stand inside a page; figures that the set has no numbers for are left out.
+        title → inline SVG; figures without data are omitted.
     """
-    drawn = {}
+    svgs = {}
     for name, (title, draw) in _FIGURES.items():
         with rc_context(_STYLE):
             figure = Figure(figsize=(4.8, 3.6), layout="constrained")
@@ -60,28 +60,28 @@ def write(result, folder: Path) -> dict[str, str]:
             figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
             stem = f"{slug(result.data_set.name)}-{name}"
             svg = file.getvalue()
-            write_text(folder / f"{stem}.svg", _on_white(svg.replace(_INK, _INK_IN_FILES)))
+            write_text(folder / f"{stem}.svg", _on_white(svg.replace(_TEXT, _TEXT_IN_FILES)))
             with atomic_path(folder / f"{stem}.png") as temporary:
                 figure.savefig(temporary, format="png", dpi=150, facecolor="white")
-        drawn[title] = _inline(svg, f"{result.data_set.name}: {title}", stem)
-    return drawn
+        svgs[title] = _inline(svg, f"{result.data_set.name}: {title}", stem)
+    return svgs
 
 
-def color_of(place: int) -> str:
-    """The colour of the method at this place."""
-    return COLORS[place % len(COLORS)]
+def color_of(index: int) -> str:
+    """Return the colour of a method by its index."""
+    return COLORS[index % len(COLORS)]
 
 
 def slug(name: str) -> str:
-    """A name as part of a file's name."""
+    """Convert a name to a part of a file name."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "set"
 
 
 def _lines(result):
-    for place, (method, means) in enumerate(result.images.items()):
+    for index, (method, means) in enumerate(result.images.items()):
         if means.curves:
-            style = DASHES[place // len(COLORS) % len(DASHES)]
-            yield means, {"color": color_of(place), "linestyle": style, "label": method, "linewidth": 1.8}
+            style = DASHES[index // len(COLORS) % len(DASHES)]
+            yield means, {"color": color_of(index), "linestyle": style, "label": method, "linewidth": 1.8}
 
 
 def _precision_recall(axes, result):
@@ -102,22 +102,23 @@ def _by_threshold(curve, label):
     return draw
 
 
-def _histogram(metric, label, low_is_good):
+def _histogram(metric, label, lower_is_better):
     def draw(axes, result):
         scores = {
             method: [record.values[metric] for record in records.values() if metric in record.values]
             for method, records in result.records.items()
         }
-        every = [score for values in scores.values() for score in values]
-        if not every:
+        all_scores = [score for values in scores.values() for score in values]
+        if not all_scores:
             return False
-        edges = np.linspace(0, max(0.05, np.ceil(max(every) * 20) / 20), _BINS + 1) if low_is_good else None
-        if edges is None:
-            edges = np.linspace(min(0.95, np.floor(min(every) * 20) / 20), 1, _BINS + 1)
-        for place, (method, values) in enumerate(scores.items()):
+        if lower_is_better:
+            edges = np.linspace(0, max(0.05, np.ceil(max(all_scores) * 20) / 20), _BINS + 1)
+        else:
+            edges = np.linspace(min(0.95, np.floor(min(all_scores) * 20) / 20), 1, _BINS + 1)
+        for index, (method, values) in enumerate(scores.items()):
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-            axes.stairs(counts, edges, color=color_of(place), fill=True, alpha=0.25 if len(scores) > 1 else 0.5)
-            axes.stairs(counts, edges, color=color_of(place), linewidth=1.6, label=method)
+            axes.stairs(counts, edges, color=color_of(index), fill=True, alpha=0.25 if len(scores) > 1 else 0.5)
+            axes.stairs(counts, edges, color=color_of(index), linewidth=1.6, label=method)
         axes.set(xlabel=label, ylabel="images", xlim=(edges[0], edges[-1]))
         axes.yaxis.get_major_locator().set_params(integer=True)
         return True
@@ -126,7 +127,7 @@ def _histogram(metric, label, low_is_good):
 
 
 def _floor(result, curve):
-    # At the very ends of the thresholds every curve falls to what an empty or a full map gets: that much is cut off.
+    # At the lowest and highest thresholds every curve drops to the value of a full or empty map. Cut that off.
     middle = slice(8, 248)
     lowest = min((float(means.curves[curve][middle].min()) for means, _ in _lines(result)), default=0.0)
     return max(0.0, np.floor(lowest * 10 - 1) / 10)
@@ -136,8 +137,8 @@ _FIGURES = {
     "pr": ("Precision and recall", _precision_recall),
     "f": ("F-measure by threshold", _by_threshold("f", "F-measure (β² = 0.3)")),
     "e": ("E-measure by threshold", _by_threshold("e", "E-measure")),
-    "s-histogram": ("S of the images", _histogram("s_measure", "S", False)),
-    "mae-histogram": ("MAE of the images", _histogram("mae", "MAE", True)),
+    "s-histogram": ("S per image", _histogram("s_measure", "S", False)),
+    "mae-histogram": ("MAE per image", _histogram("mae", "MAE", True)),
 }
 
 
@@ -146,8 +147,8 @@ def _on_white(svg):
 
 
 def _inline(svg, label, prefix):
-    """The `<svg>` element alone, with ids of its own and with the page's text colour for ink."""
-    svg = svg[svg.index("<svg ") :].replace(_INK, "currentColor")
+    """Return only the `<svg>` element, with unique ids and the text colour of the page."""
+    svg = svg[svg.index("<svg ") :].replace(_TEXT, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)

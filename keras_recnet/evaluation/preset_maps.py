@@ -1,11 +1,14 @@
-"""A preset's maps of a data set, as files to be scored: which are still to be made.
+"""Predict the maps that a preset makes for a data set.
 
-They lie in `OUT/maps/SET/PRESET-SUM`, where SUM tells one state of a preset from the next: a preset that was trained
-anew gets a folder of its own. A map is made again when its photograph is younger. So a run that was killed goes on.
+The maps are written to `OUT/maps/SET/METHOD-CHECKSUM`. The checksum identifies the files of the preset, so a retrained
+preset gets a new folder. A map is predicted only if it is missing or older than its image, so an interrupted run
+resumes.
 """
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from keras_recnet import presets
@@ -17,82 +20,136 @@ from keras_recnet.imaging.reading import SUFFIXES
 from keras_recnet.inference.group_inputs import GroupTask
 from keras_recnet.inference.inputs import Task
 
+Progress = Callable[[int], contextlib.AbstractContextManager[Callable[[], None]]]
+
+
+@contextlib.contextmanager
+def no_progress(total: int):
+    """Show no progress bar."""
+    yield lambda: None
+
 
 @dataclasses.dataclass(frozen=True)
-class Making:
-    """What is to be predicted before a data set can be scored.
+class Plan:
+    """The maps to predict for a data set.
 
     Attributes:
-        data_set: with the preset among its methods.
-        tasks: photographs and the maps to write, for `keras_recnet.inference.outputs.Batch.run`; of a preset for groups
-            `GroupTask`s for `keras_recnet.inference.group_outputs.GroupBatch.run`.
-        pictures: how many there are in the tasks.
-        faults: photographs without a mask.
-        of_groups: whether the preset is for groups.
+        data_set: the data set with the preset added to its methods.
+        tasks: `Task`s for `keras_recnet.inference.outputs.Batch.run`; for a co-saliency preset `GroupTask`s for
+            `keras_recnet.inference.group_outputs.GroupBatch.run`.
+        images: number of images in the tasks.
+        faults: images without a mask.
     """
 
     data_set: DataSet
     tasks: list[Task] | list[GroupTask]
-    pictures: int
+    images: int
     faults: list[Fault]
-    of_groups: bool
 
 
-def plan(
-    data_set: DataSet, preset: str, out: str | os.PathLike, *, name: str | None = None, allow_missing: bool = False
-) -> Making:
-    """Finds the photographs of a data set whose maps by a preset are not there yet.
-
-    A preset for groups makes all maps of a group when one is missing.
+def predict_maps(
+    data_sets: Iterable[DataSet],
+    methods: Iterable[str],
+    out: str | os.PathLike,
+    *,
+    allow_missing: bool = False,
+    load: Callable = lambda predictor, preset: predictor(preset),
+    progress: Progress = no_progress,
+) -> tuple[list[DataSet], list[Fault]]:
+    """Predict the maps of presets that are missing or out of date.
 
     Args:
-        data_set: with a folder of images.
-        preset: name of a preset that ships, or a preset's folder.
-        name: what the method is called; None: as the preset.
-        out: the evaluation's folder.
-        allow_missing: a photograph without a mask is no error.
+        data_sets: the data sets, each with a folder of images.
+        methods: the presets: name or folder of each, or `NAME=PRESET` to choose the name of the method.
+        out: the output folder of the evaluation.
+        allow_missing: whether an image without a mask is allowed.
+        load: creates a predictor, given its class and the preset.
+        progress: called with the number of images, returns a context manager that yields a function to call after each.
+
+    Returns:
+        The data sets with the presets added to their methods, and the images that could not be predicted or have no
+        mask.
 
     Raises:
-        ConfigError: if the set has no images, or a method of the preset's name, or no groups for a preset of groups.
-        DataError: if a folder is not there or is empty.
-        PresetError: if there is no such preset.
+        ConfigError: if a data set has no images, has a method of the same name already, or has no groups although the
+            preset needs them.
+        DataError: if a folder does not exist or is empty.
+        DiskError: if a map cannot be written.
+        PresetError: if a preset does not exist or cannot be loaded.
     """
-    found = presets.find(preset)
+    data_sets, faults = list(data_sets), []
+    for method in methods:
+        name, _, preset = method.rpartition("=")
+        preset = presets.find(preset)
+        batch = None
+        for index, data_set in enumerate(data_sets):
+            plan = plan_maps(data_set, preset, out, name=name or preset.name, allow_missing=allow_missing)
+            data_sets[index] = plan.data_set
+            faults += plan.faults
+            if not plan.tasks:
+                continue
+            batch = batch or _batch(preset, load)
+            errors = _predict(batch, plan, progress)
+            faults += [Fault(data_set.name, "unreadable image", error, name or preset.name) for error in errors]
+    return data_sets, faults
+
+
+def plan_maps(data_set: DataSet, preset, out: str | os.PathLike, *, name: str, allow_missing: bool) -> Plan:
+    """Find the images of a data set whose maps are missing or older than the image.
+
+    If one map of a group is missing, a co-saliency preset predicts the whole group.
+    """
     if data_set.images is None:
-        raise ConfigError(f"{data_set.name}: a preset's maps need photographs. Name their folder (--images DIR).")
-    name = name or found.name
+        raise ConfigError(f"{data_set.name}: a preset needs images. Add their folder (--images DIR).")
     if name in data_set.maps:
-        raise ConfigError(f"{data_set.name}: two methods are called {name!r}. Give one another name (NAME=…).")
-    of_groups = found.task == presets.COSALIENCY
-    if of_groups and not data_set.grouped:
-        raise ConfigError(f"{data_set.name}: {name} is a preset for groups: every sub-folder must be one (--grouped).")
-    state = sha256(found.folder / presets.CONFIG)[:8]  # it holds the sums of all other files
-    folder = Path(out) / "maps" / slug(data_set.name) / f"{slug(name)}-{state}"
+        raise ConfigError(f"{data_set.name}: two methods are named {name!r}. Rename one of them (NAME=…).")
+    needs_groups = preset.task == presets.COSALIENCY
+    if needs_groups and not data_set.grouped:
+        raise ConfigError(f"{data_set.name}: {name} is a co-saliency preset and needs groups (--grouped).")
+    checksum = sha256(preset.folder / presets.CONFIG)[:8]  # the configuration contains the checksums of all other files
+    folder = Path(out) / "maps" / slug(data_set.name) / f"{slug(name)}-{checksum}"
     masks = masks_of(data_set)
     images = files_by_name(data_set.images, SUFFIXES, "images", masks.keys() if data_set.names else None)
-    groups, to_do, faults = {}, set(), []
-    for picture, image in images.items():
-        if picture not in masks:
+    groups, outdated, faults = {}, set(), []
+    for image_name, image in images.items():
+        if image_name not in masks:
             message = f"{image}: no mask of this name in {data_set.masks}."
-            faults.append(Fault(data_set.name, "photograph without mask", message, name, allow_missing))
+            faults.append(Fault(data_set.name, "image without mask", message, name, allow_missing))
             continue
-        target = folder / f"{picture}.png"
-        group = Path(picture).parent.as_posix() if of_groups else picture
+        target = folder / f"{image_name}.png"
+        group = Path(image_name).parent.as_posix() if needs_groups else image_name
         groups.setdefault(group, []).append(Task(str(image), {"mask": target}))
         if not target.is_file() or target.stat().st_mtime_ns < image.stat().st_mtime_ns:
-            to_do.add(group)
+            outdated.add(group)
+    groups = {group: tasks for group, tasks in groups.items() if group in outdated}
     tasks = [
-        GroupTask(group, str(Path(data_set.images) / group), members) if of_groups else members[0]
+        GroupTask(group, str(Path(data_set.images) / group), members) if needs_groups else members[0]
         for group, members in groups.items()
-        if group in to_do
     ]
-    pictures = sum(len(groups[group]) for group in to_do)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    named = dataclasses.replace(data_set, maps={**data_set.maps, name: folder})
-    return Making(named, tasks, pictures, faults, of_groups)
+    data_set = dataclasses.replace(data_set, maps={**data_set.maps, name: folder})
+    return Plan(data_set, tasks, sum(map(len, groups.values())), faults)
 
 
-def failed(making: Making, error: str) -> Fault:
-    """The fault of a photograph that could not be predicted."""
-    return Fault(making.data_set.name, "unreadable photograph", error, list(making.data_set.maps)[-1])
+def _batch(preset, load):
+    if preset.task == presets.COSALIENCY:
+        from keras_recnet.inference.group_outputs import GroupBatch
+        from keras_recnet.inference.group_predictor import GroupPredictor
+
+        return GroupBatch(load(GroupPredictor, preset.folder))
+    from keras_recnet.inference.outputs import Batch
+    from keras_recnet.inference.predictor import Predictor
+
+    return Batch(load(Predictor, preset.folder))
+
+
+def _predict(batch, plan, progress):
+    """Predict the maps of a plan and return the error messages."""
+    errors = []
+    with progress(plan.images) as advance, contextlib.closing(batch.run(plan.tasks)) as results:
+        for result in results:
+            if result.error:
+                errors.append(result.error)
+            advance()
+    return errors

@@ -1,6 +1,6 @@
-"""The tables of the RecNet and the RCAU paper, which lie in `published_tables/`: rows to stand beside measured ones.
+"""Published results of the RecNet and RCAU papers, from `published_tables/`.
 
-They were computed by their authors, on whole sets, with their own scripts: a row of theirs is never unmarked.
+The authors computed them on whole data sets with their own scripts, so published rows are always marked as such.
 """
 
 import csv
@@ -12,7 +12,7 @@ from keras_recnet.errors import ConfigError
 _FOLDER = Path(__file__).parent / "published_tables"
 _NAMES = ("method", "setting", "fusion", "dataset")
 
-# File → (what it is, its data set where the table has no such column, whether it compares methods).
+# File → (paper and table, data set if the table has no such column, whether it compares methods: not an ablation).
 _TABLES = {
     "recnet_table1.csv": ("RecNet paper, Table 1", None, True),
     "recnet_table2_ablation.csv": ("RecNet paper, Table 2", None, False),
@@ -27,10 +27,10 @@ class Published:
     """A row of a paper's table.
 
     Attributes:
-        method: as the paper calls it.
+        method: name of the method in the paper.
         source: paper and table.
-        data_set: as the paper calls it.
-        values: metric → number, with the paper's own three decimals; what is not printed is left out.
+        data_set: name of the data set in the paper.
+        values: metric → number, with three decimals as printed; numbers that the paper omits are omitted.
     """
 
     method: str
@@ -40,25 +40,25 @@ class Published:
 
 
 def published(data_set: str, *, ablations: bool = False) -> list[Published]:
-    """The papers' rows for a data set, in their order.
+    """Return the papers' rows for a data set, in the papers' order.
 
     Args:
-        data_set: as the papers call it; capitals do not matter.
-        ablations: the rows of ablations and fusions too.
+        data_set: name of the data set in the papers; case is ignored.
+        ablations: whether to include the ablations and fusion methods.
 
     Raises:
-        ConfigError: if no table has this data set.
+        ConfigError: if no table contains the data set.
     """
     rows = _read()
-    found = [
+    selected = [
         row
         for row, compares in rows
         if row.data_set.casefold() == data_set.casefold() and row.values and (compares or ablations)
     ]
-    if not found:
+    if not selected:
         known = dict.fromkeys(row.data_set for row, _ in rows)
-        raise ConfigError(f"No published numbers for {data_set!r}. The papers have: {', '.join(known)}.")
-    return found
+        raise ConfigError(f"No published numbers for {data_set!r}. Choose one of: {', '.join(known)}.")
+    return selected
 
 
 def _read():

@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: tables, curves, and the images that say most about a method."""
+"""HTML report in a single file: tables, curves, and the best and worst maps of each method."""
 
 import dataclasses
 from importlib.metadata import version
@@ -12,44 +12,45 @@ from keras_recnet.errors import ImageError
 from keras_recnet.evaluation import tables
 from keras_recnet.evaluation.aggregation import LABELS, METRICS
 from keras_recnet.evaluation.figures import color_of
-from keras_recnet.evaluation.thumbnails import pictures
+from keras_recnet.evaluation.thumbnails import thumbnails
 
 RANKED_BY = "s_measure"
-CASES, LEAST_CASES, MOST_METHODS, MOST_PAIRS = 6, 2, 5, 3
+MOST_METHODS, MOST_PAIRS = 5, 3  # methods and pairs of methods with galleries
+MOST_CASES, LEAST_CASES = 6, 2  # per gallery
 CASES_IN_ALL = 120  # a case is about 30 KB
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An image with its pictures.
+    """An image with its scores and thumbnails.
 
     Attributes:
-        name: of the image.
-        scores: (label, text) to stand beside the name.
-        pictures: (caption, data URI).
+        name: name of the image.
+        scores: (label, text) of each score.
+        thumbnails: (caption, data URI) of each thumbnail.
     """
 
     name: str
     scores: list[tuple[str, str]]
-    pictures: list[tuple[str, str]]
+    thumbnails: list[tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """Cases under a title, with a line on how they were chosen."""
+    """Cases with a title and a line on how they were selected."""
 
     title: str
     about: str
     cases: list[Case]
 
 
-def write(evaluation, drawn: dict[str, dict[str, str]], path: Path) -> None:
-    """Writes the report.
+def write(evaluation, svgs: dict[str, dict[str, str]], path: Path) -> None:
+    """Write the report.
 
     Args:
         evaluation: a `keras_recnet.evaluation.run.Evaluation`.
-        drawn: data set → title → SVG, as `keras_recnet.evaluation.figures.write` gives it.
-        path: the file.
+        svgs: data set → title → inline SVG, from `keras_recnet.evaluation.figures.write`.
+        path: the HTML file.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -58,21 +59,24 @@ def write(evaluation, drawn: dict[str, dict[str, str]], path: Path) -> None:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    many = sum(len(result.records) for result in evaluation.results)
-    sections = [
-        {
-            "name": result.data_set.name,
-            "result": result,
-            "lines": tables.rows(result),
-            "columns": tables.columns(tables.rows(result)),
-            "best": tables.best(tables.rows(result)) if result.same_images else (),
-            "notes": tables.note_lines(result),
-            "named_notes": _named(result),
-            "figures": {title: Markup(svg) for title, svg in drawn[result.data_set.name].items()},
-            "galleries": galleries(result, max(LEAST_CASES, min(CASES, CASES_IN_ALL // (4 * many)))),
-        }
-        for result in evaluation.results
-    ]
+    methods = sum(len(result.records) for result in evaluation.results)
+    cases = max(LEAST_CASES, min(MOST_CASES, CASES_IN_ALL // (4 * methods)))
+    sections = []
+    for result in evaluation.results:
+        rows = tables.rows(result)
+        sections.append(
+            {
+                "name": result.data_set.name,
+                "result": result,
+                "rows": rows,
+                "columns": tables.columns(rows),
+                "best": tables.best(rows) if result.same_images else (),
+                "notes": tables.note_lines(result),
+                "image_names": _image_names(result),
+                "figures": {title: Markup(svg) for title, svg in svgs[result.data_set.name].items()},
+                "galleries": galleries(result, cases),
+            }
+        )
     page = environment.get_template("report.html.jinja").render(
         sections=sections,
         faults=evaluation.faults,
@@ -84,25 +88,26 @@ def write(evaluation, drawn: dict[str, dict[str, str]], path: Path) -> None:
     tables.write_text(path, page)
 
 
-def galleries(result, count: int) -> list[Gallery]:
-    """The images to look at: worst and best of each method, distractors, and where two methods differ most.
+def galleries(result, cases: int) -> list[Gallery]:
+    """Select the worst and best images of each method, its brightest distractors, and where methods differ most.
 
     Args:
         result: a `keras_recnet.evaluation.run.Result`.
-        count: cases a gallery.
+        cases: maximum number of images per gallery.
     """
-    found = []
+    selected = []
     for method in list(result.records)[:MOST_METHODS]:
         records = [record for record in result.records[method].values() if RANKED_BY in record.values]
         ranked = sorted(records, key=lambda record: (record.values[RANKED_BY], record.name))
-        some = min(count, len(ranked) // 2)
-        whose = f"{method}: " if len(result.records) > 1 else ""
-        found.append(_gallery(f"{whose}worst", "lowest S", result, [method], ranked[:some] if some else ranked))
-        found.append(_gallery(f"{whose}best", "highest S", result, [method], ranked[::-1][:some]))
+        count = min(cases, len(ranked) // 2)
+        prefix = f"{method}: " if len(result.records) > 1 else ""
+        worst = ranked[:count] if count else ranked
+        selected.append(_gallery(f"{prefix}worst", "lowest S", result, [method], worst))
+        selected.append(_gallery(f"{prefix}best", "highest S", result, [method], ranked[::-1][:count]))
         distractors = [record for record in result.records[method].values() if "distractor_mean" in record.values]
         distractors.sort(key=lambda record: (-record.values["distractor_mean"], record.name))
-        title = f"{whose}brightest on images without an object"
-        found.append(_gallery(title, "the map should be black", result, [method], distractors[:count]))
+        title = f"{prefix}brightest on images without an object"
+        selected.append(_gallery(title, "the map should be black", result, [method], distractors[:cases]))
     first, *others = result.records
     for second in others[:MOST_PAIRS]:
         one, two = result.records[first], result.records[second]
@@ -111,41 +116,39 @@ def galleries(result, count: int) -> list[Gallery]:
         def difference(name, one=one, two=two):
             return abs(one[name].values[RANKED_BY] - two[name].values[RANKED_BY])
 
-        common = sorted(common, key=lambda name: (-difference(name), name))[:count]
+        common = sorted(common, key=lambda name: (-difference(name), name))[:cases]
         title = f"{first} and {second}: where they differ most"
-        found.append(
-            _gallery(title, "largest difference in S", result, [first, second], [one[name] for name in common])
-        )
-    return [gallery for gallery in found if gallery.cases]
+        records = [one[name] for name in common]
+        selected.append(_gallery(title, "largest difference in S", result, [first, second], records))
+    return [gallery for gallery in selected if gallery.cases]
 
 
 def _gallery(title, about, result, methods, records):
     cases = []
     for record in records:
         try:
-            shown = pictures(result.pairs, record.name, methods)
-        except ImageError:  # it has changed since it was scored; the next run will tell
+            images = thumbnails(result.pairs, record.name, methods)
+        except ImageError:  # changed since it was scored; the next run reports it
             continue
-        cases.append(Case(record.name, _scores(result, record.name, methods), shown))
+        cases.append(Case(record.name, _scores(result, record.name, methods), images))
     return Gallery(title, about, cases)
 
 
 def _scores(result, name, methods):
-    found = []
+    scores = []
     for method in methods:
         values = result.records[method][name].values
         for key in (RANKED_BY, "mae", "distractor_mean"):
             if key in values:
                 label = f"{LABELS[key]} {method}" if len(methods) > 1 else LABELS[key]
-                found.append((label, f"{values[key]:.3f}"))
-    return found
+                scores.append((label, f"{values[key]:.3f}"))
+    return scores
 
 
-def _named(result):
-    """(what, names) of the notes whose images a reader will want to find."""
+def _image_names(result):
+    """Return (note, image names): once per mask note, once per method for map notes."""
+    labelled = {}
     for note, methods in tables.notes(result).items():
         for method, names in methods.items():
-            about_masks = note in ("distractors", "full_mask")
-            yield (note if about_masks else f"{note}, {method}", names)
-            if about_masks:
-                break
+            labelled.setdefault(note if note in tables.MASK_NOTES else f"{note}, {method}", names)
+    return labelled

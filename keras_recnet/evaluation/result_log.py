@@ -1,7 +1,7 @@
-"""The results of every image, kept while a run goes on: what was scored before a kill is not scored again.
+"""Log of the scores of every map, so that an interrupted evaluation resumes.
 
-A line of JSON for each map, appended as it is scored, in `per_image.jsonl`. A line counts for a pair of files of the
-same SHA-256 sums only, so a map or mask that has changed is scored anew, and one that was only moved or copied is not.
+`per_image.jsonl` has one line of JSON per map, appended when the map is scored. A line is valid only for files with the
+same SHA-256 checksums: changed maps and masks are scored again, moved or copied ones are not.
 """
 
 import base64
@@ -18,20 +18,20 @@ from keras_recnet.errors import DiskError
 from keras_recnet.evaluation.scoring import Counts
 from keras_recnet.files import atomic_path, is_disk_full
 
-# Raise the first number when a metric changes: results of older versions are scored anew.
+# Increase the first number when a metric changes, so that older results are scored again.
 HEADER = {"keras_recnet_evaluation": 1, "pysodmetrics": version("pysodmetrics")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A scored map.
+    """The scores of one map.
 
     Attributes:
-        data_set, method, name: which.
-        sums: SHA-256 of the mask's and the map's file.
+        data_set, method, name: names of the data set, the method and the image.
+        sums: SHA-256 checksums of the mask file and the map file.
         size: `(height, width)` of the mask.
         values: metric → value.
-        counts: for the curves, None for a distractor.
+        counts: pixel counts for the curves; None for a distractor.
         notes: see `keras_recnet.evaluation.scoring.Score` and `keras_recnet.evaluation.map_files.read_map`.
     """
 
@@ -49,7 +49,7 @@ class Record:
         return self.data_set, self.method, self.name
 
     def to_json(self) -> str:
-        counts = self.counts and {"mask": self.counts.mask, "data": _packed(self.counts)}
+        counts = self.counts and {"mask": self.counts.object_pixels, "data": _packed(self.counts)}
         return json.dumps({**self.__dict__, "counts": counts})
 
     @classmethod
@@ -60,14 +60,14 @@ class Record:
         return cls(**{**fields, "sums": tuple(fields["sums"]), "size": size, "counts": counts})
 
 
-class Journal:
-    """The file of a run's results; a context manager that keeps it open for appending.
+class ResultLog:
+    """The log file of an evaluation; a context manager that keeps it open for appending.
 
     Args:
-        path: where it lies. One that another version wrote is begun anew; a line that was cut off by a kill is dropped.
+        path: the log file. A log of another version is replaced; an incomplete line is dropped.
 
     Attributes:
-        records: key → `Record`, of what was scored before and since.
+        records: `Record.key` → `Record`, of earlier runs and of this one.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -76,7 +76,7 @@ class Journal:
 
     def __enter__(self):
         self._read()
-        with atomic_path(self.path) as temporary:  # without what is broken or superseded
+        with atomic_path(self.path) as temporary:  # without incomplete and outdated lines
             lines = [json.dumps(HEADER), *(record.to_json() for record in self.records.values())]
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8")
@@ -86,7 +86,7 @@ class Journal:
         self._file.close()
 
     def add(self, record: Record) -> None:
-        """Appends a result; a kill of this process after that does not lose it.
+        """Append a record; it survives if the process is killed afterwards.
 
         Raises:
             DiskError: if the disk is full.
@@ -97,7 +97,7 @@ class Journal:
             self._file.flush()
         except OSError as error:
             if is_disk_full(error):
-                raise DiskError(f"{self.path}: the disk is full. Free some space; the same command goes on.") from error
+                raise DiskError(f"{self.path}: the disk is full. Free some space and run the command again.") from error
             raise
 
     def _read(self):
@@ -109,17 +109,17 @@ class Journal:
         for line in lines[1:]:
             try:
                 record = Record.from_json(line.decode())
-            except (ValueError, KeyError, TypeError, zlib.error):  # cut off by a kill
+            except (ValueError, KeyError, TypeError, zlib.error):  # incomplete
                 continue
             self.records[record.key] = record
 
 
 def _packed(counts):
-    data = np.stack([counts.hits, counts.alarms]).astype("<u4").tobytes()
+    data = np.stack([counts.true_positives, counts.false_positives]).astype("<u4").tobytes()
     return base64.b64encode(zlib.compress(data, 1)).decode()
 
 
 def _unpacked(counts, size):
     data = np.frombuffer(zlib.decompress(base64.b64decode(counts["data"])), "<u4").astype(np.int64)
-    hits, alarms = data.reshape(2, -1)
-    return Counts(hits, alarms, counts["mask"], size[0] * size[1])
+    true_positives, false_positives = data.reshape(2, -1)
+    return Counts(true_positives, false_positives, counts["mask"], size[0] * size[1])

@@ -1,17 +1,18 @@
-"""Data sets of maps and masks → numbers, tables, curves and a report in one folder."""
+"""Score the maps of data sets and write numbers, tables, curves and a report to one folder."""
 
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.evaluation import figures, report, tables
 from keras_recnet.evaluation.aggregation import Means, by_group, means, over_groups
 from keras_recnet.evaluation.datasets import DataSet, Fault, Pairs, check_names, pair
+from keras_recnet.evaluation.preset_maps import Progress, no_progress, predict_maps
 from keras_recnet.evaluation.published import Published, published
-from keras_recnet.evaluation.result_log import Journal, Record
+from keras_recnet.evaluation.result_log import Record, ResultLog
 from keras_recnet.evaluation.workers import Task, work
 
 DEFAULT_JOBS = 2
@@ -19,15 +20,15 @@ DEFAULT_JOBS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What was found out about a data set.
+    """Scores of all methods on one data set.
 
     Attributes:
-        data_set: its folders and names.
+        data_set: the data set.
         pairs: its files.
-        records: method → its scored maps, by name.
+        records: method → image name → score.
         images: method → means over images.
-        groups: method → group → means; empty unless the set is grouped.
-        over_groups: method → means over groups; empty unless the set is grouped.
+        groups: method → group → means; empty unless the data set is grouped.
+        over_groups: method → means over groups; empty unless the data set is grouped.
         published: rows of the papers' tables.
     """
 
@@ -41,67 +42,86 @@ class Result:
 
     @property
     def same_images(self) -> bool:
-        """Whether all methods were scored on the same images, so that their means may be compared."""
+        """Whether all methods were scored on the same images, so that their means can be compared."""
         names = [set(records) for records in self.records.values()]
         return all(other == names[0] for other in names)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """All results, and what could not be scored."""
+    """The results of all data sets, and the files that could not be scored."""
 
     results: list[Result]
     faults: list[Fault]
 
     @property
     def good(self) -> bool:
-        """Whether there is no fault but those that were allowed."""
+        """Whether every fault is allowed."""
         return all(fault.allowed for fault in self.faults)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A data set whose files were found: its pairs, and the published rows to stand beside."""
+    """A data set with its files and its published rows, ready to be scored."""
 
     data_set: DataSet
     pairs: Pairs
     published: list[Published]
 
 
-def evaluate(sets: Iterable[DataSet], out: str | os.PathLike, *, allow_missing=False, ablations=False, **options):
-    """Scores the maps of one or many methods on one or many data sets, and writes the results to a folder.
+def evaluate(
+    data_sets: Iterable[DataSet],
+    out: str | os.PathLike,
+    *,
+    presets: Iterable[str] = (),
+    allow_missing: bool = False,
+    ablations: bool = False,
+    **options,
+) -> Evaluation:
+    """Score one or more methods on one or more data sets and write the results to a folder.
 
-    It is `score` of what `prepare` finds; the arguments are theirs.
-
-    Example:
-        >>> sets = [DataSet("ECSSD", "ECSSD/masks", {"ours": "maps/ours"}, images="ECSSD/images")]
-        >>> evaluation = evaluate(sets, "results")
-        >>> evaluation.results[0].images["ours"].values["mae"]
-        0.0330...
-    """
-    return score(prepare(sets, allow_missing=allow_missing, ablations=ablations), out, **options)
-
-
-def prepare(sets: Iterable[DataSet], *, allow_missing: bool = False, ablations: bool = False) -> list[Prepared]:
-    """Finds the files of data sets, before anything is scored.
+    Calls `predict_maps` (if there are presets), `prepare` and `score`; see these for the errors raised.
 
     Args:
-        sets: the data sets.
-        allow_missing: a mask without a map, and the reverse, are listed but no error.
-        ablations: with the published rows, those of ablations and fusions too.
+        data_sets: the data sets.
+        out: the folder to write to.
+        presets: presets whose maps are predicted first, see `keras_recnet.evaluation.preset_maps.predict_maps`.
+        allow_missing, ablations: see `prepare`.
+        **options: see `score`.
+
+    Example:
+        >>> data_set = DataSet("ECSSD", "ECSSD/masks", {"ours": "maps/ours"}, images="ECSSD/images")
+        >>> evaluation = evaluate([data_set], "results", presets=["recnet_lite0"])
+        >>> evaluation.results[0].images["recnet_lite0"].values["mae"]
+        0.0297...
+    """
+    progress = options.get("progress", no_progress)
+    data_sets, faults = predict_maps(data_sets, presets, out, allow_missing=allow_missing, progress=progress)
+    prepared = prepare(data_sets, allow_missing=allow_missing, ablations=ablations)
+    return score(prepared, out, faults=faults, **options)
+
+
+def prepare(data_sets: Iterable[DataSet], *, allow_missing: bool = False, ablations: bool = False) -> list[Prepared]:
+    """Find the files of data sets.
+
+    Args:
+        data_sets: the data sets.
+        allow_missing: whether a mask without a map, or a map without a mask, is allowed; it is listed either way.
+        ablations: whether the published rows include ablations and fusion methods.
 
     Raises:
-        DataError: if a folder is not there or holds nothing to score.
-        ConfigError: if there is nothing published on a set, or a set has no methods or no name of its own.
+        DataError: if a folder does not exist or contains nothing to score.
+        ConfigError: if the papers have no numbers for a data set, a data set has no methods, or two have the same name.
     """
-    sets = list(sets)
-    check_names(sets, "data sets")
-    for one in sets:
-        if not one.maps:
-            raise ConfigError(f"{one.name}: no maps to score. Name a method and its folder (--maps NAME=DIR).")
-    rows = [published(one.published, ablations=ablations) if one.published else [] for one in sets]
+    data_sets = list(data_sets)
+    check_names(data_sets, "data sets")
+    for data_set in data_sets:
+        if not data_set.maps:
+            raise ConfigError(f"{data_set.name}: nothing to score. Add --maps NAME=DIR, or --preset and --images.")
+    rows = [published(one.published, ablations=ablations) if one.published else [] for one in data_sets]
     return [
-        Prepared(one, pair(one, allow_missing=allow_missing), beside) for one, beside in zip(sets, rows, strict=True)
+        Prepared(data_set, pair(data_set, allow_missing=allow_missing), published_rows)
+        for data_set, published_rows in zip(data_sets, rows, strict=True)
     ]
 
 
@@ -112,66 +132,67 @@ def score(
     jobs: int = DEFAULT_JOBS,
     common_only: bool = False,
     faults: Iterable[Fault] = (),
-    progress: Callable[[int], contextlib.AbstractContextManager] = lambda total: contextlib.nullcontext(lambda: None),
+    progress: Progress = no_progress,
 ) -> Evaluation:
-    """Scores data sets and writes the results to a folder.
+    """Score data sets and write the results to a folder.
 
-    Every image's result is kept in `out/per_image.jsonl` as soon as it is there, so a run that was killed goes on, and
-    a method that is added later costs its own maps alone. A file that changed is scored anew. A file that cannot be
-    read or has no partner is a fault; the rest is scored and written all the same.
+    Each score is appended to `out/per_image.jsonl` immediately: an interrupted run resumes, only changed files are
+    scored again, and adding a method only scores its own maps. Files that cannot be read or have no partner are faults;
+    all others are scored.
 
-    With `jobs` other than 1 a script calls this below `if __name__ == "__main__":`, as always with processes.
+    With `jobs` other than 1, a script must call this below `if __name__ == "__main__":`, as multiprocessing requires.
 
     Args:
-        prepared: of `prepare`.
-        out: folder to write to: `metrics.json`, `metrics.csv`, `curves.csv`, `per_image.csv`, `table.md`, `table.tex`,
-            `curves/*.svg` and `*.png`, `report.html`.
-        jobs: processes that score; 1: this one.
-        common_only: means are taken over the images that every method of a set has.
-        faults: what went wrong before, to be listed with the rest.
-        progress: given the number of masks, a context manager that yields what is called after each.
+        prepared: the data sets, from `prepare`.
+        out: the folder for `metrics.json`, `metrics.csv`, `curves.csv`, `per_image.csv`, `table.md`, `table.tex`,
+            `curves/*.svg`, `curves/*.png` and `report.html`.
+        jobs: number of processes; 1 scores in this process.
+        common_only: whether means are taken only over the images that every method has.
+        faults: earlier faults, to be listed with the new ones.
+        progress: called with the number of masks, returns a context manager that yields a function to call after each.
 
     Raises:
         DataError: if no map of a method could be scored.
-        DiskError: if the disk is full; what was scored is kept.
+        DiskError: if the disk is full; all scores so far are kept.
     """
     out = Path(out)
     faults = [*faults, *(fault for one in prepared for fault in one.pairs.faults)]
-    scored = {one.data_set.name: {method: {} for method in one.data_set.maps} for one in prepared}
-    with Journal(out / "per_image.jsonl") as journal:
-        tasks = [task for one in prepared for task in _tasks(one.data_set.name, one.pairs, journal)]
+    records = {one.data_set.name: {method: {} for method in one.data_set.maps} for one in prepared}
+    with ResultLog(out / "per_image.jsonl") as log:
+        tasks = [task for one in prepared for task in _tasks(one.data_set.name, one.pairs, log)]
         with progress(len(tasks)) as advance, contextlib.closing(work(tasks, jobs=jobs)) as results:
-            for done in results:
-                for record in done.records:
-                    journal.add(record)
-                for method in (*done.unchanged, *(record.method for record in done.records)):
-                    name = done.task.name
-                    scored[done.task.data_set][method][name] = journal.records[done.task.data_set, method, name]
-                faults += done.faults
+            for result in results:
+                for record in result.records:
+                    log.add(record)
+                data_set, name = result.task.data_set, result.task.name
+                for method in (*result.unchanged, *(record.method for record in result.records)):
+                    records[data_set][method][name] = log.records[data_set, method, name]
+                faults += result.faults
                 advance()
-    evaluation = Evaluation([_result(one, scored[one.data_set.name], common_only, faults) for one in prepared], faults)
+    results = [_aggregate(one, records[one.data_set.name], common_only, faults) for one in prepared]
+    evaluation = Evaluation(results, faults)
     write(evaluation, out)
     return evaluation
 
 
 def write(evaluation: Evaluation, out: str | os.PathLike) -> None:
-    """Writes every file of `score` but the journal."""
+    """Write all output files of `score` except the result log."""
     out = Path(out)
     tables.write(evaluation, out)
-    drawn = {result.data_set.name: figures.write(result, out / "curves") for result in evaluation.results}
-    report.write(evaluation, drawn, out / "report.html")
+    svgs = {result.data_set.name: figures.write(result, out / "curves") for result in evaluation.results}
+    report.write(evaluation, svgs, out / "report.html")
 
 
-def _tasks(data_set, pairs, journal):
+def _tasks(data_set, pairs, log):
     for name, mask in pairs.masks.items():
         maps = {method: files[name] for method, files in pairs.maps.items() if name in files}
-        records = {method: journal.records.get((data_set, method, name)) for method in maps}
+        records = {method: log.records.get((data_set, method, name)) for method in maps}
         known = {method: record.sums for method, record in records.items() if record}
         if maps:
             yield Task(data_set, name, mask, maps, known)
 
 
-def _result(prepared, records, common_only, faults):
+def _aggregate(prepared, records, common_only, faults):
     data_set = prepared.data_set
     if common_only:
         common = set.intersection(*(set(own) for own in records.values()))
@@ -180,9 +201,9 @@ def _result(prepared, records, common_only, faults):
         }
     for method, own in records.items():
         if not own:
-            which = "is common to all methods" if common_only else "could be scored"
+            reason = "the methods have no image in common" if common_only else f"no map of {method} could be scored"
             listed = "".join(f"\n  {fault.message}" for fault in faults[:20])
-            raise DataError(f"{data_set.name}: no map of {method} {which}.{listed}")
+            raise DataError(f"{data_set.name}: {reason}.{listed}")
     groups = {method: by_group(own.values()) for method, own in records.items()} if data_set.grouped else {}
     return Result(
         data_set,

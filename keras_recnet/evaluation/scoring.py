@@ -1,8 +1,8 @@
-"""One map against one mask: pysodmetrics' numbers, and the three that it has not.
+"""Score one saliency map against its mask, with the metrics of pysodmetrics and three more.
 
-pysodmetrics stretches every map to 0…1 before it scores it. So do we, once for all metrics, and hand it over as it is.
-Its counts at the 256 thresholds are taken from one histogram here, which its F- and E-measure make anew each; the tests
-hold the curves against its own to 1e-6.
+pysodmetrics stretches every map to 0…1 before scoring it; here this is done once for all metrics. The pixel counts at
+the 256 thresholds are also computed once, whereas pysodmetrics' F- and E-measure compute a histogram each. The tests
+compare the curves with pysodmetrics' own to 1e-6.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from py_sod_metrics import WeightedFmeasure as WeightedF
 
 from keras_recnet.imaging.resizing import resize_map
 
-BETA_SQUARED = 0.3  # of all F but the weighted one, whose β is 1
+BETA_SQUARED = 0.3  # for every F except weighted F, which has β = 1
 THRESHOLDS = np.arange(256)
 CURVES = ("precision", "recall", "f", "e")
 
@@ -24,29 +24,29 @@ _EPSILON = np.spacing(1)
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Pixels of a pair, by threshold on the stretched map.
+    """Pixel counts of a map and its mask.
 
     Attributes:
-        hits: int `(256,)`: pixels of the object whose map reaches threshold t / 255, for t = 0…255.
-        alarms: int `(256,)`: the same of the background.
-        mask: pixels of the object.
-        pixels: all pixels.
+        true_positives: int `(256,)`, number of object pixels where the stretched map is at least t/255, for t = 0…255.
+        false_positives: int `(256,)`, the same for background pixels.
+        object_pixels: number of object pixels.
+        pixels: number of pixels.
     """
 
-    hits: np.ndarray
-    alarms: np.ndarray
-    mask: int
+    true_positives: np.ndarray
+    false_positives: np.ndarray
+    object_pixels: int
     pixels: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What one map scores.
+    """Scores of one map.
 
     Attributes:
-        values: metric → value; a distractor has `distractor_mean` alone.
-        counts: for the curves; None for a distractor.
-        notes: what a reader should know: `"distractors"`, `"full_mask"`, `"resized"`, `"swapped"`, `"s_undefined"`.
+        values: metric → value; only `distractor_mean` for a distractor.
+        counts: pixel counts for the curves; None for a distractor.
+        notes: special cases: `"distractors"`, `"full_mask"`, `"resized"`, `"swapped"`, `"s_undefined"`.
     """
 
     values: dict[str, float]
@@ -55,23 +55,23 @@ class Score:
 
 
 def score(saliency_map: np.ndarray, mask: np.ndarray) -> Score:
-    """Scores one map.
+    """Score one map.
 
-    With the map `x` stretched to 0…1 (a constant map stays as it is), its mean μ and deviation σ:
+    With the map stretched to 0…1 (a constant map is not changed), its mean μ and its standard deviation σ:
 
-    - `mae`, `weighted_f`, `s_measure` (α = 0.5): pysodmetrics';
+    - `mae`, `weighted_f`, `s_measure` (α = 0.5): as in pysodmetrics;
     - `max_f`, `mean_f`, `max_e`, `mean_e`: over the thresholds t/255, t = 0…255, of this image;
-    - `adaptive_f`, `adaptive_e`: at min(2μ, 1);
-    - `f_mean_plus_std`: F at T = μ + σ, at most 1, the RCAU paper's (σ² is the mean over all N pixels; the paper does
-      not say N or N − 1).
-    - `mae_unstretched`: the error of the map as it is.
+    - `adaptive_f`, `adaptive_e`: at the threshold min(2μ, 1);
+    - `f_mean_plus_std`: F at the threshold min(μ + σ, 1), as in the RCAU paper (σ² is the mean over all N pixels; the
+      paper does not specify N or N − 1);
+    - `mae_unstretched`: mean absolute error of the map before stretching.
 
-    A mask without an object (a distractor of a co-saliency group) has no F and no S, and stretching would turn an
-    almost black map into a bright one: it gives `distractor_mean`, the unstretched map's mean, and nothing else.
+    F and S are undefined for a mask without an object (a distractor in a co-saliency group), and stretching would make
+    an almost black map bright. Such an image only has `distractor_mean`, the mean of the map before stretching.
 
     Args:
         saliency_map: float `(h, w)` in 0…1; resized to the mask's size if it differs.
-        mask: bool `(H, W)`.
+        mask: bool `(H, W)`, true for object pixels.
     """
     notes = []
     if saliency_map.shape != mask.shape:
@@ -88,9 +88,9 @@ def score(saliency_map: np.ndarray, mask: np.ndarray) -> Score:
         s_measure = 0.0
         notes.append("s_undefined")
     counts = count(stretched, mask)
-    numbers = {"FG": counts.mask, "BG": counts.pixels - counts.mask}
+    numbers = {"FG": counts.object_pixels, "BG": counts.pixels - counts.object_pixels}
     adaptive = FmeasureV2().adaptively_binarizing(stretched, mask, **numbers)
-    threshold = min(stretched.mean() + stretched.std(), stretched.max())  # 1, unless the map is constant
+    threshold = min(stretched.mean() + stretched.std(), stretched.max())  # the maximum is 1, unless the map is constant
     at_mean_plus_std = FmeasureV2.get_statistics(stretched >= threshold, mask, **numbers)
     curve = curves(counts)
     values = {
@@ -110,24 +110,24 @@ def score(saliency_map: np.ndarray, mask: np.ndarray) -> Score:
 
 
 def stretch(saliency_map: np.ndarray) -> np.ndarray:
-    """The map with its smallest value at 0 and its largest at 1, as pysodmetrics does; a constant one stays."""
+    """Stretch a map linearly to 0…1, as pysodmetrics does. A constant map is returned unchanged."""
     low, high = saliency_map.min(), saliency_map.max()
     return saliency_map if low == high else (saliency_map - low) / (high - low)
 
 
 def count(stretched: np.ndarray, mask: np.ndarray) -> Counts:
-    """The counts of a stretched map at all thresholds: `FmeasureV2.dynamically_binarizing`, from one histogram."""
+    """Count the pixels of a stretched map at all thresholds; equals `FmeasureV2.dynamically_binarizing`."""
     levels = (stretched * 255).astype(np.uint8)
     histogram = np.bincount(levels.ravel(), minlength=256)
-    of_object = np.bincount(levels[mask], minlength=256)
-    reached, hits = (np.cumsum(numbers[::-1])[::-1] for numbers in (histogram, of_object))
-    return Counts(hits, reached - hits, int(hits[0]), mask.size)
+    object_histogram = np.bincount(levels[mask], minlength=256)
+    positives, true_positives = (np.cumsum(numbers[::-1])[::-1] for numbers in (histogram, object_histogram))
+    return Counts(true_positives, positives - true_positives, int(true_positives[0]), mask.size)
 
 
 def curves(counts: Counts) -> dict[str, np.ndarray]:
-    """Precision, recall, F and E, float64 `(256,)` each, at the thresholds t/255 for t = 0…255."""
-    tp, fp = counts.hits, counts.alarms
-    numbers = {"tp": tp, "fp": fp, "tn": counts.pixels - counts.mask - fp, "fn": counts.mask - tp}
+    """Compute precision, recall, F and E, each float64 `(256,)`, at the thresholds t/255, t = 0…255."""
+    tp, fp, positives = counts.true_positives, counts.false_positives, counts.object_pixels
+    numbers = {"tp": tp, "fp": fp, "tn": counts.pixels - positives - fp, "fn": positives - tp}
     return {
         "precision": _handler(PrecisionHandler)(**numbers),
         "recall": _handler(RecallHandler)(**numbers),
@@ -146,7 +146,7 @@ def _f_measure(tp, fp, tn, fn):
 
 
 def _e_measure(tp, fp, tn, fn):
-    """The E-measure of binary maps, by their counts: what `Emeasure` makes of its own histogram."""
+    """Compute the E-measure of binary maps from pixel counts, as `Emeasure` does from its own histogram."""
     measure = Emeasure()
     measure.gt_size = int(np.max(tp + fp + tn + fn))
     measure.gt_fg_numel = int(np.max(tp + fn))
@@ -162,7 +162,7 @@ def _e_measure(tp, fp, tn, fn):
 
 
 def _s_measure(stretched, mask):
-    """NaN where the mask's centre rounds to the last row or column: a quarter of the picture is empty then."""
+    """Compute S; NaN if the mask's centre is in the last row or column, which leaves a quadrant empty."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing
+        warnings.simplefilter("ignore", RuntimeWarning)  # mean of an empty quadrant
         return Smeasure().cal_sm(stretched, mask)

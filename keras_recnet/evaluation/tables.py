@@ -1,4 +1,4 @@
-"""The numbers as files: JSON and CSV in full, Markdown and LaTeX to be pasted."""
+"""Results as JSON and CSV files, and as tables in Markdown and LaTeX."""
 
 import csv
 import dataclasses
@@ -8,36 +8,37 @@ from importlib.metadata import version
 from pathlib import Path
 
 import keras_recnet
-from keras_recnet.evaluation.aggregation import METRICS
+from keras_recnet.evaluation.aggregation import METRICS, Metric
 from keras_recnet.evaluation.scoring import CURVES, THRESHOLDS
 from keras_recnet.files import atomic_path
 
-# What a note says of the images that bear it; `{}` is their number.
+# Note → sentence; `{}` is the number of images.
 NOTES = {
-    "distractors": "{} image(s) without an object in the mask (distractors): the map's unstretched mean alone",
-    "full_mask": "{} image(s) whose mask covers every pixel: scored as the others",
-    "resized": "{} map(s) of another size than the mask: resized to it (bilinear)",
-    "swapped": "{} map(s) as wide as the mask is high and as high as it is wide: squeezed into it, a wrong score. Is "
-    "the mask drawn on the photograph as it is stored, before its EXIF rotation? Turn it",
+    "distractors": "{} image(s) without an object in the mask (distractors): only the mean of the map as saved",
+    "full_mask": "{} image(s) whose mask covers every pixel: scored like the others",
+    "resized": "{} map(s) of a different size than the mask: resized to its size (bilinear)",
+    "swapped": "{} map(s) with width and height swapped compared to the mask: resized to its size, but the score is "
+    "wrong. If the mask was drawn before the EXIF rotation of the image, rotate the mask",
     "16-bit": "{} map(s) with 16 bits: scored at that precision",
-    "float": "{} map(s) of floats in 0…1: scored at that precision",
-    "rgb": "{} map(s) saved as RGB with equal channels: taken as grey",
-    "colour": "{} map(s) in colours: their luminance was scored. Are they heatmaps?",
-    "s_undefined": "{} image(s) whose mask lies at the last row or column, where S is undefined: counted as 0",
+    "float": "{} floating-point map(s) in 0…1: scored at that precision",
+    "rgb": "{} map(s) saved as RGB with equal channels: read as grey",
+    "colour": "{} colour map(s): the luminance was scored. Are they heatmaps?",
+    "s_undefined": "{} image(s) whose mask is centred in the last row or column, where S is undefined: counted as 0",
 }
+MASK_NOTES = ("distractors", "full_mask")  # the same for all methods
 PUBLISHED = "published"
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of a table: a measured method's means, or a published row.
+    """A table row: the means of a method, or a published row.
 
     Attributes:
         data_set, method: names.
-        source: `"measured"`, or `"published"`.
-        over: what the mean is taken over: `"images"`, `"groups"`, or the paper and table.
-        images: scored ones with an object; None for published rows.
-        distractors: scored ones without.
+        source: `"measured"` or `"published"`.
+        over: what the means are taken over: `"images"` or `"groups"`; for published rows the paper and table.
+        images: number of scored images, without distractors; None for published rows.
+        distractors: number of scored distractors; None for published rows.
         values: metric → number.
     """
 
@@ -51,102 +52,100 @@ class Row:
 
 
 def rows(result) -> list[Row]:
-    """The lines of a `keras_recnet.evaluation.run.Result`: measured first."""
-    name, found = result.data_set.name, []
+    """Return the rows of a `keras_recnet.evaluation.run.Result`, measured ones first."""
+    name, table_rows = result.data_set.name, []
     for over, all_means in (("images", result.images), ("groups", result.over_groups)):
         for method, means in all_means.items():
-            found.append(Row(name, method, "measured", over, means.images, means.distractors, means.values))
+            table_rows.append(Row(name, method, "measured", over, means.images, means.distractors, means.values))
     for row in result.published:
-        found.append(Row(name, row.method, PUBLISHED, row.source, None, None, row.values))
-    return found
+        table_rows.append(Row(name, row.method, PUBLISHED, row.source, None, None, row.values))
+    return table_rows
 
 
-def columns(lines: list[Row]) -> list:
-    """The metrics that some line has."""
-    return [metric for metric in METRICS if any(metric.key in line.values for line in lines)]
+def columns(table_rows: list[Row]) -> list[Metric]:
+    """Return the metrics that at least one row has."""
+    return [metric for metric in METRICS if any(metric.key in row.values for row in table_rows)]
 
 
-def text(metric, line: Row) -> str:
-    """A number as tables show it: four decimals of an error, three of a score, a paper's as it was printed."""
-    value = line.values.get(metric.key)
+def text(metric: Metric, row: Row) -> str:
+    """Format a number: four decimals for errors, three for scores and for published numbers."""
+    value = row.values.get(metric.key)
     if value is None:
         return "–"
-    return f"{value:.{4 if metric.low_is_good and line.source != PUBLISHED else 3}f}"
+    return f"{value:.{4 if metric.lower_is_better and row.source != PUBLISHED else 3}f}"
 
 
-def best(lines: list[Row]) -> set[tuple[int, str]]:
-    """(place in `lines`, metric) of the best measured numbers, as they are shown; none with one method alone."""
-    found = set()
+def best(table_rows: list[Row]) -> set[tuple[int, str]]:
+    """Return (row index, metric) of the best measured numbers after rounding; empty for a single method."""
+    result = set()
     for over in ("images", "groups"):
-        measured = {place: line for place, line in enumerate(lines) if line.source != PUBLISHED and line.over == over}
+        measured = {i: row for i, row in enumerate(table_rows) if row.source != PUBLISHED and row.over == over}
         for metric in METRICS if len(measured) > 1 else ():
-            shown = {place: text(metric, line) for place, line in measured.items() if metric.key in line.values}
-            if shown:
-                top = (min if metric.low_is_good else max)(shown.values(), key=float)
-                found |= {(place, metric.key) for place, number in shown.items() if number == top}
-    return found
+            texts = {i: text(metric, row) for i, row in measured.items() if metric.key in row.values}
+            if texts:
+                top = (min if metric.lower_is_better else max)(texts.values(), key=float)
+                result |= {(i, metric.key) for i, number in texts.items() if number == top}
+    return result
 
 
 def notes(result) -> dict[str, dict[str, list[str]]]:
-    """Note → method → names of the images that bear it."""
-    found = {}
+    """Return note → method → names of the images that have it."""
+    names = {}
     for method, records in result.records.items():
         for record in records.values():
             for note in record.notes:
-                found.setdefault(note, {}).setdefault(method, []).append(record.name)
-    return {note: found[note] for note in NOTES if note in found}
+                names.setdefault(note, {}).setdefault(method, []).append(record.name)
+    return {note: names[note] for note in NOTES if note in names}
 
 
 def note_lines(result) -> list[str]:
-    """The notes as sentences; those on masks once, those on maps a method."""
+    """Return the notes as sentences: once per mask note, once per method for map notes."""
     lines = []
     for note, methods in notes(result).items():
-        about_masks = note in ("distractors", "full_mask")
         for method, names in methods.items():
-            who = "" if about_masks or len(result.records) == 1 else f"{method}: "
-            lines.append(f"{who}{NOTES[note].format(len(names))}")
+            prefix = "" if note in MASK_NOTES or len(result.records) == 1 else f"{method}: "
+            lines.append(f"{prefix}{NOTES[note].format(len(names))}")
     if not result.same_images:
         lines.append("The methods were not scored on the same images: do not compare their means (--common-only).")
     return list(dict.fromkeys(lines))
 
 
 def markdown(evaluation) -> str:
-    """A table for each data set, with its notes."""
+    """Format a table for each data set, with its notes."""
     parts = []
     for result in evaluation.results:
-        lines = rows(result)
-        head = ["method", "mean over", "images", *(metric.label for metric in columns(lines))]
-        body, top = [], best(lines) if result.same_images else ()
-        for place, line in enumerate(lines):
+        table_rows = rows(result)
+        metrics, top = columns(table_rows), best(table_rows) if result.same_images else ()
+        lines = [["method", "mean over", "images", *(metric.label for metric in metrics)]]
+        lines.append(["---"] * 3 + ["---:"] * len(metrics))
+        for index, row in enumerate(table_rows):
             cells = [
-                f"**{text(metric, line)}**" if (place, metric.key) in top else text(metric, line)
-                for metric in columns(lines)
+                f"**{text(metric, row)}**" if (index, metric.key) in top else text(metric, row) for metric in metrics
             ]
-            method = line.method.replace("|", r"\|")
-            over = f"{line.source}, {line.over}" if line.source == PUBLISHED else line.over
-            images = "–" if line.images is None else str(line.images)
-            body.append([method, over, images, *cells])
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * 3 + ["---:"] * len(cells), *body))
+            method = row.method.replace("|", r"\|")
+            over = f"{row.source}, {row.over}" if row.source == PUBLISHED else row.over
+            lines.append([method, over, "–" if row.images is None else str(row.images), *cells])
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         remarks = "".join(f"\n- {line}" for line in note_lines(result))
         parts.append(f"## {result.data_set.name}\n\n{table}\n" + (remarks and f"{remarks}\n"))
     return "\n".join(parts)
 
 
 def latex(evaluation) -> str:
-    """A `booktabs` table for each data set."""
+    """Format a `booktabs` table for each data set."""
     parts = []
     for result in evaluation.results:
-        lines = rows(result)
-        metrics, top = columns(lines), best(lines) if result.same_images else ()
+        table_rows = rows(result)
+        metrics, top = columns(table_rows), best(table_rows) if result.same_images else ()
         body = []
-        for place, line in enumerate(lines):
-            cells = [text(metric, line).replace("–", "--") for metric in metrics]
+        for index, row in enumerate(table_rows):
+            cells = [text(metric, row).replace("–", "--") for metric in metrics]
             cells = [
-                rf"\textbf{{{cell}}}" if (place, metric.key) in top else cell
+                rf"\textbf{{{cell}}}" if (index, metric.key) in top else cell
                 for cell, metric in zip(cells, metrics, strict=True)
             ]
-            mark = {PUBLISHED: r"$^\dagger$"}.get(line.source, " (groups)" if line.over == "groups" else "")
-            body.append(" & ".join([_latex_text(line.method) + mark, *cells]) + r" \\")
+            mark = {PUBLISHED: r"$^\dagger$"}.get(row.source, " (groups)" if row.over == "groups" else "")
+            body.append(" & ".join([_latex_text(row.method) + mark, *cells]) + r" \\")
         caption = _latex_text(result.data_set.name)
         if result.published:
             caption += r". $^\dagger$~as published by the papers, not measured here"
@@ -173,8 +172,8 @@ def latex(evaluation) -> str:
 
 
 def as_json(evaluation) -> dict:
-    """Everything but curves and single images, as plain values."""
-    sets = []
+    """Return all results except curves and single images as plain values."""
+    data_sets = []
     for result in evaluation.results:
         methods = {}
         for method, means in result.images.items():
@@ -182,7 +181,7 @@ def as_json(evaluation) -> dict:
             if result.data_set.grouped:
                 methods[method]["over_groups"] = _plain(result.over_groups[method])
                 methods[method]["groups"] = {name: _plain(group) for name, group in result.groups[method].items()}
-        sets.append(
+        data_sets.append(
             {
                 "name": result.data_set.name,
                 "masks": {"folder": str(result.data_set.masks), "files": len(result.pairs.masks)},
@@ -195,15 +194,15 @@ def as_json(evaluation) -> dict:
         )
     return {
         "versions": {"keras_recnet": keras_recnet.__version__, "pysodmetrics": version("pysodmetrics")},
-        "data_sets": sets,
+        "data_sets": data_sets,
         "faults": [dataclasses.asdict(fault) for fault in evaluation.faults],
     }
 
 
 def write(evaluation, out: Path) -> None:
-    """Writes `metrics.json`, `metrics.csv`, `curves.csv`, `per_image.csv`, `table.md` and `table.tex` to a folder."""
+    """Write `metrics.json`, `metrics.csv`, `curves.csv`, `per_image.csv`, `table.md` and `table.tex` to a folder."""
     write_text(out / "metrics.json", json.dumps(as_json(evaluation), indent=2) + "\n")
-    write_text(out / "metrics.csv", _csv(_metrics_lines(evaluation)))
+    write_text(out / "metrics.csv", _csv(_metric_lines(evaluation)))
     write_text(out / "curves.csv", _csv(_curve_lines(evaluation)))
     write_text(out / "per_image.csv", _csv(_image_lines(evaluation)))
     write_text(out / "table.md", markdown(evaluation))
@@ -211,18 +210,18 @@ def write(evaluation, out: Path) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes a text file atomically; a file name in it that is no UTF-8 gets question marks."""
+    """Write a text file atomically; characters of file names that are not valid UTF-8 become question marks."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode("utf-8", "replace"))
 
 
-def _metrics_lines(evaluation):
+def _metric_lines(evaluation):
     keys = [metric.key for metric in METRICS]
     yield ["data_set", "method", "source", "over", "images", "distractors", *keys]
     for result in evaluation.results:
-        for line in rows(result):
-            fields = (line.data_set, line.method, line.source, line.over, line.images, line.distractors)
-            yield [*fields, *(line.values.get(key) for key in keys)]
+        for row in rows(result):
+            fields = (row.data_set, row.method, row.source, row.over, row.images, row.distractors)
+            yield [*fields, *(row.values.get(key) for key in keys)]
 
 
 def _curve_lines(evaluation):
@@ -255,7 +254,7 @@ def _plain(means):
     return {"images": means.images, "distractors": means.distractors, **means.values}
 
 
-def _latex_text(words):
+def _latex_text(text):
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
-    return "".join(special.get(character, character) for character in words)
+    return "".join(special.get(character, character) for character in text)

@@ -1,4 +1,7 @@
-"""Processes that read and score: one task is one mask with the maps of all methods, so a mask is read once."""
+"""Read and score files in several processes.
+
+One task is one mask with the maps of all methods, so that each mask is read once.
+"""
 
 import dataclasses
 import hashlib
@@ -23,10 +26,10 @@ class Task:
     """A mask and its maps.
 
     Attributes:
-        data_set, name: which.
-        mask: the file.
-        maps: method → file.
-        known: method → SHA-256 sums (mask, map) of an earlier result: where they still hold, nothing is computed.
+        data_set, name: names of the data set and the image.
+        mask: the mask file.
+        maps: method → map file.
+        known: method → SHA-256 checksums (mask, map) of an earlier result, which is reused if they are unchanged.
     """
 
     data_set: str
@@ -37,8 +40,8 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Done:
-    """What became of a task: new results, methods whose earlier result holds, and faults."""
+class TaskResult:
+    """The new scores of a task, the methods whose earlier result is still valid, and the files that failed."""
 
     task: Task
     records: list[Record]
@@ -46,58 +49,58 @@ class Done:
     faults: list[Fault]
 
 
-def do(task: Task) -> Done:
-    """Does one task; a file that cannot be read is a fault, and the others are scored."""
-    done = Done(task, [], [], [])
+def run_task(task: Task) -> TaskResult:
+    """Score the maps of one mask. Files that cannot be read are returned as faults."""
+    result = TaskResult(task, [], [], [])
     try:
         mask_data = load(task.mask)
-        mask_sum, mask = _sum(mask_data), None
+        mask_sum, mask = _checksum(mask_data), None
         for method, path in task.maps.items():
             try:
                 data = load(path)
-                sums = (mask_sum, _sum(data))
+                sums = (mask_sum, _checksum(data))
                 if task.known.get(method) == sums:
-                    done.unchanged.append(method)
+                    result.unchanged.append(method)
                     continue
                 mask = _mask(mask, mask_data, task)
-                done.records.append(_record(task, method, sums, mask, data))
+                result.records.append(_record(task, method, sums, mask, data))
             except _MaskError:
                 raise
             except (ImageError, MemoryError) as error:
-                done.faults.append(Fault(task.data_set, "unreadable", _message(error, path), method))
+                result.faults.append(Fault(task.data_set, "unreadable", _message(error, path), method))
     except (ImageError, MemoryError) as error:
-        done.faults.append(Fault(task.data_set, "unreadable", _message(error, task.mask)))
-    return done
+        result.faults.append(Fault(task.data_set, "unreadable", _message(error, task.mask)))
+    return result
 
 
-def work(tasks: Iterable[Task], *, jobs: int) -> Iterator[Done]:
-    """Does the tasks in `jobs` processes, one meaning this very one; results come in the tasks' order.
+def work(tasks: Iterable[Task], *, jobs: int) -> Iterator[TaskResult]:
+    """Run tasks in `jobs` processes (1: in this process) and yield the results in order.
 
     Raises:
-        DataError: if a process was killed from outside, mostly for want of memory.
+        DataError: if a process was killed.
     """
     if jobs == 1:
-        yield from map(do, tasks)
+        yield from map(run_task, tasks)
         return
     methods = multiprocessing.get_all_start_methods()
-    # A fork of this process could hold a lock of one of its threads for ever. The fork server has no threads, and loads
-    # pysodmetrics once for all workers.
+    # A fork of this process could inherit a lock that is held by another thread. The fork server has no threads, and
+    # imports pysodmetrics once for all workers.
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
         context.set_forkserver_preload([__name__])
-    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start)
+    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialize)
     try:
-        with closing(ordered(do, tasks, workers=2 * jobs, executor=executor)) as results:
+        with closing(ordered(run_task, tasks, workers=2 * jobs, executor=executor)) as results:
             yield from results
     except BrokenProcessPool as error:
         raise DataError(
-            "A scoring process was killed, perhaps for want of memory. What it had done is kept: the same command goes "
-            "on; with --jobs 1 it needs less."
+            "A scoring process was killed, possibly for lack of memory. All scores so far are kept. Run the same "
+            "command to resume, with --jobs 1 to use less memory."
         ) from error
 
 
 class _MaskError(ImageError):
-    """Concerns all maps of a task."""
+    """The mask of a task cannot be read, so none of its maps can be scored."""
 
 
 def _mask(mask, data, task):
@@ -111,9 +114,9 @@ def _mask(mask, data, task):
 
 def _record(task, method, sums, mask, data):
     saliency_map, notes = read_map(data, str(task.maps[method]))
-    scored = score(saliency_map, mask)
+    scores = score(saliency_map, mask)
     return Record(
-        task.data_set, method, task.name, sums, mask.shape, scored.values, scored.counts, [*notes, *scored.notes]
+        task.data_set, method, task.name, sums, mask.shape, scores.values, scores.counts, [*notes, *scores.notes]
     )
 
 
@@ -121,12 +124,12 @@ def _message(error, path):
     return f"{path}: not enough memory to score it. Try --jobs 1." if isinstance(error, MemoryError) else str(error)
 
 
-def _sum(data):
+def _checksum(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def _start():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+def _initialize():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     import cv2
 
-    cv2.setNumThreads(1)  # the processes share the cores already
+    cv2.setNumThreads(1)  # the processes already use all cores

@@ -90,8 +90,8 @@ def test_makes_a_presets_maps_first(run, make_set, tiny_preset, tmp_path):
     status, stdout, stderr = run(*given)
     assert status == 1
     assert "| tiny | images | 1 |" in stdout
-    assert f"unreadable photograph (tiny): {folder / 'images' / 'b.jpg'}" in stderr
-    assert f"photograph without mask (tiny): {folder / 'images' / 'c.jpg'}" in stderr
+    assert f"unreadable image (tiny): {folder / 'images' / 'b.jpg'}" in stderr
+    assert f"image without mask (tiny): {folder / 'images' / 'c.jpg'}" in stderr
     (made,) = (tmp_path / "out" / "maps" / "set").glob("tiny-*/*.png")
     with Image.open(made) as saliency:
         assert (made.name, saliency.size, saliency.mode) == ("a.png", (48, 36), "L")
@@ -112,7 +112,7 @@ def test_makes_a_group_presets_maps_first(run, make_set, tiny_group_preset, tmp_
     given = ("--masks", folder / "masks", "--images", folder / "images", "--preset", f"ours={tiny_group_preset}")
     status, _, err = run(*given, "-o", out)
     assert status == 2
-    assert "ours is a preset for groups: every sub-folder must be one (--grouped)" in err
+    assert "ours is a co-saliency preset and needs groups (--grouped)" in err
     status, text, _ = run(*given, "-o", out, "--grouped")
     assert status == 0
     assert "| ours | groups | 3 |" in text
@@ -128,18 +128,18 @@ def test_makes_a_group_presets_maps_first(run, make_set, tiny_group_preset, tmp_
     ("arguments", "message"),
     [
         ([], "Missing option '--masks'"),
-        (["--masks", "{set}/masks"], "Nothing to score: give --maps NAME=DIR, or --preset with --images"),
+        (["--masks", "{set}/masks"], "nothing to score. Add --maps NAME=DIR, or --preset and --images"),
         (["--masks", "{set}/masks", "--maps", "ours="], "--maps expects NAME=DIR"),
-        (["--masks", "{set}/masks", "--maps", "a={set}", "--maps", "a={set}"], "two methods are called 'a'"),
+        (["--masks", "{set}/masks", "--maps", "a={set}", "--maps", "a={set}"], "two methods are named 'a'"),
         (["--masks", "{set}/gone", "--maps", "a={set}/maps"], "gone: no such folder"),
         (["--masks", "{set}/masks", "--maps", "a={set}/empty"], "empty: no maps of a in this folder"),
         (["--masks", "{set}/masks", "--maps", "a={set}"], "no map has the name of a mask"),
-        (["--masks", "{set}/masks", "--maps", "a={set}/maps/ours", "--grouped"], "lies in no group"),
+        (["--masks", "{set}/masks", "--maps", "a={set}/maps/ours", "--grouped"], "is not in a group"),
         (["--masks", "{set}/masks", "--maps", "a={set}/maps/ours", "--published", "X"], "No published numbers for 'X'"),
-        (["--masks", "{set}/masks", "--preset", "recnet_lite0"], "need photographs. Name their folder (--images DIR)"),
+        (["--masks", "{set}/masks", "--preset", "recnet_lite0"], "needs images. Add their folder (--images DIR)"),
         (["--masks", "{set}/masks", "--images", "{set}/masks", "--preset", "nothing"], "nothing"),
         (["--sets", "{set}/gone.yaml"], "gone.yaml: cannot be read"),
-        (["--sets", "{set}/sets.yaml", "--masks", "x"], "--masks belongs into the list"),
+        (["--sets", "{set}/sets.yaml", "--masks", "x"], "--masks cannot be combined with --sets"),
     ],
 )
 def test_what_cannot_start_says_why(run, make_set, tmp_path, arguments, message):
@@ -163,7 +163,7 @@ def test_ctrl_c_keeps_what_was_scored(make_set, tmp_path):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers, too
         stderr = process.communicate()[1]
     assert process.returncode == 130, stderr
-    assert stderr.endswith("Interrupted. What was scored is kept: the same command goes on.\n")
+    assert stderr.endswith("Interrupted. All scores so far are kept; run the same command to resume.\n")
     assert journal.read_bytes().count(b"\n") >= 10
 
 

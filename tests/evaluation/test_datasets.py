@@ -60,7 +60,7 @@ def test_refuses_what_cannot_be_scored(make_set, tmp_path):
 
 def test_a_mask_of_a_grouped_set_lies_in_a_group(make_set):
     folder = make_set(["cat/a", "b"])
-    with pytest.raises(DataError, match=r"b.png: lies in no group"):
+    with pytest.raises(DataError, match=r"b.png: is not in a group"):
         pair(data_set(folder, grouped=True))
 
 
@@ -121,12 +121,12 @@ def test_a_list_of_sets(tmp_path):
     [
         ("", "must be a list of data sets.*Received: None"),
         ("masks: x", "must be a list of data sets"),
-        ("- [", "not readable as YAML"),
+        ("- [", "not valid YAML"),
         ("- name: x", "entry 1: masks: is missing"),
         ("- {masks: x, mask: y}", r"entry 1: mask: unknown key\. Did you mean 'masks'\?"),
         ("- {masks: x, grouped: maybe}", "entry 1: grouped: input should be a valid boolean.*Received: 'maybe'"),
         ("- {masks: x, maps: [y]}", "entry 1: maps: .*Received"),
-        ("- {masks: x}\n- {masks: x}", "2 data sets are called 'x'"),
+        ("- {masks: x}\n- {masks: x}", "2 data sets are named 'x'"),
         ("- 3", "entry 1"),
     ],
 )

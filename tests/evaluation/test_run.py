@@ -214,16 +214,16 @@ def test_nothing_that_could_be_scored(make_set, tmp_path):
 
 def test_a_set_without_methods_or_name(make_set, tmp_path):
     folder = make_set(["a"])
-    with pytest.raises(ConfigError, match="no maps to score"):
+    with pytest.raises(ConfigError, match="nothing to score"):
         evaluate([data_set(folder, ())], tmp_path / "out")
-    with pytest.raises(ConfigError, match="2 data sets are called 'set'"):
+    with pytest.raises(ConfigError, match="2 data sets are named 'set'"):
         evaluate([data_set(folder)] * 2, tmp_path / "out")
 
 
 def test_a_process_that_dies_is_told(make_set, tmp_path, monkeypatch):
     folder = make_set(["a", "b"])
-    monkeypatch.setattr(workers, "do", _die)
-    with pytest.raises(DataError, match=r"A scoring process was killed.*the same command goes on"):
+    monkeypatch.setattr(workers, "run_task", _die)
+    with pytest.raises(DataError, match=r"A scoring process was killed.*Run the same command to resume"):
         evaluate([data_set(folder)], tmp_path / "out")
 
 

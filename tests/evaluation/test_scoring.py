@@ -139,12 +139,12 @@ def test_the_golden_files_means_are_pysodmetrics_too():
 def test_counts_equal_the_ones_of_pysodmetrics(pair):
     mask, saliency = pair
     stretched = stretch(saliency / 255)
-    found = count(stretched, mask)
+    counts = count(stretched, mask)
     reference = py_sod_metrics.FmeasureV2().dynamically_binarizing(
-        stretched, mask, found.mask, found.pixels - found.mask
+        stretched, mask, counts.object_pixels, counts.pixels - counts.object_pixels
     )
-    np.testing.assert_array_equal(found.hits, reference["tp"][::-1])
-    np.testing.assert_array_equal(found.alarms, reference["fp"][::-1])
+    np.testing.assert_array_equal(counts.true_positives, reference["tp"][::-1])
+    np.testing.assert_array_equal(counts.false_positives, reference["fp"][::-1])
 
 
 def test_a_foreign_image_has_its_maps_mean_alone():
