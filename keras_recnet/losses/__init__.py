@@ -1,4 +1,4 @@
-"""Losses: on the logits of one image (`saliency`) and of a group of images (`groups`)."""
+"""Losses: for the logits of single images (`saliency`) and of groups of images (`cosaliency`)."""
 
 from keras_recnet.losses.cosaliency import (
     CoPerceptualLoss,
@@ -8,13 +8,7 @@ from keras_recnet.losses.cosaliency import (
     perceptual_features,
 )
 from keras_recnet.losses.saliency import (
-    BranchCrossEntropy,
-    Cooperative,
-    Dice,
-    IoU,
     SaliencyLoss,
-    StructureCrossEntropy,
-    StructureIoU,
     branch_cross_entropy,
     cooperative,
     dice,
@@ -26,16 +20,10 @@ from keras_recnet.losses.saliency import (
 )
 
 __all__ = [
-    "BranchCrossEntropy",
     "CoPerceptualLoss",
     "CoSaliencyLoss",
-    "Cooperative",
-    "Dice",
-    "IoU",
     "SaliencyLoss",
     "StartCoPerceptual",
-    "StructureCrossEntropy",
-    "StructureIoU",
     "branch_cross_entropy",
     "co_perceptual",
     "cooperative",

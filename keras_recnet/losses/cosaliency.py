@@ -1,7 +1,7 @@
 """Losses on RCAUNet's logits: per image, and between the images of a group.
 
-A group has images `(batch, images, height, width, 3)`, masks `(batch, images, height, width, 1)` with values 0…1 and
-logits of the masks' shape. Padded images have weight 0; `RCAUNet.compute_loss` gives them that.
+Groups consist of images `(batch, images, height, width, 3)`, masks `(batch, images, height, width, 1)` in 0…1 and
+logits of the same shape as the masks. `RCAUNet.compute_loss` gives padded images the weight 0.
 """
 
 import math
@@ -15,23 +15,23 @@ from keras_recnet.losses.saliency import SaliencyLoss
 
 PERCEPTUAL_LAYERS = ("block3_conv1", "block4_conv1", "block5_conv1")  # relu3_1, relu4_1, relu5_1
 POOLINGS = ("average", None)
-BALANCE = 0.1  # λ of Eq. 15
+CO_PERCEPTUAL_WEIGHT = 0.1  # λ of Eq. 15
 
 
 def perceptual_features(
     image_size: int | tuple[int, int] = 224, *, weights: str | os.PathLike | None = "imagenet"
 ) -> keras.Model:
-    """φ: the activations relu3_1, relu4_1 and relu5_1 of a frozen VGG-16.
+    """Build φ: the activations relu3_1, relu4_1 and relu5_1 of a frozen VGG-16.
 
     Args:
-        image_size: height and width of the images, multiples of 16 from 32 on.
+        image_size: height and width of the images, multiples of 16, at least 32.
         weights: as for `keras_recnet.backbones.vgg16`.
 
     Returns:
-        A functional model, `(batch, height, width, 3)` in RGB 0…255 → a list of three feature maps.
+        A functional model from images `(batch, height, width, 3)`, RGB in 0…255, to a list of three feature maps.
 
     Raises:
-        WeightsError: if the weights cannot be had.
+        WeightsError: if the weights cannot be loaded.
 
     Reference:
         RCAU paper, Section 4.1; Gatys et al., "Image Style Transfer Using Convolutional Neural Networks", 2016.
@@ -43,27 +43,28 @@ def perceptual_features(
 
 
 def co_perceptual(images, y_true, y_pred, features, valid=None, pooling="average"):
-    """Co-perceptual loss: what is found in one image shall look like what lies under the masks of the others.
+    """Co-perceptual loss: the predicted object of an image should look like the masked objects of the other images.
 
-    With a_n = φ(M_n ⊗ I_n) of the map M, b_m = φ(T_m ⊗ I_m) of the mask T, and N images that count,
-    `L_n = 1 / (V (N - 1)) Σ_{m ≠ n} ‖a_n - b_m‖²` (Eq. 14). Around the mean b̄ of the b the sum over m falls apart,
-    `Σ_m ‖a_n - b_m‖² = N ‖a_n - b̄‖² + Σ_m ‖b_m - b̄‖²`, so that the cost is linear in the group and nothing is large
-    that cancels.
+    With a_n = φ(M_n ⊗ I_n) for the map M, b_m = φ(T_m ⊗ I_m) for the mask T and N counted images,
+    `L_n = 1 / (V (N - 1)) Σ_{m ≠ n} ‖a_n - b_m‖²` (Eq. 14). Expanding around the mean b̄ of all b_m,
+    `Σ_m ‖a_n - b_m‖² = N ‖a_n - b̄‖² + Σ_m ‖b_m - b̄‖²`, makes the cost linear in the group size and avoids
+    cancellation of large numbers.
 
-    An image counts if it is valid and has an object: padded and distractors are left out as n and as m. Where fewer
-    than two images count, the loss is 0. The gradient goes through the map alone.
+    An image is counted if it is valid and has an object: padding and distractors are excluded both as n and as m. The
+    loss of a group with fewer than two counted images is 0. The gradient flows only through the maps.
 
     Args:
-        images: `(batch, images, height, width, 3)`, RGB in 0…255. They are masked as they are, and φ preprocesses them.
-        y_true: masks, `(batch, images, height, width, 1)`, 0…1.
-        y_pred: maps (not logits), `(batch, images, height, width, 1)`, 0…1.
-        features: φ, a function of `(batch, height, width, 3)` that gives a list of feature maps.
-        valid: `(batch, images)`, which images are no padding; None: all.
-        pooling: `"average"` over the positions of each feature map, so that objects in different places can be compared
-            (ours; V is the sum of the channels); None: the literal reading (V is the sum of all values).
+        images: `(batch, images, height, width, 3)`, RGB in 0…255. Masking precedes φ's own preprocessing.
+        y_true: masks, `(batch, images, height, width, 1)`, in 0…1.
+        y_pred: maps (not logits), `(batch, images, height, width, 1)`, in 0…1.
+        features: φ, a function from images `(batch, height, width, 3)` to a list of feature maps.
+        valid: `(batch, images)`, False for padding; None: all images are valid.
+        pooling: `"average"`: average each feature map over its positions, so that objects at different positions can be
+            compared (ours; V is the number of channels). None: compare position by position, the literal reading of the
+            paper (V is the number of all values).
 
     Returns:
-        `(batch, images)`, and as 0 and 1 of the same shape which images count.
+        The losses `(batch, images)`, and which images are counted, as 0 and 1 in the same shape.
 
     Reference:
         RCAU paper, Eq. 13 and 14.
@@ -84,45 +85,45 @@ def co_perceptual(images, y_true, y_pred, features, valid=None, pooling="average
         vectors = ops.concatenate([ops.reshape(x, (*groups, math.prod(x.shape[1:]))) for x in maps], axis=-1)
         return ops.cast(vectors, "float32")
 
-    found = represent(images * y_pred)
-    there = ops.stop_gradient(represent(images * y_true))
+    predicted = represent(images * y_pred)
+    target = ops.stop_gradient(represent(images * y_true))
     number = ops.sum(counted, axis=1, keepdims=True)
-    mean = ops.divide_no_nan(ops.sum(there * weight, axis=1, keepdims=True), ops.expand_dims(number, -1))
-    spread = ops.sum(counted * _squares(there - mean), axis=1, keepdims=True)
-    others = number * _squares(found - mean) + spread - _squares(found - there)
-    size = found.shape[-1]
+    mean = ops.divide_no_nan(ops.sum(target * weight, axis=1, keepdims=True), ops.expand_dims(number, -1))
+    spread = ops.sum(counted * _squared_norm(target - mean), axis=1, keepdims=True)
+    others = number * _squared_norm(predicted - mean) + spread - _squared_norm(predicted - target)
+    size = predicted.shape[-1]
     return counted * ops.divide_no_nan(others, size * ops.maximum(number - 1, 0)), counted
 
 
-def _squares(x):
+def _squared_norm(x):
     return ops.sum(ops.square(x), axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class CoPerceptualLoss:
-    """`co_perceptual` with its network; not a Keras loss, since it needs the images.
+    """`co_perceptual` with its feature network φ. Not a Keras loss, because it needs the images.
 
-    It is given to `CoSaliencyLoss`, and `RCAUNet` calls it with the images. φ is made when it is first needed and is
-    held outside of the model, so that it lands in no weights file. It costs three passes through most of VGG-16 for
-    each image, about a second at 224×224 on two cores: a smaller `image_size` and a late start make it cheap.
+    Pass it to `CoSaliencyLoss`; `RCAUNet` calls it with the images. φ is built on first use and kept outside the model,
+    so that its weights are never saved with the model. The loss costs three passes per image through most of VGG-16,
+    about one second at 224×224 on two cores. A smaller `image_size` and a later `start_epoch` reduce the cost.
 
     Args:
-        image_size: height and width at which φ looks at the masked images, multiples of 16 from 32 on; None: as they
-            come.
-        pooling: `"average"`, or None, the literal reading; see `co_perceptual`.
-        weights: of φ: `"imagenet"`, the path of a weights file, or None for random values.
-        features: None: VGG-16; or a function of `(batch, height, width, 3)` in RGB 0…255 that gives a list of feature
-            maps. It is not saved.
+        image_size: height and width to which the masked images are resized for φ, multiples of 16, at least 32; None:
+            no resizing.
+        pooling: `"average"` or None, see `co_perceptual`.
+        weights: weights of φ: `"imagenet"`, the path of a weights file, or None for random values.
+        features: a replacement for VGG-16: a function from RGB images `(batch, height, width, 3)` in 0…255 to a list of
+            feature maps. It is not saved. None: VGG-16.
 
     Call arguments:
-        images, y_true, y_pred, valid: as of `co_perceptual`.
+        images, y_true, y_pred, valid: see `co_perceptual`.
 
     Output shape:
-        A scalar: the mean over all images that count; 0 if there is none.
+        A scalar: the mean over all counted images, 0 if there are none.
 
     Raises:
         ValueError: if `pooling` is unknown.
-        WeightsError: at the first call, if φ's weights cannot be had.
+        WeightsError: on the first call, if the weights of φ cannot be loaded.
 
     Example:
         >>> loss = CoSaliencyLoss(co_perceptual=CoPerceptualLoss(image_size=112), start_epoch=5)
@@ -138,7 +139,7 @@ class CoPerceptualLoss:
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.pooling = pooling
         self.weights = weights
-        # A function, not a network: Keras would take an attribute that is a network for a part of the model.
+        # A function, because Keras would track a network as part of the model.
         self._features = None if features is None else lambda size: features
 
     def __call__(self, images, y_true, y_pred, valid=None):
@@ -148,7 +149,7 @@ class CoPerceptualLoss:
         return ops.divide_no_nan(ops.sum(values), ops.sum(counted))
 
     def prepare(self, image_size: tuple[int, int]) -> None:
-        """Makes φ for images of this size now, outside of a traced function."""
+        """Build φ for images of this size. Call it before the first use inside a traced function."""
         self._network(self.image_size or tuple(image_size))
 
     def _network(self, size):
@@ -180,35 +181,35 @@ class CoPerceptualLoss:
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class CoSaliencyLoss(keras.losses.Loss):
-    """RCAUNet's whole loss: cross-entropy of each image, and the co-perceptual loss between them.
+    """RCAUNet's loss: cross-entropy per image plus the co-perceptual loss between the images of a group.
 
-    `Σ_n w_n ℓ_n / Σ_n w_n + λ · co-perceptual`, where ℓ is the cross-entropy of an image, plus dice and IoU with their
-    weights, as `SaliencyLoss` has them, and w is 0 for padded images and 1 or the given sample weight for others.
+    `Σ_n w_n ℓ_n / Σ_n w_n + λ · co-perceptual`, where ℓ_n is the cross-entropy of an image plus weighted dice and IoU
+    (see `SaliencyLoss`), and w_n is 0 for padded images and otherwise 1 or the sample weight.
 
-    The paper's cross-entropy (Eq. 12) is a sum over pixels. With a mean in its place, λ = 0.1 becomes 0.1 / (H·W).
+    The paper's cross-entropy (Eq. 12) is a sum over pixels. With the mean over pixels, λ = 0.1 becomes 0.1 / (H·W).
 
-    The co-perceptual loss needs the images: `RCAUNet` adds it to what this class gives, in training only, so that the
-    loss on validation data means the same from the first epoch to the last.
+    This class does not see the images, so `RCAUNet` adds the co-perceptual loss. It does so only in training, which
+    keeps the validation loss comparable between all epochs.
 
     Args:
-        cross_entropy: `"plain"` or `"structure"`, see `SaliencyLoss`, as the next four.
+        cross_entropy: `"plain"` or `"structure"`, see `SaliencyLoss`.
         dice_weight: weight of the dice loss.
         iou_weight: weight of the IoU loss.
         pixel_reduction: `"mean"` or `"sum"` over the pixels of an image.
-        smooth: pixels added to both sides of the fractions in dice and IoU.
+        smooth: number added to numerator and denominator of dice and IoU, in pixels.
         co_perceptual: a `CoPerceptualLoss`, or None.
-        co_perceptual_weight: λ; None: the paper's 0.1, over the number of pixels with `pixel_reduction="mean"`.
-        start_epoch: the co-perceptual loss takes part from this epoch of `fit` on, counted from 0.
+        co_perceptual_weight: λ; None: the paper's 0.1, divided by the number of pixels if `pixel_reduction="mean"`.
+        start_epoch: first epoch of `fit` with the co-perceptual loss, counted from 0.
         **kwargs: `name`, `reduction` (default: the weighted mean above) and `dtype` of `keras.losses.Loss`.
 
     Input shape:
-        Masks, 0…1, and logits, both `(batch, images, height, width, 1)`.
+        Masks in 0…1 and logits, both `(batch, images, height, width, 1)`.
 
     Output shape:
         A scalar; `(batch, images)` with `reduction=None`.
 
     Raises:
-        ValueError: if an argument is none of those named, or the shapes do not fit together.
+        ValueError: if an argument is invalid or the shapes do not match.
 
     Example:
         >>> loss = CoSaliencyLoss(reduction=None)
@@ -244,7 +245,7 @@ class CoSaliencyLoss(keras.losses.Loss):
             raise ValueError(
                 f"`co_perceptual_weight` must not be negative. Received: co_perceptual_weight={co_perceptual_weight!r}"
             )
-        self._of_image = SaliencyLoss(
+        self._image_loss = SaliencyLoss(
             cooperative_weight=0.0,
             cross_entropy=cross_entropy,
             dice_weight=dice_weight,
@@ -269,25 +270,25 @@ class CoSaliencyLoss(keras.losses.Loss):
                 f"{tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
             )
         merged = [ops.reshape(x, (-1, *x.shape[2:])) for x in (y_true, y_pred)]
-        return ops.reshape(self._of_image.call(*merged), ops.shape(y_pred)[:2])
+        return ops.reshape(self._image_loss.call(*merged), ops.shape(y_pred)[:2])
 
     def prepare(self, image_size: tuple[int, int]) -> None:
-        """Makes the co-perceptual loss' network now, for images of this size."""
+        """Build the network of the co-perceptual loss for images of this size."""
         if hasattr(self.co_perceptual, "prepare"):
             self.co_perceptual.prepare(image_size)
 
-    def between_images(self, images, y_true, y_pred, valid=None):
-        """`λ · co-perceptual loss`, a scalar.
+    def co_perceptual_term(self, images, y_true, y_pred, valid=None):
+        """Compute `λ · co-perceptual loss`, a scalar.
 
         Args:
             images: `(batch, images, height, width, 3)`, RGB in 0…255.
-            y_true: masks, `(batch, images, height, width, 1)`, 0…1.
+            y_true: masks, `(batch, images, height, width, 1)`, in 0…1.
             y_pred: logits, `(batch, images, height, width, 1)`.
-            valid: `(batch, images)`, which images are no padding; None: all.
+            valid: `(batch, images)`, False for padding; None: all images are valid.
         """
         weight = self.co_perceptual_weight
         if weight is None:
-            weight = BALANCE / (1 if self.pixel_reduction == "sum" else math.prod(y_pred.shape[2:4]))
+            weight = CO_PERCEPTUAL_WEIGHT / (1 if self.pixel_reduction == "sum" else math.prod(y_pred.shape[2:4]))
         return weight * self.co_perceptual(images, y_true, ops.sigmoid(ops.cast(y_pred, "float32")), valid)
 
     def get_config(self):
@@ -309,12 +310,12 @@ class CoSaliencyLoss(keras.losses.Loss):
 
 
 class StartCoPerceptual(keras.callbacks.Callback):
-    """Lets the co-perceptual loss of a `CoSaliencyLoss` take part from its `start_epoch` on; `RCAUNet.fit` adds it.
+    """Callback that enables the co-perceptual loss of a `CoSaliencyLoss` at its `start_epoch`.
 
-    The training function is traced anew at that epoch, so the epochs before it cost nothing.
+    `RCAUNet.fit` adds it. The training function is retraced at that epoch, so earlier epochs have no extra cost.
 
     Args:
-        loss: the `CoSaliencyLoss` that the model is compiled with.
+        loss: the `CoSaliencyLoss` with which the model is compiled.
     """
 
     def __init__(self, loss):

@@ -1,11 +1,11 @@
-"""Losses on RecNet's logits: cross-entropy of the branches, their cooperation, dice, IoU and F3Net's weighting.
+"""Losses on RecNet's logits: branch cross-entropy, cooperative loss, dice, IoU and F3Net's structure weighting.
 
-Every loss takes a mask `(batch, height, width, 1)` with values 0…1 and logits `(batch, height, width, 2)` (channel 0
-foreground, channel 1 background) or `(batch, height, width, 1)` (foreground alone). The background is compared with
-the complement of the mask, and the branches are summed. The result has one value an image, `(batch,)`.
+Every loss function takes a mask `(batch, height, width, 1)` in 0…1 and logits `(batch, height, width, 2)` (channel 0
+foreground, channel 1 background) or `(batch, height, width, 1)` (foreground only). The background branch is compared
+with `1 - mask`, and the losses of the branches are summed. The result is one value per image, `(batch,)`.
 
-All are computed in float32 whatever comes in, and from the logits: `log(1 - sigmoid(z))` is `log_sigmoid(-z)`, so that
-values and gradients stay finite where a sigmoid rounds to 0 or 1.
+Everything is computed in float32, whatever the input type, and from logits rather than probabilities: writing
+`log(1 - sigmoid(z))` as `log_sigmoid(-z)` keeps values and gradients finite where a sigmoid rounds to 0 or 1.
 """
 
 import math
@@ -21,25 +21,25 @@ STRUCTURE_GAIN = 5.0
 
 
 def split_branches(y_true, y_pred):
-    """What each branch says and should say.
+    """Split two-channel logits into branches and pair each branch with its target.
 
-    The branches come apart because arrays with two channels innermost make sums slow on a CPU.
+    Separate tensors are faster: sums over arrays whose innermost dimension is 2 are slow on a CPU.
 
     Args:
-        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
         y_pred: logits, `(batch, height, width, 2)` or `(batch, height, width, 1)`.
 
     Returns:
-        `[(mask, foreground logits), (1 - mask, background logits)]`, the first alone for one channel;
-        `(batch, height, width, 1)` each, float32.
+        `[(mask, foreground logits), (1 - mask, background logits)]`, or only the first pair for one channel. Each
+        tensor is `(batch, height, width, 1)`, float32.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not match.
     """
     mask, logits = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     shapes = tuple(mask.shape), tuple(logits.shape)
     fits = len(shapes[0]) == 4 and len(shapes[1]) == 4 and shapes[0][-1] == 1 and shapes[1][-1] in (1, 2)
-    # An unknown extent (None) fits every other one.
+    # An unknown dimension (None) matches any size.
     if not (fits and all(m == z or m is None or z is None for m, z in zip(shapes[0][:3], shapes[1][:3], strict=True))):
         raise ValueError(
             "Expected a mask (batch, height, width, 1) and logits (batch, height, width, 2) or (batch, height, width, "
@@ -53,13 +53,13 @@ def split_branches(y_true, y_pred):
 
 
 def branch_cross_entropy(y_true, y_pred, pixel_reduction="mean"):
-    """Binary cross-entropy of each branch, summed over the branches (Eq. 4 of the RecNet paper).
+    """Binary cross-entropy of each branch, summed over the branches.
 
-    With mask `m`, foreground probability `f` and background probability `b` a pixel,
-    `-[m log f + (1 - m) log(1 - f)] - [(1 - m) log b + m log(1 - b)]`; with one channel the first half alone.
+    With the mask `m`, foreground probability `f` and background probability `b` of a pixel:
+    `-[m log f + (1 - m) log(1 - f)] - [(1 - m) log b + m log(1 - b)]`. One-channel logits have only the first half.
 
     Args:
-        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
         y_pred: logits, `(batch, height, width, 2)` or `(batch, height, width, 1)`.
         pixel_reduction: `"mean"` or `"sum"` over the pixels of an image.
 
@@ -78,17 +78,18 @@ def branch_cross_entropy(y_true, y_pred, pixel_reduction="mean"):
 
 
 def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mean"):
-    """Cooperative loss: the branches shall agree, and shall not both claim a pixel (Eq. 5 of the RecNet paper).
+    """Cooperative loss: penalizes branches that disagree, and pixels that both branches claim.
 
-    `KL(f ‖ 1 - b) + KL(f·b ‖ 0)`, each the divergence of two Bernoulli variables a pixel,
-    `KL(p ‖ q) = p log(p / q) + (1 - p) log((1 - p) / (1 - q))`. The paper does not say what is summed (the reading is
-    ours), and the divergence to 0 is infinite: `q` is clipped to `[epsilon, 1 - epsilon]`, in both terms.
+    `KL(f ‖ 1 - b) + KL(f·b ‖ 0)` per pixel, where
+    `KL(p ‖ q) = p log(p / q) + (1 - p) log((1 - p) / (1 - q))` is the divergence of two Bernoulli variables. The paper
+    does not define the divergence of two maps; the sum over pixels is our reading. A divergence from 0 would be
+    infinite, so `q` is clipped to `[epsilon, 1 - epsilon]` in both terms.
 
     Args:
-        y_true: mask; only its shape is looked at, the branches are compared with each other.
+        y_true: mask; only its shape is used, because the branches are compared with each other.
         y_pred: logits, `(batch, height, width, 2)`.
-        terms: `"both"`, `"match"` (the first term alone) or `"overlap"` (the second alone).
-        epsilon: bound of the second argument, between 0 and 0.5.
+        terms: `"both"`, `"match"` (first term only) or `"overlap"` (second term only).
+        epsilon: clipping bound of `q`, between 0 and 0.5.
         pixel_reduction: `"mean"` or `"sum"` over the pixels of an image.
 
     Returns:
@@ -102,7 +103,7 @@ def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mea
     if len(branches) != 2:
         raise ValueError(
             "The cooperative loss compares two branches and needs logits with 2 channels; set its weight to 0 for a "
-            f"model of one branch. Received: y_pred.shape={tuple(branches[0][1].shape)}"
+            f"model with one branch. Received: y_pred.shape={tuple(branches[0][1].shape)}"
         )
     (_, z_f), (_, z_b) = branches
     f, log_not_f = ops.sigmoid(z_f), ops.log_sigmoid(-z_f)
@@ -113,7 +114,7 @@ def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mea
         z_q = ops.clip(-z_b, -bound, bound)
         divergence = f * (z_f - z_q) + log_not_f - ops.log_sigmoid(-z_q)
     if terms != "match":
-        # 1 - f·b = (1 - f) (1 + e^z_f (1 - b)), whose logarithm stays finite where 1 - f·b itself rounds to 0.
+        # 1 - f·b = (1 - f) (1 + e^z_f (1 - b)), and the logarithm of this stays finite where 1 - f·b rounds to 0.
         log_p = ops.log_sigmoid(z_f) + ops.log_sigmoid(z_b)
         log_not_p = log_not_f - ops.log_sigmoid(-(z_f + ops.log_sigmoid(-z_b)))
         divergence += f * ops.sigmoid(z_b) * (log_p - log_not_p + bound) + log_not_p - math.log1p(-epsilon)
@@ -121,37 +122,37 @@ def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mea
 
 
 def dice(y_true, y_pred, smooth=1.0):
-    """Dice loss of each image and branch, summed over the branches.
+    """Dice loss of each branch, summed over the branches.
 
-    With probabilities `p` and targets `t` of one branch, sums over the pixels of one image:
-    `1 - (2 Σ p t + smooth) / (Σ p + Σ t + smooth)`. It measures the region as a whole, so that a small object counts
-    as much as a large one. `smooth` (pixels) keeps an image without an object defined.
+    `1 - (2 Σ p t + smooth) / (Σ p + Σ t + smooth)`, where `p` are the probabilities and `t` the targets of a branch and
+    the sums are over the pixels of an image. The loss compares whole regions, so a small object counts as much as a
+    large one. `smooth` keeps the loss defined for images without an object.
 
     Args:
-        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
         y_pred: logits, `(batch, height, width, 2)` or `(batch, height, width, 1)`.
-        smooth: number of pixels added to both sides of the fraction; above 0.
+        smooth: number added to numerator and denominator, in pixels; greater than 0.
 
     Returns:
         `(batch,)`.
 
     Reference:
-        Milletari et al., "V-Net", 2016 (here with `p` and `t` in the denominator, not their squares).
+        Milletari et al., "V-Net", 2016 (with `p` and `t` in the denominator in place of their squares).
     """
     regions = _region_sums(y_true, y_pred, smooth)
     return sum(1.0 - (2.0 * intersection + smooth) / (total + smooth) for intersection, total in regions)
 
 
 def iou(y_true, y_pred, smooth=1.0):
-    """IoU (Jaccard) loss of each image and branch, summed over the branches.
+    """IoU (Jaccard) loss of each branch, summed over the branches.
 
-    With probabilities `p` and targets `t` of one branch, sums over the pixels of one image:
-    `1 - (Σ p t + smooth) / (Σ p + Σ t - Σ p t + smooth)`.
+    `1 - (Σ p t + smooth) / (Σ p + Σ t - Σ p t + smooth)`, where `p` are the probabilities and `t` the targets of a
+    branch and the sums are over the pixels of an image.
 
     Args:
-        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
         y_pred: logits, `(batch, height, width, 2)` or `(batch, height, width, 1)`.
-        smooth: number of pixels added to both sides of the fraction; above 0.
+        smooth: number added to numerator and denominator, in pixels; greater than 0.
 
     Returns:
         `(batch,)`.
@@ -163,13 +164,13 @@ def iou(y_true, y_pred, smooth=1.0):
 
 
 def structure_weight(y_true):
-    """F3Net's weight of a pixel: `1 + 5 |average of the mask in 31×31 around it - mask|`, in 1…6.
+    """Compute F3Net's pixel weights, `1 + 5 |mean of the mask in a 31×31 window - mask|`, in 1…6.
 
-    Pixels whose surroundings differ from them (edges, thin parts) weigh more. As in F3Net, what lies outside of the
-    image counts as 0 and the average is always over 31² pixels.
+    Pixels that differ from their surroundings (edges, thin parts) get larger weights. As in F3Net, the mask is padded
+    with zeros, and the mean is always over 31² pixels.
 
     Args:
-        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
 
     Returns:
         `(batch, height, width, 1)`, float32.
@@ -180,30 +181,30 @@ def structure_weight(y_true):
     mask = ops.cast(y_true, "float32")
     if len(mask.shape) != 4 or mask.shape[-1] != 1:
         raise ValueError(f"Expected a mask (batch, height, width, 1). Received: y_true.shape={tuple(mask.shape)}")
-    # The window is a product of two one-dimensional windows, each a matrix product with a band of ones: on a CPU many
-    # times faster than pooling with stride 1. The mask has no gradient.
+    # The window is separable, and each 1-D window is a matrix product with a band of ones. On a CPU this is many times
+    # faster than pooling with stride 1. The mask has no gradient.
     rows, columns = (_band(ops.shape(mask)[axis]) for axis in (1, 2))
     mean = ops.matmul(ops.matmul(rows, ops.squeeze(mask, -1)), columns) / STRUCTURE_WINDOW**2
     return 1.0 + STRUCTURE_GAIN * ops.abs(ops.expand_dims(mean, -1) - mask)
 
 
 def structure_cross_entropy(y_true, y_pred, pixel_reduction="mean"):
-    """Cross-entropy of each branch, weighted by `structure_weight`, summed over the branches.
+    """Cross-entropy of each branch with pixels weighted by `structure_weight`, summed over the branches.
 
-    `Σ w ce / Σ w` over the pixels of one image. Both branches take the weight of the mask: the same edges are hard for
-    both. F3Net has the foreground alone.
+    `Σ w ce / Σ w` over the pixels of an image. Both branches use the same weights `w`, computed from the mask, because
+    the same edges are difficult for both. F3Net has only a foreground branch.
 
     Args:
-        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
         y_pred: logits, `(batch, height, width, 2)` or `(batch, height, width, 1)`.
-        pixel_reduction: `"mean"` (F3Net's) or `"sum"`, the mean times the number of pixels.
+        pixel_reduction: `"mean"` (F3Net) or `"sum"`, the mean times the number of pixels.
 
     Returns:
         `(batch,)`.
 
     Reference:
         Wei et al., "F3Net: Fusion, Feedback and Focus for Salient Object Detection", AAAI 2020, Eq. 6. (Its code passes
-        `reduce='none'` to PyTorch, which averages before the weights come in; this is the equation.)
+        `reduce='none'` to PyTorch, which averages before the weights are applied; this function follows the equation.)
     """
     cross_entropy = _cross_entropy_map(y_true, y_pred)
     weight = structure_weight(y_true)
@@ -211,14 +212,14 @@ def structure_cross_entropy(y_true, y_pred, pixel_reduction="mean"):
 
 
 def structure_iou(y_true, y_pred, smooth=1.0):
-    """IoU loss with the pixels weighted by `structure_weight`, summed over the branches.
+    """IoU loss with pixels weighted by `structure_weight`, summed over the branches.
 
-    `1 - (Σ w p t + smooth) / (Σ w (p + t) - Σ w p t + smooth)` for each image and branch.
+    `1 - (Σ w p t + smooth) / (Σ w (p + t) - Σ w p t + smooth)` per image and branch.
 
     Args:
-        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
         y_pred: logits, `(batch, height, width, 2)` or `(batch, height, width, 1)`.
-        smooth: added to both sides of the fraction; above 0.
+        smooth: number added to numerator and denominator; greater than 0.
 
     Returns:
         `(batch,)`.
@@ -229,123 +230,44 @@ def structure_iou(y_true, y_pred, smooth=1.0):
     return _iou_of(_region_sums(y_true, y_pred, smooth, weighted=True), smooth)
 
 
-class _FunctionLoss(keras.losses.Loss):
-    """What the thin classes share: a function and its arguments, which become attributes and the configuration."""
-
-    function = None
-
-    def __init__(self, arguments, name=None, reduction="sum_over_batch_size", dtype=None):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        _check_arguments(**arguments)
-        self._arguments = arguments
-        for argument, value in arguments.items():
-            setattr(self, argument, value)
-
-    def call(self, y_true, y_pred):
-        return self.function(y_true, y_pred, **self._arguments)
-
-    def get_config(self):
-        return {**super().get_config(), **self._arguments}
-
-
-@keras.saving.register_keras_serializable(package="keras_recnet")
-class BranchCrossEntropy(_FunctionLoss):
-    """`branch_cross_entropy` as a Keras loss; `**kwargs` (`name`, `reduction`, `dtype`) go to `keras.losses.Loss`."""
-
-    function = staticmethod(branch_cross_entropy)
-
-    def __init__(self, pixel_reduction="mean", **kwargs):
-        super().__init__({"pixel_reduction": pixel_reduction}, **kwargs)
-
-
-@keras.saving.register_keras_serializable(package="keras_recnet")
-class Cooperative(_FunctionLoss):
-    """`cooperative` as a Keras loss; `**kwargs` (`name`, `reduction`, `dtype`) go to `keras.losses.Loss`."""
-
-    function = staticmethod(cooperative)
-
-    def __init__(self, terms="both", epsilon=1e-4, pixel_reduction="mean", **kwargs):
-        super().__init__({"terms": terms, "epsilon": epsilon, "pixel_reduction": pixel_reduction}, **kwargs)
-
-
-@keras.saving.register_keras_serializable(package="keras_recnet")
-class Dice(_FunctionLoss):
-    """`dice` as a Keras loss; `**kwargs` (`name`, `reduction`, `dtype`) go to `keras.losses.Loss`."""
-
-    function = staticmethod(dice)
-
-    def __init__(self, smooth=1.0, **kwargs):
-        super().__init__({"smooth": smooth}, **kwargs)
-
-
-@keras.saving.register_keras_serializable(package="keras_recnet")
-class IoU(_FunctionLoss):
-    """`iou` as a Keras loss; `**kwargs` (`name`, `reduction`, `dtype`) go to `keras.losses.Loss`."""
-
-    function = staticmethod(iou)
-
-    def __init__(self, smooth=1.0, **kwargs):
-        super().__init__({"smooth": smooth}, **kwargs)
-
-
-@keras.saving.register_keras_serializable(package="keras_recnet")
-class StructureCrossEntropy(_FunctionLoss):
-    """`structure_cross_entropy` as a Keras loss; `**kwargs` (`name`, `reduction`, `dtype`): `keras.losses.Loss`."""
-
-    function = staticmethod(structure_cross_entropy)
-
-    def __init__(self, pixel_reduction="mean", **kwargs):
-        super().__init__({"pixel_reduction": pixel_reduction}, **kwargs)
-
-
-@keras.saving.register_keras_serializable(package="keras_recnet")
-class StructureIoU(_FunctionLoss):
-    """`structure_iou` as a Keras loss; `**kwargs` (`name`, `reduction`, `dtype`) go to `keras.losses.Loss`."""
-
-    function = staticmethod(structure_iou)
-
-    def __init__(self, smooth=1.0, **kwargs):
-        super().__init__({"smooth": smooth}, **kwargs)
-
-
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class SaliencyLoss(keras.losses.Loss):
-    """RecNet's whole loss, with the field's region terms as options.
+    """RecNet's loss: cross-entropy, cooperative loss and, optionally, dice and IoU.
 
-    `cross-entropy + cooperative_weight · cooperative + dice_weight · dice + iou_weight · IoU` for each image, where
+    Per image: `cross-entropy + cooperative_weight · cooperative + dice_weight · dice + iou_weight · IoU`, where
 
     - cross-entropy is `branch_cross_entropy`, or `structure_cross_entropy` with `cross_entropy="structure"`,
     - cooperative is `cooperative(terms=cooperative_terms, epsilon=epsilon)`,
     - dice is `dice`,
     - IoU is `iou`, or `structure_iou` with `cross_entropy="structure"`.
 
-    The default is the paper's loss (its weight is 1) with a mean over the pixels. `cross_entropy="structure"`,
-    `cooperative_weight=0`, `iou_weight=1` is F3Net's loss on each branch. Each term is the sum over the branches.
+    Each term is a sum over the branches. The default is the paper's loss, with the mean over pixels.
+    `cross_entropy="structure"`, `cooperative_weight=0`, `iou_weight=1` is F3Net's loss for each branch.
 
-    The paper's learning rates fit only a sum over the pixels: `pixel_reduction="sum"`. It multiplies cross-entropy and
-    cooperative loss by the number of pixels; dice and IoU are fractions of an image and stay as they are. The images
-    of a batch are averaged in both cases (`reduction`).
+    The paper's learning rates require `pixel_reduction="sum"`, which multiplies the cross-entropy and the cooperative
+    loss by the number of pixels. Dice and IoU are ratios and stay the same. `reduction` averages over the images of a
+    batch in both cases.
 
     Args:
-        cooperative_weight: weight of the cooperative loss. With one-channel logits it must be 0.
-        cooperative_terms: `"both"`, `"match"` (`KL(f ‖ 1 - b)` alone) or `"overlap"` (`KL(f·b ‖ 0)` alone).
+        cooperative_weight: weight of the cooperative loss. Must be 0 for one-channel logits.
+        cooperative_terms: `"both"`, `"match"` (only `KL(f ‖ 1 - b)`) or `"overlap"` (only `KL(f·b ‖ 0)`).
         cross_entropy: `"plain"` or `"structure"`.
         dice_weight: weight of the dice loss.
         iou_weight: weight of the IoU loss.
         pixel_reduction: `"mean"` or `"sum"` over the pixels of an image.
-        epsilon: bound of the second argument of the cooperative loss' divergences.
-        smooth: pixels added to both sides of the fractions in dice and IoU.
+        epsilon: clipping bound of the cooperative loss.
+        smooth: number added to numerator and denominator of dice and IoU, in pixels.
         **kwargs: `name`, `reduction` and `dtype` of `keras.losses.Loss`.
 
     Input shape:
-        Mask `(batch, height, width, 1)`, 0…1; logits `(batch, height, width, 2)` (channel 0 foreground, channel 1
+        Mask `(batch, height, width, 1)`, in 0…1; logits `(batch, height, width, 2)` (channel 0 foreground, channel 1
         background) or `(batch, height, width, 1)`.
 
     Output shape:
         A scalar; `(batch,)` with `reduction=None`.
 
     Raises:
-        ValueError: if an argument is none of those named, or the shapes do not fit together.
+        ValueError: if an argument is invalid or the shapes do not match.
 
     Example:
         >>> loss = SaliencyLoss(cooperative_weight=0.1, cooperative_terms="match", dice_weight=0.5)
@@ -421,13 +343,13 @@ def _check_arguments(terms="both", epsilon=1e-4, pixel_reduction="mean", smooth=
     if terms not in COOPERATIVE_TERMS:
         raise ValueError(f"The cooperative terms must be one of {COOPERATIVE_TERMS}. Received: {terms!r}")
     if not 0.0 < epsilon < 0.5:
-        raise ValueError(f"`epsilon` must lie between 0 and 0.5. Received: epsilon={epsilon!r}")
+        raise ValueError(f"`epsilon` must be between 0 and 0.5. Received: epsilon={epsilon!r}")
     if pixel_reduction not in PIXEL_REDUCTIONS:
         raise ValueError(
             f"`pixel_reduction` must be one of {PIXEL_REDUCTIONS}. Received: pixel_reduction={pixel_reduction!r}"
         )
     if not smooth > 0.0:
-        raise ValueError(f"`smooth` must be above 0. Received: smooth={smooth!r}")
+        raise ValueError(f"`smooth` must be greater than 0. Received: smooth={smooth!r}")
 
 
 def _cross_entropy_map(y_true, y_pred):
@@ -441,17 +363,17 @@ def _over_pixels(values, pixel_reduction):
 
 
 def _region_sums(y_true, y_pred, smooth, weighted=False):
-    """For each branch the sums over the pixels, `(batch,)`: probability times target, and probability plus target."""
+    """Sums over pixels of probability · target and of probability + target, `(batch,)` each, for every branch."""
     _check_arguments(smooth=smooth)
     branches = split_branches(y_true, y_pred)
     weight = structure_weight(y_true) if weighted else None
     sums = []
     for target, logits in branches:
         probability = ops.sigmoid(logits)
-        both, either = probability * target, probability + target
+        product, total = probability * target, probability + target
         if weight is not None:
-            both, either = weight * both, weight * either
-        sums.append((ops.sum(both, axis=(1, 2, 3)), ops.sum(either, axis=(1, 2, 3))))
+            product, total = weight * product, weight * total
+        sums.append((ops.sum(product, axis=(1, 2, 3)), ops.sum(total, axis=(1, 2, 3))))
     return sums
 
 
@@ -460,7 +382,7 @@ def _iou_of(regions, smooth):
 
 
 def _band(size):
-    """`(size, size)`: 1 where row and column are less than half a window apart."""
+    """Band matrix `(size, size)` with ones where row and column are at most half a window apart."""
     positions = ops.arange(size)
     distance = ops.abs(ops.expand_dims(positions, 1) - ops.expand_dims(positions, 0))
     return ops.cast(distance <= STRUCTURE_WINDOW // 2, "float32")

@@ -46,7 +46,7 @@ class GroupModel(keras.Model):
                     f"The co-perceptual loss needs the images: train the whole model, or give `co_perceptual=None`. "
                     f"Received: inputs {sorted(x)}"
                 )
-            total = total + self.loss.between_images(x["images"], y, y_pred, x["mask"])
+            total = total + self.loss.co_perceptual_term(x["images"], y, y_pred, x["mask"])
         return total
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

@@ -18,7 +18,7 @@ MASKS[2, 1] = 0  # so that one image remains
 
 
 def phi(images):
-    """A small φ: two random maps of each pixel, at two sizes."""
+    """A small φ: two random pixelwise feature maps, at two sizes."""
     return [
         keras.ops.relu(keras.ops.matmul(images[:, ::k, ::k] / 255, w)) for k, w in zip((8, 16), KERNELS, strict=True)
     ]
@@ -32,7 +32,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def represent(features, image, pooling):
+def features_of(features, image, pooling):
     maps = [numpy(x)[0].astype("float64") for x in features(keras.ops.convert_to_tensor(image[None]))]
     return np.concatenate([x.mean(axis=(0, 1)) if pooling else x.ravel() for x in maps])
 
@@ -43,11 +43,11 @@ def by_pairs(features, photos, masks, maps, valid, pooling):
     for group in range(len(photos)):
         counted = [n for n in range(masks.shape[1]) if valid[group, n] and masks[group, n].any()]
         for n in counted:
-            found = represent(features, photos[group, n] * maps[group, n], pooling)
+            predicted = features_of(features, photos[group, n] * maps[group, n], pooling)
             for m in counted:
                 if m != n:
-                    there = represent(features, photos[group, m] * masks[group, m], pooling)
-                    result[group, n] += ((found - there) ** 2).sum() / (len(found) * (len(counted) - 1))
+                    target = features_of(features, photos[group, m] * masks[group, m], pooling)
+                    result[group, n] += ((predicted - target) ** 2).sum() / (len(predicted) * (len(counted) - 1))
     return result
 
 
@@ -63,7 +63,7 @@ def test_the_closed_form_equals_the_double_loop_over_pairs(pooling):
 
 
 @pytest.mark.parametrize("pooling", ["average", None])
-def test_with_the_structure_of_vgg(pooling):
+def test_vgg_features_equal_the_double_loop_over_pairs(pooling):
     keras.utils.set_random_seed(0)
     vgg = perceptual_features(SIZE, weights=None)
     assert [output.shape[-1] for output in vgg.output] == [256, 512, 512]
@@ -74,7 +74,7 @@ def test_with_the_structure_of_vgg(pooling):
     np.testing.assert_allclose(numpy(values), expected, rtol=1e-3)
 
 
-def test_what_is_left_out_changes_nothing():
+def test_excluded_images_change_nothing():
     maps = sigmoid(LOGITS)
     out = ~VALID | ~MASKS.any(axis=(2, 3, 4))
     photos = np.where(out[..., None, None, None], 255 - PHOTOS, PHOTOS)
@@ -91,13 +91,13 @@ def test_a_group_of_one_and_a_batch_without_objects_have_no_loss():
     assert float(CoPerceptualLoss(features=phi)(PHOTOS, 0 * MASKS, MASKS)) == 0
 
 
-def test_perfect_maps_of_like_images_have_no_loss():
+def test_perfect_maps_of_equal_images_have_no_loss():
     photos, masks = np.repeat(PHOTOS[:, :1], 3, axis=1), np.repeat(MASKS[:, :1], 3, axis=1)
     assert float(CoPerceptualLoss(features=phi)(photos, masks, masks)) == pytest.approx(0, abs=1e-10)
     assert float(CoPerceptualLoss(features=phi)(photos, masks, 0 * masks)) > 1e-3
 
 
-def test_phi_looks_at_its_own_size():
+def test_images_are_resized_to_the_size_of_phi():
     sizes = []
 
     def spy(images):
@@ -109,7 +109,7 @@ def test_phi_looks_at_its_own_size():
     assert np.isfinite(float(loss))
 
 
-def test_each_image_goes_through_phi_twice_however_large_the_group():
+def test_each_image_passes_phi_twice_in_groups_of_any_size():
     count = 0
 
     def spy(images):
@@ -121,7 +121,7 @@ def test_each_image_goes_through_phi_twice_however_large_the_group():
     assert count == 2 * BATCH * IMAGES
 
 
-def test_the_loss_of_an_image_is_that_of_saliency_loss():
+def test_the_loss_of_an_image_equals_saliency_loss():
     options = {"dice_weight": 0.5, "iou_weight": 0.25, "cross_entropy": "structure", "pixel_reduction": "sum"}
     values = numpy(CoSaliencyLoss(**options, reduction=None)(MASKS, LOGITS))
     assert values.shape == (BATCH, IMAGES)
@@ -134,18 +134,17 @@ def test_the_loss_of_an_image_is_that_of_saliency_loss():
     assert float(CoSaliencyLoss(**options)(MASKS, LOGITS, sample_weight=0 * weight)) == 0
 
 
-def test_the_balance_is_the_papers_over_the_pixels():
-    def between(**options):
-        return float(
-            CoSaliencyLoss(co_perceptual=lambda *_: 1.0, **options).between_images(PHOTOS, MASKS, LOGITS, VALID)
-        )
+def test_the_default_weight_is_that_of_the_paper_divided_by_the_pixels():
+    def term(**options):
+        loss = CoSaliencyLoss(co_perceptual=lambda *_: 1.0, **options)
+        return float(loss.co_perceptual_term(PHOTOS, MASKS, LOGITS, VALID))
 
-    assert between() == pytest.approx(0.1 / SIZE**2)
-    assert between(pixel_reduction="sum") == pytest.approx(0.1)
-    assert between(co_perceptual_weight=3.0) == pytest.approx(3.0)
+    assert term() == pytest.approx(0.1 / SIZE**2)
+    assert term(pixel_reduction="sum") == pytest.approx(0.1)
+    assert term(co_perceptual_weight=3.0) == pytest.approx(3.0)
 
 
-def test_the_configuration_gives_the_loss_back():
+def test_a_loss_is_restored_from_its_configuration():
     loss = CoSaliencyLoss(
         dice_weight=0.5,
         co_perceptual=CoPerceptualLoss(image_size=112, pooling=None, weights=None),
@@ -158,7 +157,7 @@ def test_the_configuration_gives_the_loss_back():
     assert again.co_perceptual.get_config() == {"image_size": [112, 112], "pooling": None, "weights": None}
 
 
-def test_missing_weights_are_named():
+def test_missing_weights_are_named_in_the_error():
     with pytest.raises(WeightsError, match=r"nowhere\.h5"):
         CoPerceptualLoss(weights="nowhere.h5")(PHOTOS, MASKS, MASKS)
 
@@ -175,10 +174,10 @@ def test_missing_weights_are_named():
         lambda: CoSaliencyLoss()(MASKS, np.concatenate([LOGITS, LOGITS], axis=-1)),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()
 
 
-def test_the_names_of_vgg_are_the_papers():
+def test_perceptual_layers_are_those_of_the_paper():
     assert PERCEPTUAL_LAYERS == ("block3_conv1", "block4_conv1", "block5_conv1")
