@@ -1,39 +1,39 @@
-"""Errors that a user can do something about: each message names the file or key and the way out."""
+"""Errors that users can fix. Each message names the file or key and what to do."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class RecNetError(Exception):
-    """Base of all errors of this library that are the input's, not the code's."""
+    """Base class of all errors that are caused by the input, not by the library."""
 
 
 class ImageError(RecNetError):
-    """A picture that cannot be read, or that is refused."""
+    """An image cannot be read or is rejected."""
 
 
 class PresetError(RecNetError):
-    """A preset that is unknown, incomplete or damaged."""
+    """A preset is unknown, incomplete or damaged."""
 
 
 class WeightsError(RecNetError):
-    """Pretrained weights that are missing or do not fit."""
+    """Pretrained weights are missing or do not match the model."""
 
 
 class ConfigError(RecNetError):
-    """A configuration with an unknown key or a wrong value."""
+    """A configuration has an unknown key or an invalid value."""
 
 
 class DataError(RecNetError):
-    """Training or evaluation data with faults."""
+    """Training or evaluation data is invalid."""
 
 
 class DiskError(RecNetError):
-    """A file that could not be written."""
+    """A file cannot be written."""
 
 
 class MissingExtraError(RecNetError):
-    """A part of the library whose optional dependency is not installed."""
+    """An optional dependency is not installed."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,9 +1,9 @@
 """Streaming metrics for `fit` and `evaluate`: mean absolute error and F-measure of the fused map.
 
-Both take a mask `(batch, height, width, 1)`, 0…1, and the logits of a model, `(batch, height, width, 2)` or
-`(batch, height, width, 1)`, turn the logits into a map as `to_inference(fusion=…)` does, and score it at the size of
-the model. The field's toolkit, `pysodmetrics`, scores 8-bit maps at the size of the photograph and stretches each to
-0…1 first: its numbers are those to publish, these are for watching a training.
+Both take a mask `(batch, height, width, 1)` in 0…1 and a model's logits, `(batch, height, width, 2)` or
+`(batch, height, width, 1)`. They convert the logits to a map as `to_inference(fusion=…)` does and score it at the size
+of the model. Use them to monitor training. For published results use `pysodmetrics`, the standard toolkit, which scores
+8-bit maps at the size of the original image and stretches each map to 0…1 first.
 """
 
 import keras
@@ -16,12 +16,12 @@ F_MODES = ("curve", "mean_f", "adaptive")
 
 
 def fused_map(y_true, y_pred, fusion="subtract"):
-    """The mask and the map that it is compared with.
+    """Convert logits to a saliency map and return it with its mask.
 
     Args:
-        y_true: mask, `(batch, height, width, 1)`, 0…1.
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
         y_pred: logits, `(batch, height, width, 2)`, or `(batch, height, width, 1)`, whose map is their sigmoid.
-        fusion: name of a fusion, see `keras_recnet.layers.Fusion`; for two channels.
+        fusion: fusion of two channels, see `keras_recnet.layers.Fusion`.
 
     Returns:
         Mask and map, `(batch, height, width, 1)` each, float32.
@@ -32,11 +32,11 @@ def fused_map(y_true, y_pred, fusion="subtract"):
 
 
 def absolute_error(mask, saliency):
-    """Mean over the pixels of `|map - mask|`.
+    """Mean of `|map - mask|` over pixels.
 
     Args:
-        mask: `(batch, height, width, 1)`, 0…1.
-        saliency: map, `(batch, height, width, 1)`, 0…1.
+        mask: `(batch, height, width, 1)`, in 0…1.
+        saliency: map, `(batch, height, width, 1)`, in 0…1.
 
     Returns:
         `(batch,)`.
@@ -47,44 +47,47 @@ def absolute_error(mask, saliency):
 def precision_recall_curves(mask, saliency, thresholds=256):
     """Precision and recall of `floor(map · (thresholds - 1)) >= t` for `t` in 0…thresholds - 1.
 
-    One histogram of each image and a cumulative sum, not one comparison for each threshold. Where nothing is predicted
-    or nothing is there, the fraction is 0.
+    They are computed from one histogram per image and a cumulative sum. A fraction with denominator 0 (no predicted
+    pixels, or an empty mask) is 0.
 
     Args:
-        mask: `(batch, height, width, 1)`; above 0.5 is object.
-        saliency: map, `(batch, height, width, 1)`, 0…1.
+        mask: `(batch, height, width, 1)`; values above 0.5 are object.
+        saliency: map, `(batch, height, width, 1)`, in 0…1.
         thresholds: number of thresholds.
 
     Returns:
-        Two `(batch, thresholds)`.
+        Precision and recall, `(batch, thresholds)` each.
     """
     batch = ops.shape(mask)[0]
     levels = ops.cast(ops.floor(saliency * (thresholds - 1)), "int32")
-    # One number for each image, side of the mask and level; the levels run innermost.
+    # One index per image, mask value and level, with levels innermost.
     images = ops.reshape(ops.arange(batch, dtype="int32"), (-1, 1, 1, 1))
     groups = (images * 2 + ops.cast(mask > 0.5, "int32")) * thresholds + levels
     pixels = ops.segment_sum(
         ops.ones_like(ops.reshape(saliency, (-1,))), ops.reshape(groups, (-1,)), num_segments=batch * 2 * thresholds
     )
     at_least = ops.flip(ops.cumsum(ops.flip(ops.reshape(pixels, (-1, 2, thresholds)), -1), axis=-1), -1)
-    wrong, right = at_least[:, 0], at_least[:, 1]
-    return ops.divide_no_nan(right, right + wrong), ops.divide_no_nan(right, right[:, :1])
+    false_positive, true_positive = at_least[:, 0], at_least[:, 1]
+    return (
+        ops.divide_no_nan(true_positive, true_positive + false_positive),
+        ops.divide_no_nan(true_positive, true_positive[:, :1]),
+    )
 
 
 def adaptive_precision_recall(mask, saliency):
     """Precision and recall of `map >= min(2 · mean of the map, 1)`.
 
     Args:
-        mask: `(batch, height, width, 1)`; above 0.5 is object.
-        saliency: map, `(batch, height, width, 1)`, 0…1.
+        mask: `(batch, height, width, 1)`; values above 0.5 are object.
+        saliency: map, `(batch, height, width, 1)`, in 0…1.
 
     Returns:
-        Two `(batch,)`.
+        Precision and recall, `(batch,)` each.
     """
     threshold = ops.minimum(2.0 * ops.mean(saliency, axis=(1, 2, 3), keepdims=True), 1.0)
-    chosen, there = ops.cast(saliency >= threshold, "float32"), ops.cast(mask > 0.5, "float32")
-    right, chosen, there = (ops.sum(pixels, axis=(1, 2, 3)) for pixels in (chosen * there, chosen, there))
-    return ops.divide_no_nan(right, chosen), ops.divide_no_nan(right, there)
+    predicted, actual = ops.cast(saliency >= threshold, "float32"), ops.cast(mask > 0.5, "float32")
+    correct, predicted, actual = (ops.sum(pixels, axis=(1, 2, 3)) for pixels in (predicted * actual, predicted, actual))
+    return ops.divide_no_nan(correct, predicted), ops.divide_no_nan(correct, actual)
 
 
 def f_measure(precision, recall, beta_squared=0.3):
@@ -93,16 +96,16 @@ def f_measure(precision, recall, beta_squared=0.3):
     Args:
         precision: any shape.
         recall: same shape.
-        beta_squared: β²; the field's 0.3 weighs precision more.
+        beta_squared: β²; the usual 0.3 gives precision more weight.
 
     Returns:
-        The same shape.
+        F-measure, same shape.
     """
     return ops.divide_no_nan((1.0 + beta_squared) * precision * recall, beta_squared * precision + recall)
 
 
 class _SaliencyMetric(keras.metrics.Metric):
-    """What both metrics share: the fusion, and a mean over images."""
+    """Base class of metrics that fuse logits and average over images."""
 
     def __init__(self, fusion, name, dtype):
         super().__init__(name=name, dtype=dtype)
@@ -112,7 +115,7 @@ class _SaliencyMetric(keras.metrics.Metric):
         self.images = self.add_weight(shape=(), initializer="zeros", name="images")
 
     def _add(self, total, values, sample_weight):
-        """Adds values `(batch, …)` to `total`, each image times its weight, and returns the sum of the weights."""
+        """Add values `(batch, …)`, weighted per image, to `total`, and return the sum of the weights."""
         if sample_weight is None:
             total.assign_add(ops.sum(values, axis=0))
             return ops.cast(ops.shape(values)[0], "float32")
@@ -126,20 +129,20 @@ class _SaliencyMetric(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class SaliencyMAE(_SaliencyMetric):
-    """Mean absolute error of the fused map: over the pixels of an image, then over the images.
+    """Mean absolute error of the fused map, averaged over pixels and then over images.
 
-    Equals `pysodmetrics` `MAE` with `step(map, mask, normalize=False)` for masks of 0 and 1. Its default differs: it
-    stretches each map to 0…1 and cuts the mask at 128 of 255; here a soft mask is compared as it is.
+    For binary masks it equals `MAE` of `pysodmetrics` with `step(map, mask, normalize=False)`. By default,
+    `pysodmetrics` stretches each map to 0…1 and thresholds the mask at 128 of 255. Here soft masks are not thresholded.
 
     Args:
-        fusion: `"subtract"`, `"foreground"`, `"inverse_background"` or `"average"`; without meaning for logits of one
-            channel, whose map is their sigmoid.
+        fusion: `"subtract"`, `"foreground"`, `"inverse_background"` or `"average"`; ignored for one-channel logits,
+            whose map is their sigmoid.
         name: name of the metric.
         dtype: dtype of its state.
 
     Input shape:
-        Mask `(batch, height, width, 1)`, 0…1; logits `(batch, height, width, 2)` or `(batch, height, width, 1)`. A
-        `sample_weight` is one number an image.
+        Mask `(batch, height, width, 1)`, in 0…1; logits `(batch, height, width, 2)` or `(batch, height, width, 1)`;
+        `sample_weight` `(batch,)`, optional.
 
     Output shape:
         A scalar.
@@ -167,30 +170,30 @@ class SaliencyMAE(_SaliencyMetric):
 class SaliencyFMeasure(_SaliencyMetric):
     """F-measure of the fused map, over all images since the last reset.
 
-    With precision `P_i(t)` and recall `R_i(t)` of image `i` where the map reaches the threshold `t`, and
+    With the precision `P_i(t)` and recall `R_i(t)` of image `i` at threshold `t`, and
     `F = (1 + β²) P R / (β² P + R)`:
 
-    - `mode="curve"`: `max_t F(mean_i P_i(t), mean_i R_i(t))`, the maximum along the precision-recall curve of the set
-      (equals F of the `pr` of `pysodmetrics` `Fmeasure`),
-    - `mode="mean_f"`: `max_t mean_i F(P_i(t), R_i(t))` (equals the maximum of its `fm["curve"]`),
+    - `mode="curve"`: `max_t F(mean_i P_i(t), mean_i R_i(t))`, the maximum on the precision-recall curve of all images
+      (F of `pr` in `Fmeasure` of `pysodmetrics`),
+    - `mode="mean_f"`: `max_t mean_i F(P_i(t), R_i(t))` (the maximum of its `fm["curve"]`),
     - `mode="adaptive"`: `mean_i F` at the threshold `min(2 · mean of the map, 1)` of each image (its `fm["adp"]`).
 
-    Equal with `step(map, mask, normalize=False)`, up to pixels that lie on a threshold in float32. By default
-    `pysodmetrics` stretches each map to 0…1 and cuts the mask above 128 of 255; here maps are left as they are and the
-    mask is cut above 0.5. An image with an empty mask counts as 0 in both.
+    The values equal those of `pysodmetrics` with `step(map, mask, normalize=False)`, except for pixels exactly on a
+    threshold in float32. By default, `pysodmetrics` stretches each map to 0…1 and binarizes the mask above 128 of 255.
+    Here maps are not stretched, and the mask is binarized above 0.5. Images with an empty mask count as 0 in both.
 
     Args:
-        fusion: `"subtract"`, `"foreground"`, `"inverse_background"` or `"average"`; without meaning for logits of one
-            channel, whose map is their sigmoid.
-        thresholds: number of thresholds, at least 2; not used by `"adaptive"`.
+        fusion: `"subtract"`, `"foreground"`, `"inverse_background"` or `"average"`; ignored for one-channel logits,
+            whose map is their sigmoid.
+        thresholds: number of thresholds, at least 2; not used with `mode="adaptive"`.
         mode: `"curve"`, `"mean_f"` or `"adaptive"`.
         beta_squared: β².
         name: name of the metric.
         dtype: dtype of its state.
 
     Input shape:
-        Mask `(batch, height, width, 1)`, 0…1; logits `(batch, height, width, 2)` or `(batch, height, width, 1)`. A
-        `sample_weight` is one number an image.
+        Mask `(batch, height, width, 1)`, in 0…1; logits `(batch, height, width, 2)` or `(batch, height, width, 1)`;
+        `sample_weight` `(batch,)`, optional.
 
     Output shape:
         A scalar.
@@ -211,9 +214,9 @@ class SaliencyFMeasure(_SaliencyMetric):
         if mode not in F_MODES:
             raise ValueError(f"`mode` must be one of {F_MODES}. Received: mode={mode!r}")
         if not (isinstance(thresholds, int) and thresholds >= 2):
-            raise ValueError(f"`thresholds` must be a whole number of at least 2. Received: thresholds={thresholds!r}")
+            raise ValueError(f"`thresholds` must be an integer of at least 2. Received: thresholds={thresholds!r}")
         if not beta_squared > 0:
-            raise ValueError(f"`beta_squared` must be above 0. Received: beta_squared={beta_squared!r}")
+            raise ValueError(f"`beta_squared` must be greater than 0. Received: beta_squared={beta_squared!r}")
         self.thresholds = thresholds
         self.mode = mode
         self.beta_squared = beta_squared

@@ -1,72 +1,36 @@
-"""Learning rates: schedules over a whole training, and a rate of its own for a pretrained backbone."""
+"""Learning rates: warm-up with cosine decay, and a separate optimizer for a pretrained backbone."""
 
 import keras
 from keras import ops
 
 
-@keras.saving.register_keras_serializable(package="keras_recnet")
-class PolyDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """The "poly" decay of the field: `initial · (1 - step / steps)^power`, and 0 from `steps` on.
-
-    Args:
-        initial: learning rate of the first step.
-        steps: number of steps of the whole training.
-        power: exponent; the RecNet paper does not give it, 0.9 is the usual one.
-
-    Raises:
-        ValueError: if a number is out of its range.
-
-    Example:
-        >>> round(float(PolyDecay(0.1, 1000)(500)), 5)  # 0.1 · 0.5^0.9
-        0.05359
-
-    Reference:
-        Liu et al., "ParseNet", 2015.
-    """
-
-    def __init__(self, initial, steps, power=0.9):
-        if not initial >= 0:
-            raise ValueError(f"`initial` must not be negative. Received: initial={initial!r}")
-        _check_steps(steps)
-        if not power > 0:
-            raise ValueError(f"`power` must be above 0. Received: power={power!r}")
-        self.initial = initial
-        self.steps = steps
-        self.power = power
-
-    def __call__(self, step):
-        left = 1.0 - ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
-        return self.initial * ops.power(left, self.power)
-
-    def get_config(self):
-        return {"initial": self.initial, "steps": self.steps, "power": self.power}
-
-
 def warmup_cosine(rate, steps, warmup_steps=0):
-    """A linear rise from 0 to `rate` in `warmup_steps`, then half a cosine down to 0 at `steps`.
+    """Build a schedule with linear warm-up from 0 to `rate`, then cosine decay to 0 at `steps`.
 
-    This is `keras.optimizers.schedules.CosineDecay`, which counts its `decay_steps` from the end of the warm-up.
+    `keras.optimizers.schedules.CosineDecay` counts its `decay_steps` from the end of the warm-up; here `steps` is the
+    length of the training.
 
     Args:
-        rate: highest learning rate.
-        steps: number of steps of the whole training, the warm-up included.
-        warmup_steps: number of steps of the rise, less than `steps`.
+        rate: peak learning rate.
+        steps: number of training steps, including the warm-up.
+        warmup_steps: number of warm-up steps, less than `steps`.
 
     Returns:
         `keras.optimizers.schedules.CosineDecay`.
 
     Raises:
-        ValueError: if the steps do not fit.
+        ValueError: if `steps` or `warmup_steps` is out of range.
 
     Example:
         >>> schedule = warmup_cosine(0.1, steps=110, warmup_steps=10)
         >>> [round(float(schedule(step)), 3) for step in (0, 5, 10, 60, 110)]
         [0.0, 0.05, 0.1, 0.05, 0.0]
     """
-    _check_steps(steps)
+    if not steps > 0:
+        raise ValueError(f"`steps` must be greater than 0. Received: steps={steps!r}")
     if not 0 <= warmup_steps < steps:
         raise ValueError(
-            f"`warmup_steps` must lie in 0…{steps - 1}, below `steps`. Received: warmup_steps={warmup_steps!r}"
+            f"`warmup_steps` must be at least 0 and less than `steps`, {steps}. Received: warmup_steps={warmup_steps!r}"
         )
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(float(rate), steps)
@@ -77,15 +41,14 @@ def warmup_cosine(rate, steps, warmup_steps=0):
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class BackboneMap(keras.optimizers.OptimizerMap):
-    """One optimizer for the variables with the given paths, one for all others.
+    """Optimizer map with one optimizer for the variables at the given paths and another for all other variables.
 
-    `keras.optimizers.OptimizerMap` does the same in a training, but is saved with one copy of the optimizer for each
-    path, so that a compiled model cannot be loaded again. It also reads paths as regular expressions; here only an
-    exact path counts.
+    `keras.optimizers.OptimizerMap` trains in the same way, but saves one copy of the optimizer per path, so that a
+    compiled model cannot be loaded. It also treats paths as regular expressions; here a path must match exactly.
 
     Args:
-        backbone_optimizer: optimizer of the variables in `paths`.
-        rest_optimizer: optimizer of all others.
+        backbone_optimizer: optimizer for the variables in `paths`.
+        rest_optimizer: optimizer for all other variables.
         paths: `variable.path` of the backbone's trainable variables.
     """
 
@@ -115,31 +78,32 @@ class BackboneMap(keras.optimizers.OptimizerMap):
 
 
 def two_rates(model, backbone_optimizer, rest_optimizer):
-    """An optimizer that trains the backbone of `model` with one optimizer and all the rest with another.
+    """Build an optimizer that trains the backbone of `model` and the rest with different optimizers.
 
-    What holds for the result:
+    Notes:
 
-    - It has no `learning_rate` of its own (`learning_rates` shows both), and Keras' callbacks that read or set one
-      learning rate do not work with it: use schedules.
-    - `global_clipnorm` clips the gradients of the two parts apart, each by its own norm.
-    - `compile` wraps it in a `LossScaleOptimizer`, as any other optimizer, if the policy of the model itself is
-      `mixed_float16` (the global one when it was made; that of its layers does not count): gradients are unscaled once,
-      and a step with a gradient that is not finite is skipped for both parts, their counters included.
-    - A compiled model with it can be saved to `.keras` and loaded, state included.
-    - Its state is the values of `.variables`: all step counters, all slots and, around it, the loss scale. To put them
-      back, build the optimizer and assign each variable (`LossScaleOptimizer.set_weights` leaves out the ones inside).
+    - The result has no single `learning_rate` (`learning_rates` returns both). Keras callbacks that read or set the
+      learning rate do not work with it; use schedules instead.
+    - `global_clipnorm` clips the gradients of each part by their own norm.
+    - If the dtype policy of the model itself is `mixed_float16` (the global policy when the model was created, not the
+      policy of its layers), `compile` wraps the result in a `LossScaleOptimizer`, as it does with any optimizer:
+      gradients are unscaled once, and a step with a non-finite gradient is skipped for both parts, including their step
+      counters.
+    - A compiled model can be saved to `.keras` and loaded with the state of both optimizers.
+    - The full state is in `.variables`: step counters, slots and, if wrapped, the loss scale. To restore it, build the
+      optimizer and assign each variable (`LossScaleOptimizer.set_weights` skips the variables of inner optimizers).
 
     Args:
-        model: a model with the attribute `backbone`, a model inside of it. Layers that are frozen must be so already.
-        backbone_optimizer: `keras.optimizers.Optimizer` of `model.backbone`.
-        rest_optimizer: `keras.optimizers.Optimizer` of all other trainable variables.
+        model: a model with an attribute `backbone`, one of its submodels. Freeze layers before the call.
+        backbone_optimizer: `keras.optimizers.Optimizer` for `model.backbone`.
+        rest_optimizer: `keras.optimizers.Optimizer` for all other trainable variables.
 
     Returns:
         `keras.optimizers.MultiOptimizer`.
 
     Raises:
-        ValueError: if the backbone has nothing to train, is not part of the model, or shares a path with the rest; if
-            both optimizers are the same object or wrap others.
+        ValueError: if the backbone has no trainable variables, is not part of the model or shares a variable path with
+            the rest, or if the two optimizers are the same object or wrap other optimizers.
 
     Example:
         >>> model = keras_recnet.RecNet("efficientnet_lite0", 224)  # doctest: +SKIP
@@ -151,39 +115,40 @@ def two_rates(model, backbone_optimizer, rest_optimizer):
     for optimizer in (backbone_optimizer, rest_optimizer):
         _check_plain(optimizer)
     if backbone_optimizer is rest_optimizer:
-        raise ValueError(f"Expected two optimizers, one for each part. Received the same one twice: {rest_optimizer}")
+        raise ValueError(f"Expected two different optimizers. Received: the same object twice, {rest_optimizer}")
     trained = {id(variable) for variable in model.trainable_variables}
     backbone = {id(variable): variable.path for variable in model.backbone.trainable_variables}
     if not backbone:
         raise ValueError(
-            "The backbone has no trainable variables: unfreeze it, or compile with the optimizer of the rest alone. "
+            "The backbone has no trainable variables: unfreeze it, or compile with `rest_optimizer` alone. "
             f"Received: model={model.name!r}, backbone={model.backbone.name!r}"
         )
-    foreign = [path for key, path in backbone.items() if key not in trained]
-    if foreign:
+    untrained = [path for key, path in backbone.items() if key not in trained]
+    if untrained:
         raise ValueError(
-            f"`model.backbone` has {len(foreign)} trainable variables that the model does not train, the first is "
-            f"{foreign[0]!r}. Received: model={model.name!r}, backbone={model.backbone.name!r}"
+            f"`model.backbone` has {len(untrained)} trainable variables that the model does not train, the first is "
+            f"{untrained[0]!r}. Received: model={model.name!r}, backbone={model.backbone.name!r}"
         )
-    # Paths of a nested model carry no prefix, so a layer outside of it can have the same.
+    # Variable paths of a nested model have no prefix, so a layer outside of it can have the same path.
     paths = set(backbone.values())
     shared = [v.path for v in model.trainable_variables if id(v) not in backbone and v.path in paths]
     if shared:
         raise ValueError(
-            f"Variables outside of the backbone must have other paths than those in it: rename the layer. Received: "
+            f"Variables outside the backbone must not have the same path as those in it: rename the layer. Received: "
             f"{shared}"
         )
     return keras.optimizers.MultiOptimizer(BackboneMap(backbone_optimizer, rest_optimizer, backbone.values()))
 
 
 def learning_rates(optimizer):
-    """The learning rates that the next step will use.
+    """Return the learning rates of the next step.
 
     Args:
-        optimizer: any Keras optimizer, also one that `compile` has wrapped for loss scaling.
+        optimizer: any Keras optimizer, including one that `compile` has wrapped for loss scaling.
 
     Returns:
-        `{"backbone": rate, "rest": rate}` for `two_rates`; else one rate for each optimizer, under its name.
+        `{"backbone": rate, "rest": rate}` for an optimizer built by `two_rates`, otherwise a dict from the name of each
+        optimizer to its rate.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(optimizer, keras.optimizers.MultiOptimizer):
@@ -196,14 +161,10 @@ def learning_rates(optimizer):
     return {name: float(ops.convert_to_numpy(one.learning_rate)) for name, one in named.items()}
 
 
-def _check_steps(steps):
-    if not steps > 0:
-        raise ValueError(f"`steps` must be above 0. Received: steps={steps!r}")
-
-
 def _check_plain(optimizer):
     wrappers = (keras.optimizers.MultiOptimizer, keras.optimizers.LossScaleOptimizer)
     if not isinstance(optimizer, keras.optimizers.Optimizer) or isinstance(optimizer, wrappers):
         raise ValueError(
-            f"Expected a Keras optimizer that wraps no other (`compile` adds the loss scaling). Received: {optimizer!r}"
+            f"Expected a Keras optimizer that does not wrap others (`compile` adds loss scaling). "
+            f"Received: {optimizer!r}"
         )

@@ -1,4 +1,4 @@
-"""Work on many things at once, in order, with bounded memory."""
+"""Parallel map that keeps the order and bounds memory."""
 
 import collections
 import os
@@ -9,28 +9,28 @@ from pathlib import Path
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of CPU cores available to this process."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def ordered(function: Callable, items: Iterable, *, workers: int, executor: Executor | None = None) -> Iterator:
-    """Yields `function(item)` for each item, in the items' order, computed by `workers` threads, or by `executor`.
+    """Yield `function(item)` for each item in order, computed by `workers` threads or by `executor`.
 
-    At most `2 * workers` items are taken ahead of the one that is yielded, so endless iterables work and memory stays
-    bounded. An exception comes up at its item's turn; then, as when the iterator is closed, what has not been started
-    is dropped and what runs is waited for. The executor is shut down at the end.
+    At most `2 * workers` items are read ahead of the yielded one, so infinite iterables work and memory is bounded. An
+    exception is raised when the turn of its item comes. On an exception, and when the iterator is closed, pending calls
+    are cancelled and running calls are awaited. The executor is shut down at the end.
     """
     executor = executor or ThreadPoolExecutor(workers, thread_name_prefix="keras_recnet")
-    waiting = collections.deque()
+    pending = collections.deque()
     try:
         for item in items:
-            waiting.append(executor.submit(function, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(executor.submit(function, item))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -85,7 +85,9 @@ def _schedule(chosen, rate: float, steps: int):
         raise ConfigError(
             f"optimizer.warmup_steps: goes with schedule: cosine alone. Received: schedule={chosen.schedule!r}"
         )
-    return optimizers.PolyDecay(rate, steps, chosen.power) if chosen.schedule == "poly" else rate
+    if chosen.schedule == "poly":
+        return keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0, power=chosen.power)
+    return rate
 
 
 def _train(config: Config, command: str, resume: bool, stream) -> Path:
