@@ -146,6 +146,7 @@ def _decoded(image, fit, max_pixels, name, draft=True):
     try:
         # Both sides by the longer one: the EXIF rotation is not known yet for every format.
         drafted = fit and draft and image.draft("RGB", (2 * max(fit), 2 * max(fit)))
+        _scale_transparent_colour(image)
         image.load()
         if not drafted:
             width, height = image.size  # some decoders rotate by themselves
@@ -169,7 +170,11 @@ def _decoded(image, fit, max_pixels, name, draft=True):
 def _to_rgb(image, profile, name):
     """Gives an RGB image over white, its alpha channel or None, and the profile that its colours are in."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        return Image.fromarray(_grey_in_8_bits(np.asarray(image), name)).convert("RGB"), None, None
+        values, transparent = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray(_grey_in_8_bits(values, name))
+        if transparent is None:
+            return image.convert("RGB"), None, None
+        image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     if image.mode == "CMYK" and profile:
         return _cmyk_to_srgb(image, profile), None, None
     if image.has_transparency_data:
@@ -180,6 +185,18 @@ def _to_rgb(image, profile, name):
     if image.mode == "RGB":
         return image, None, profile
     return image.convert("RGB"), None, None
+
+
+def _scale_transparent_colour(image):
+    """Scale a PNG's transparent colour to 8 bits, since Pillow scales only the pixels."""
+    colour = image.info.get("transparency")
+    if image.format != "PNG" or not image.tile or colour is None:
+        return
+    mode = image.tile[0].args
+    if mode in ("L;2", "L;4"):
+        image.info["transparency"] = colour * {"L;2": 85, "L;4": 17}[mode]
+    elif mode == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
 
 
 def _grey_in_8_bits(values, name):

@@ -111,6 +111,13 @@ def test_the_colour_profile_is_kept():
     assert read(encoded(Image.fromarray(QUARTERS), icc_profile=profile)).profile == profile
 
 
+def test_a_transparent_colour_of_16_bits_shows_white_and_is_kept():
+    values = np.array([[0x1234, 0x1235]], np.uint16)
+    picture = read(encoded(Image.fromarray(values), transparency=0x1234))
+    assert picture.alpha.tolist() == [[0, 255]]
+    assert picture.rgb.tolist() == [[[255] * 3, [0x12] * 3]]
+
+
 def test_palette_transparency_shows_white_and_is_kept():
     image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8))
     image = image.convert("P")
