@@ -101,6 +101,11 @@ def _png_shape(file):
     return tf.where((width < 2**31) & (height < 2**31), tf.stack([height, width]), tf.zeros((2,), tf.int64))
 
 
+def _png_depth(file):
+    """Bits per channel, at most 8: of 16 bits the decoder keeps the upper 8."""
+    return tf.minimum(tf.cast(tf.io.decode_raw(tf.strings.substr(file, _PNG_HEADER, 1), tf.uint8)[0], tf.int32), 8)
+
+
 def _starts_with(file, prefix):
     return tf.equal(tf.strings.substr(file, 0, len(prefix)), prefix)
 
@@ -111,19 +116,21 @@ def _resized(file, size):
         _starts_with(file, _JPEG),
         # the accurate transform is what Pillow, and so prediction and training, use
         lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: _over_white(tf.io.decode_png(file, channels=4)),
+        lambda: _over_white(tf.io.decode_png(file, channels=4), _png_depth(file)),
     )
     return resize_rgb(tf.ensure_shape(rgb, (None, None, 3)), size)
 
 
-def _over_white(rgba):
+def _over_white(rgba, bits):
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
 
     def blended():
         weight = tf.cast(alpha, tf.float32) / 255.0
         return tf.cast(tf.round(tf.cast(rgb, tf.float32) * weight + 255.0 * (1.0 - weight)), tf.uint8)
 
-    return tf.cond(tf.reduce_all(tf.equal(alpha, 255)), lambda: rgb, blended)
+    # without transparency the alpha channel is constant, but only 2^bits - 1 for 1, 2 or 4 bits
+    opaque = tf.reduce_all(tf.equal(alpha, tf.cast(2**bits - 1, tf.uint8)))
+    return tf.cond(opaque, lambda: rgb, blended)
 
 
 def _png(saliency, size):
