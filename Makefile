@@ -1,13 +1,14 @@
-# make demo       maps of examples/photos and a co-saliency sheet of examples/group, with the small install (no TensorFlow)
-# make test       every test, TensorFlow backend
-# make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, JAX backend
-# make lint       ruff: rules and format
+# make demo       maps of examples/photos and a co-saliency sheet of examples/group, without TensorFlow
+# make test       all tests, on TensorFlow
+# make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, on JAX
+# make lint       ruff check and ruff format --check
+# make docs       the documentation site, in build/docs/site
 # make prove      the exports of the presets that ship and of the papers' networks, each proved in full; minutes
 # make soak       10,000 requests, a tenth of them garbage, to a server that merges them: answers and memory; 10 minutes
 # make bench      speed of prediction, of the training pipeline and of the evaluation
 #
-# Each makes .venv when it is missing. `make demo` installs what prediction needs; the others add the developer's set
-# to the same .venv. PYTHON=python3.12 chooses another interpreter than the first suitable one.
+# Each target creates .venv if it is missing. `make demo` installs what prediction needs; the others add the developer
+# tools to the same .venv. PYTHON=python3.12 selects an interpreter; the default is the first suitable one.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -17,24 +18,24 @@ IS_SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(IS_SUITABLE)' 2>/dev/null && echo $$python && break; done)
 
-# The same tests give the same numbers on every machine, and no start-up notes between the results.
+# No TensorFlow start-up messages between the results.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# The folder with DUTS-TR and ECSSD-100; without it the tests of real data skip, and bench takes examples/photos.
+# Folder of DUTS-TR and ECSSD-100. Without it, tests of real data are skipped and `make bench` uses examples/photos.
 DATA := $(KERAS_RECNET_DATA)
 
-# One process a core, since a TensorFlow start and the first trace of a network use one; each takes about 1 GB.
+# One process per core: starting TensorFlow and tracing a network use a single core. Each process needs about 1 GB.
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal --durations=15
 
 CORE_TESTS := tests/backbones tests/layers tests/models tests/losses tests/test_metrics.py tests/test_optimizers.py
 
-.PHONY: demo test test-jax lint prove soak bench clean
+.PHONY: demo test test-jax lint docs prove soak bench clean
 
 demo: $(VENV)/base
 	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
 	@$(BIN)/keras-recnet cosal examples/group -o $(OUT) --type sheet
-	@echo "The pictures:" && find $(OUT) -type f | sort
+	@echo "Written files:" && find $(OUT) -type f | sort
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -46,7 +47,10 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-# One process: the largest export takes some gigabytes.
+docs: $(VENV)/dev
+	$(BIN)/python docs/build.py
+
+# One process, since the largest export needs several gigabytes.
 prove: $(VENV)/dev
 	$(BIN)/python -m pytest -m prove -rP tests/prove
 
@@ -62,7 +66,7 @@ bench: $(VENV)/dev
 clean:
 	rm -rf $(VENV) build *.egg-info
 
-# Stamps, touched when the install has gone through; a change of the package's metadata installs anew.
+# Stamp files, touched after a successful install; a change of the package's metadata installs again.
 $(VENV)/base: pyproject.toml setup.py | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
@@ -74,6 +78,6 @@ $(VENV)/dev: pyproject.toml setup.py requirements.txt | $(VENV)/made
 $(VENV)/made:
 	@$(or $(PYTHON),false) -c '$(IS_SUITABLE)' || { \
 		echo "keras_recnet needs Python 3.11, 3.12 or 3.13. Found: $$($(or $(PYTHON),python3) --version 2>&1)."; \
-		echo "Install one of them, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; } >&2
+		echo "Install one of them, or pass its path: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; } >&2
 	$(PYTHON) -m venv $(VENV)
 	@touch $@

@@ -1,7 +1,7 @@
-"""Where the packages lie; everything else about the distribution stands in `pyproject.toml`.
+"""Package folders of the distribution; `pyproject.toml` has everything else.
 
-`pipelines/` and `export/` stand at the top of the tree, but names so general must not land in site-packages: they are
-installed as `keras_recnet.pipelines` and `keras_recnet.export`, and imported so everywhere.
+`pipelines/` and `export/` are top-level folders of the repository, but such general names must not end up in
+site-packages: they are installed and imported as `keras_recnet.pipelines` and `keras_recnet.export`.
 """
 
 from setuptools import find_packages, setup

@@ -65,7 +65,9 @@ def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16", inpu
         The path of the LiteRT file.
 
     Raises:
-        as `convert`.
+        ConversionError: if the conversion fails or the file computes something else than Keras.
+        MissingExtraError: if TensorFlow is not installed.
+        PresetError: if there is no such preset or it is damaged.
     """
     preset = presets.find(folder)
     out = convert(preset.folder, preset.folder / presets.LITERT, precision=precision, input_dtype=input_dtype)

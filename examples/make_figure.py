@@ -1,6 +1,6 @@
-"""Makes the README's picture: photographs, their saliency maps, and the objects cut out.
+"""Make the figure of README: photos, their saliency maps and cutouts.
 
-.venv/bin/python docs/make_figure.py
+.venv/bin/python examples/make_figure.py
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def on_paper(rgba: np.ndarray) -> Image.Image:
 
 
 def column(predictor: Predictor, path: Path) -> list[Image.Image]:
-    """Photograph, map and cutout, at one height."""
+    """Return a photo, its map and its cutout, all of the same height."""
     photo = Image.open(path).convert("RGB")
     saliency_map = predictor(photo)
     pictures = [
