@@ -1,6 +1,7 @@
-"""Who may import whom: the table of CONTRIBUTING.md, checked over the source, and what an import really loads."""
+"""The import table of CONTRIBUTING.md, checked in the source and in fresh interpreters."""
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ FOLDERS = {"keras_recnet": ROOT / "keras_recnet", "pipelines": ROOT / "pipelines
 BASE = {"_lazy", "errors", "files", "parallel", "presets"}
 CORE = {"backbones", "layers", "models", "losses", "metrics", "optimizers"}
 
-# Each part of the library -> the other parts that it may import, at the top of a file or inside a function.
+# Each part of the library → the other parts that it may import, at the top of a file or inside a function.
 MAY_IMPORT = {
     "__init__": {"_lazy"},
     "_lazy": set(),
@@ -23,12 +24,11 @@ MAY_IMPORT = {
     "parallel": set(),
     "presets": {"errors", "files"},
     **dict.fromkeys(CORE, CORE | BASE),
-    "models": CORE | BASE,
     "imaging": BASE,
     "pipelines": BASE | {"imaging"},
     "inference": BASE | {"imaging", "models"},
     "export": BASE | {"models"},
-    # clients, which are installed without the rest of `export`
+    # The clients for TF Serving, which need neither TensorFlow nor the rest of `export`.
     "export.serving": BASE | {"imaging"},
     "training": BASE | CORE | {"imaging", "pipelines", "export"},
     "evaluation": BASE | {"imaging", "inference"},
@@ -40,7 +40,7 @@ MAY_IMPORT = {
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
 BACKENDS = FRAMEWORKS - {"keras"}
 
-# Parts -> third-party packages that they must not import anywhere, and those that only a function may import.
+# Parts → third-party packages that they must never import, and packages that they may import only inside functions.
 NEVER = {
     **dict.fromkeys((*BASE, "__init__"), FRAMEWORKS),
     **dict.fromkeys(CORE, BACKENDS | {"cv2"}),
@@ -61,13 +61,14 @@ LAZILY = {
 
 
 def part_of(module):
-    """`keras_recnet.layers.fusion` -> `layers`; `keras_recnet` itself -> `__init__`."""
+    """Return the part of a module: `keras_recnet.layers.fusion` → `layers`, `keras_recnet` → `__init__`."""
     if f"{module}.".startswith("keras_recnet.export.serving."):
         return "export.serving"
     return [*module.split("."), "__init__"][1]
 
 
 def sources():
+    """Yield each source file and its module name."""
     for folder, path in FOLDERS.items():
         for file in sorted(path.rglob("*.py")):
             inner = file.relative_to(path).with_suffix("").parts
@@ -76,7 +77,7 @@ def sources():
 
 
 def imports(source, module, is_package=False):
-    """Gives (imported module, whether at the top of the file) for each import of a file, relative ones resolved."""
+    """Yield (absolute name, whether at the top of the file) for each import of a file."""
     package = module if is_package else module.rpartition(".")[0]
 
     def visit(node, at_top):
@@ -85,16 +86,11 @@ def imports(source, module, is_package=False):
         elif isinstance(node, ast.ImportFrom):
             start = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             origin = ".".join([*start, *([node.module] if node.module else [])])
-            # `from keras_recnet import layers` imports a part, `from keras_recnet.layers import Fusion` a name in it.
-            names = [f"{origin}.{alias.name}" for alias in node.names] if origin == "keras_recnet" else [origin]
-            yield from ((name, at_top) for name in names)
+            yield from ((f"{origin}.{alias.name}", at_top) for alias in node.names)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "keras_recnet":
-            yield (
-                f"keras_recnet.{node.attr}",
-                at_top,
-            )  # This loads the part, or what a lazy name stands for.
+            yield f"keras_recnet.{node.attr}", at_top  # A lazy public name: using it imports a part.
         elif isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
-            return  # `python -m` runs the command line of `keras_recnet.cli`; importing the module does not.
+            return  # Runs only as a command.
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for child in node.orelse:
                 yield from visit(child, at_top)
@@ -111,24 +107,71 @@ def offences(source, module, is_package=False):
     for name, at_top in imports(source, module, is_package):
         first = name.split(".")[0]
         if name in ("keras_recnet", "keras_recnet.__version__"):
-            continue  # The top level imports nothing by itself, and every part may tell its version.
+            continue  # The top level imports nothing else, and every part may use its version.
         if first == "keras_recnet":
             other = part_of(name) if part_of(name) in MAY_IMPORT else "__init__"
             if other not in MAY_IMPORT[part] | {part}:
-                yield f"{module} imports {name}: {part} may import {sorted(MAY_IMPORT[part]) or 'no other part'}"
+                yield f"{module} imports {name}: {part} may import only {sorted(MAY_IMPORT[part]) or 'itself'}"
         elif first in ("pipelines", "export"):
-            yield f"{module} imports {name}: it is installed as keras_recnet.{name}"
+            yield f"{module} imports {name}: import keras_recnet.{name}"
         elif first in NEVER.get(part, ()):
-            yield f"{module} imports {name}: {part} must not"
+            yield f"{module} imports {name}: {part} must not import {first}"
         elif at_top and first in LAZILY.get(part, ()):
-            yield f"{module} imports {name} at the top: {part} may do so only inside a function"
+            yield f"{module} imports {name} at the top: {part} may import {first} only inside functions"
 
 
-@pytest.mark.parametrize(("file", "module"), [pytest.param(*found, id=found[1]) for found in sources()])
-def test_imports_only_what_its_part_may(file, module):
-    assert part_of(module) in MAY_IMPORT, f"{file}: a new part of the library. Give it a row in MAY_IMPORT."
-    found = list(offences(file.read_text(encoding="utf-8"), module, file.name == "__init__.py"))
-    assert not found, "\n".join(found)
+@pytest.mark.parametrize(("file", "module"), [pytest.param(*source, id=source[1]) for source in sources()])
+def test_a_module_imports_only_what_its_part_may(file, module):
+    assert part_of(module) in MAY_IMPORT, f"{file}: a new part of the library. Add a row to MAY_IMPORT."
+    forbidden = list(offences(file.read_text(encoding="utf-8"), module, file.name == "__init__.py"))
+    assert not forbidden, "\n".join(forbidden)
+
+
+def module_graph():
+    """Return each module → the modules that it imports, anywhere in its file."""
+    files = {module: file for file, module in sources()}
+
+    def module_of(name):
+        while name not in files:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {
+        module: {
+            module_of(name)
+            for name, _ in imports(file.read_text(encoding="utf-8"), module, file.name == "__init__.py")
+            if name.startswith("keras_recnet.")
+        }
+        - {module, "keras_recnet"}
+        for module, file in files.items()
+    }
+
+
+def cycle(graph):
+    """Return the nodes of a cycle in a graph, or None."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_no_cycle_between_modules():
+    assert cycle(module_graph()) is None
+
+
+def test_no_cycle_between_parts():
+    parts = {}
+    for module, imported in module_graph().items():
+        parts.setdefault(part_of(module), set()).update(part_of(name) for name in imported)
+    for part, imported in parts.items():
+        imported.discard(part)
+    assert cycle(parts) is None
+
+
+def test_finds_a_cycle():
+    assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+    assert cycle({"a": {"b", "c"}, "b": {"c"}}) is None
 
 
 @pytest.mark.parametrize(
@@ -163,21 +206,21 @@ def test_finds_a_forbidden_import(source, module):
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import keras", "keras_recnet.inference.engines"),
     ],
 )
-def test_lets_an_allowed_import_pass(source, module):
+def test_accepts_an_allowed_import(source, module):
     assert not list(offences(source, module))
 
 
 def loaded_by(statements, **environment):
-    """The top-level packages that a fresh interpreter holds after `statements`."""
+    """Return the top-level packages that a fresh interpreter has loaded after `statements`."""
     code = f"{statements}\nimport sys\nprint('LOADED', *sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
     )
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.rpartition("LOADED")[2].split())
+    assert process.returncode == 0, process.stderr
+    return set(process.stdout.rpartition("LOADED")[2].split())
 
 
-def test_core_modules_load_no_tensorflow():
+def test_the_core_loads_no_tensorflow():
     modules = [module for _, module in sources() if part_of(module) in CORE]
     loaded = loaded_by("\n".join(f"import {module}" for module in modules), KERAS_BACKEND="jax")
     assert "keras" in loaded
@@ -198,5 +241,5 @@ def test_core_modules_load_no_tensorflow():
         "from keras_recnet.bench import benchmark, discovery, report, table, with_litert, with_onnx, worker",
     ],
 )
-def test_what_prediction_and_lists_need_loads_neither_keras_nor_tensorflow(statements):
+def test_loads_neither_keras_nor_tensorflow(statements):
     assert not loaded_by(statements) & FRAMEWORKS

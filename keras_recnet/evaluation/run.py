@@ -86,7 +86,8 @@ def evaluate(
         data_sets: the data sets.
         out: the folder to write to.
         presets: presets whose maps are predicted first, see `keras_recnet.evaluation.preset_maps.predict_maps`.
-        allow_missing, ablations: see `prepare`.
+        allow_missing: see `prepare`.
+        ablations: see `prepare`.
         **options: see `score`.
 
     Example:
