@@ -169,7 +169,9 @@ def section(model, prefix: str) -> list[str]:
     text = inspect.getdoc(model) or ""
     described = descriptions(model)
     schema = model.model_json_schema()
-    lines = [griffe_text(text), "", "| key | values | default | meaning |", "|---|---|---|---|"]
+    lines = [griffe_text(text), "", "| key | values | default |", "|---|---|---|"]
+    if described:
+        lines[-2:] = ["| key | values | default | meaning |", "|---|---|---|---|"]
     inner = []
     for key, field in model.model_fields.items():
         child = loading.section_of(field.annotation)
@@ -182,7 +184,7 @@ def section(model, prefix: str) -> list[str]:
         else:
             default = value_text(field.default)
         values = "mapping, see below" if child is not None else allowed(schema["properties"][key])
-        lines.append(f"| `{key}` | {values} | {default} | {described.get(key, '')} |")
+        lines.append(f"| `{key}` | {values} | {default} |" + (f" {described.get(key, '')} |" if described else ""))
     return [*lines, "", *inner]
 
 
@@ -221,7 +223,7 @@ def allowed(schema: dict) -> str:
     names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = " and ".join(f"{sign} {schema[key]}" for key, sign in bounds.items() if key in schema)
-    return " ".join(filter(None, [names.get(kind, schema.get("description", "see the meaning")), limits]))
+    return " ".join(filter(None, [names.get(kind, schema.get("description", "see the text")), limits]))
 
 
 def value_text(value) -> str:

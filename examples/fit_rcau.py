@@ -1,11 +1,11 @@
-"""Trains an edge RCAUNet with plain Keras: `model.compile` and `model.fit`.
+"""Train an edge RCAUNet with `model.compile` and `model.fit`, starting from the shipped `recnet_lite0`.
 
-    pip install "keras-recnet[tensorflow]"
-    python fit_rcau.py GROUPS        # GROUPS/images/GROUP/*.jpg and GROUPS/masks/GROUP/*.png of the same names
+    pip install ".[tensorflow]"
+    python examples/fit_rcau.py GROUPS    # GROUPS/images/GROUP/*.jpg and GROUPS/masks/GROUP/*.png
     keras-recnet cosal PHOTOS -o maps --preset my_group_preset
 
-It starts from the shipped `recnet_lite0`. `keras-recnet train rcau_lite0` does the same with less work for the
-processor (it computes the frozen part's features once), with logs, checkpoints and resume.
+`keras-recnet train rcau_lite0` does the same with logs, checkpoints and resume, and computes the features of the frozen
+layers only once.
 """
 
 import sys

@@ -1,7 +1,10 @@
-"""Trains RecNet with plain Keras: python examples/fit_recnet.py DUTS-TR
+"""Train an edge RecNet with `model.compile` and `model.fit`.
 
-The folder holds images/ and masks/; a tenth of the pairs validates. `keras-recnet train` does the same, with
-checkpoints, resume, logs and averaged weights.
+    pip install ".[tensorflow]"
+    python examples/fit_recnet.py DUTS-TR    # DUTS-TR/images/*.jpg and DUTS-TR/masks/*.png
+    keras-recnet predict PHOTOS -o maps --preset my_preset
+
+A tenth of the pairs is used for validation. `keras-recnet train` does the same with logs, checkpoints, resume and EMA.
 """
 
 import sys
@@ -29,7 +32,7 @@ model.compile(
     optimizers.two_rates(model, *rates),
     losses.SaliencyLoss(cooperative_weight=0.1, cooperative_terms="match", dice_weight=0.5),
     metrics=[metrics.SaliencyMAE(fusion="average")],
-    jit_compile=False,  # on a CPU, XLA takes minutes over depthwise convolutions
+    jit_compile=False,  # on a CPU, XLA needs minutes to compile depthwise convolutions
 )
 batches = training.training(EPOCHS)
 model.fit(batches, epochs=EPOCHS, steps_per_epoch=training.steps_per_epoch, validation_data=validation.evaluation())

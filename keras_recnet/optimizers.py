@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 
-def warmup_cosine(rate, steps, warmup_steps=0):
+def warmup_cosine(rate: float, steps: int, warmup_steps: int = 0) -> keras.optimizers.schedules.LearningRateSchedule:
     """Build a schedule with linear warm-up from 0 to `rate`, then cosine decay to 0 at `steps`.
 
     `keras.optimizers.schedules.CosineDecay` counts its `decay_steps` from the end of the warm-up; here `steps` is the
@@ -77,7 +77,9 @@ class BackboneMap(keras.optimizers.OptimizerMap):
         return cls(backbone_optimizer, rest_optimizer, config["paths"])
 
 
-def two_rates(model, backbone_optimizer, rest_optimizer):
+def two_rates(
+    model: keras.Model, backbone_optimizer: keras.optimizers.Optimizer, rest_optimizer: keras.optimizers.Optimizer
+) -> keras.optimizers.MultiOptimizer:
     """Build an optimizer that trains the backbone of `model` and the rest with different optimizers.
 
     Notes:
@@ -140,7 +142,7 @@ def two_rates(model, backbone_optimizer, rest_optimizer):
     return keras.optimizers.MultiOptimizer(BackboneMap(backbone_optimizer, rest_optimizer, backbone.values()))
 
 
-def learning_rates(optimizer):
+def learning_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
     """Return the learning rates of the next step.
 
     Args:
