@@ -41,7 +41,7 @@ def main():
 def cold(preset, folder):
     """One photo by the command line, started anew: the median of five."""
     photo = next(iter(sorted(PHOTOS.glob("*.jpg"))))
-    start = [sys.executable, "-m", "keras_recnet.cli.main"]
+    start = [sys.executable, "-m", "keras_recnet"]
     command = [*start, "predict", photo, "-o", folder / "cold", "--preset", preset]
     seconds, peaks = [], []
     for _ in range(5):
@@ -89,17 +89,21 @@ def large(preset, folder):
     from PIL import Image
 
     from keras_recnet import Predictor
-    from keras_recnet.inference.inputs import Task
-    from keras_recnet.inference.outputs import Batch
+    from keras_recnet.inference.inputs import ImageJob
+    from keras_recnet.inference.outputs import OutputWriter, write_maps
 
     photo = folder / "large.jpg"
     Image.open(next(iter(sorted(PHOTOS.glob("*.jpg"))))).convert("RGB").resize((4000, 3000)).save(photo, quality=90)
     predictor = Predictor(preset, engine="litert")
-    batch = Batch(predictor)
+
+    def write(kind):
+        job = ImageJob(str(photo), {kind: folder / f"{kind}.png"})
+        list(write_maps(predictor, [job], OutputWriter(), workers=1))
+
     for name, work in (
         ("file to array", lambda: predictor(photo)),
-        ("file to mask file", lambda: batch.do(Task(str(photo), {"mask": folder / "mask.png"}))),
-        ("file to cutout file", lambda: batch.do(Task(str(photo), {"cutout": folder / "cutout.png"}))),
+        ("file to mask file", lambda: write("mask")),
+        ("file to cutout file", lambda: write("cutout")),
     ):
         seconds = []
         for _ in range(3):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from keras_recnet.imaging.reading import read
 from keras_recnet.imaging.writing import png, write
-from keras_recnet.inference.inputs import find_pictures, plan
+from keras_recnet.inference.inputs import find_images, plan_jobs
 
 SIDE = 320
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -46,10 +46,10 @@ def main() -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = arguments.threads
     session = onnxruntime.InferenceSession(arguments.network, options, providers=["CPUExecutionProvider"])
-    found, problems = find_pictures([str(arguments.images)], outside=arguments.out)
+    found, problems = find_images([str(arguments.images)], outside=arguments.out)
     if problems:
         parser.error(problems[0][1])
-    for task in plan(found, arguments.out, ["mask"]):
+    for task in plan_jobs(found, arguments.out, ["mask"]):
         write(png(saliency(session, read(task.source).rgb, arguments.resize)), task.outputs["mask"])
     print(f"{len(found)} maps -> {arguments.out}")
 

@@ -18,6 +18,7 @@ CORE = {"backbones", "layers", "models", "losses", "metrics", "optimizers"}
 # Each part of the library → the other parts that it may import, at the top of a file or inside a function.
 MAY_IMPORT = {
     "__init__": {"_lazy"},
+    "__main__": {"cli"},
     "_lazy": set(),
     "errors": set(),
     "files": {"errors"},

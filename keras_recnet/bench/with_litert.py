@@ -5,7 +5,7 @@ from pathlib import Path
 from keras_recnet.bench import flops
 from keras_recnet.bench.candidates import Contestant
 from keras_recnet.bench.networks import MAP, AtOnce, GroupNetwork, Network, noise
-from keras_recnet.inference.engines import Interpreters
+from keras_recnet.inference.engines import InterpreterPool
 from keras_recnet.inference.group_engines import LiteRTGroupEngine
 
 PACKAGES = ("ai-edge-litert",)
@@ -16,7 +16,7 @@ class LiteRT(Network):
 
     def __init__(self, contestant: Contestant, threads: int):
         self._file = Path(contestant.source)
-        interpreters = Interpreters(self._file, threads=threads, prepare=self._prepared)
+        interpreters = InterpreterPool(self._file, threads=threads, prepare=self._prepared)
         self._of_one_thread = None
         super().__init__(
             {MAP: lambda: _run(interpreters)},
@@ -28,7 +28,7 @@ class LiteRT(Network):
 
     def burst(self, pictures):
         if self._of_one_thread is None:
-            self._of_one_thread = Interpreters(self._file, threads=1, prepare=self._prepared)
+            self._of_one_thread = InterpreterPool(self._file, threads=1, prepare=self._prepared)
             self._at_once = AtOnce(self.threads)
         self._at_once(lambda: _run(self._of_one_thread), pictures)
 

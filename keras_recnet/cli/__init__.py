@@ -1,1 +1,1 @@
-"""What the commands of `keras-recnet` are made of, and the longer ones of them."""
+"""The command line, `keras-recnet`: one module per command."""

@@ -19,14 +19,14 @@ ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32")
 @click.option(
     "--engine",
     "engines",
-    type=options.Kinds(ENGINES),
+    type=options.Choices(ENGINES),
     metavar="ENGINE[,ENGINE…]",
     help=f"{', '.join(ENGINES)}.  [default: litert and keras, or what the folder holds]",
 )
 @click.option(
     "--precision",
     "precisions",
-    type=options.Kinds(PRECISIONS),
+    type=options.Choices(PRECISIONS),
     metavar="PRECISION[,PRECISION…]",
     help=f"{', '.join(PRECISIONS)}.  [default: that of the files; keras, savedmodel: float32]",
 )
@@ -34,7 +34,7 @@ ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32")
 @click.option("--against", multiple=True, metavar="FILE.onnx", help="Run this model beside; may be repeated.")
 @click.option(
     "--against-size",
-    type=options.Pair("N or HxW", "x", 1, True),
+    type=options.IntegerPair("N or HxW", "x", 1, True),
     metavar="N|HxW",
     help="Its input, if the file leaves that open.",
 )

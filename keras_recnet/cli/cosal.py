@@ -1,23 +1,25 @@
-"""`keras-recnet cosal`: groups of pictures to co-saliency maps."""
+"""`keras-recnet cosal`: co-saliency maps of groups of images."""
+
+import functools
 
 import click
 
 from keras_recnet.cli import options
-from keras_recnet.cli.running import loaded, pixel_limit, report, writing_options
+from keras_recnet.cli.running import EXIT_STATUS, load_predictor, output_writer, pixel_limit, report
 from keras_recnet.imaging import GROUP_KINDS
 
 
-@click.command()
+@click.command(epilog=EXIT_STATUS)
 @click.argument("folders", metavar="FOLDER…", nargs=-1)
-@click.option("--recursive", is_flag=True, help="Each sub-folder with pictures is a group.")
+@click.option("--recursive", is_flag=True, help="Make each sub-folder that contains images a group")
 @click.option(
     "--group",
     "named",
     type=options.NamedGlob(),
     multiple=True,
-    help="A group of the files that a quoted pattern finds; the same NAME again adds to it.",
+    help="Add a group of the files that match a quoted pattern; patterns with the same NAME form one group",
 )
-@click.option("-o", "--out", required=True, help="Folder to write to; or a .png file, for one sheet.")
+@click.option("-o", "--out", required=True, help="Output folder; for one sheet also a .png file")
 @options.types(GROUP_KINDS)
 @options.background
 @options.threshold
@@ -26,14 +28,20 @@ from keras_recnet.imaging import GROUP_KINDS
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Average the group's state over so many orders of its pictures.",
+    help="Number of image orders over which the state of a group is averaged",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random orders.")
-@click.option("--preset", help="Name of a preset that ships, or a preset's folder.  [default: rcau_lite0]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random orders")
+@click.option("--preset", help="Name or folder of a preset  [default: rcau_lite0]")
 @options.engine
 @options.size
 @options.jobs
-@click.option("--threads", type=click.IntRange(min=1), default=1, help="Of the litert engine, a picture.  [default: 1]")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of the LiteRT engine per image",
+)
 @options.max_pixels
 @options.skip_existing
 @options.as_json
@@ -47,30 +55,28 @@ def cosal(
     threshold,
     orders,
     seed,
+    preset,
     jobs,
     max_pixels,
     skip_existing,
     as_json,
     **network,
 ):
-    """Write maps of what the pictures of a group have in common.
+    """Predict maps of the objects that a group of images has in common.
 
-    A FOLDER is a group: the pictures that lie in it. With --recursive every folder below that holds pictures is a group
-    of its own. What only one of the pictures shows should stay dark in the maps.
+    The images directly in a FOLDER are a group. With --recursive each sub-folder that contains images is a group of
+    its own. Objects that appear in only one image of a group should stay dark.
 
-    A picture's mask is an 8-bit PNG of its own size, OUT/GROUP/NAME.png; the other types go to
-    OUT/GROUP/NAME.TYPE.png, and --type sheet draws the whole group, each picture beside its map, into
-    OUT/GROUP.sheet.png. GROUP is the folder's name, with as much of its path as tells it from the others.
+    A mask is an 8-bit PNG of the size of the image, OUT/GROUP/NAME.png. Other types are written to
+    OUT/GROUP/NAME.TYPE.png. --type sheet draws each image of a group next to its map, in OUT/GROUP.sheet.png. GROUP is
+    the name of the folder, with as much of its path as needed to be unique.
 
-    A picture that cannot be read is left out of its group. A group of one picture works: its map is what is salient in
-    it alone. Groups may be of any size: memory is that of a few pictures.
-
-    Exit status: 0 all good; 1 some pictures failed (the others are done, failures are listed at the end), or the disk
-    is full; 2 nothing was started: a wrong option, a preset or package that is not there; 130 interrupted.
+    An image that cannot be read is left out of its group. For a group of one image, the map shows what is salient in
+    that image alone. Memory does not grow with the size of a group.
     """
     if not folders and not named:
         raise click.UsageError("Missing argument 'FOLDER…' (or --group NAME=GLOB).")
-    kinds = options.chosen_kinds(kinds, background=(background, "cutout"), threshold=(threshold, "binary"))
+    kinds = options.selected_kinds(kinds, background=(background, "cutout"), threshold=(threshold, "binary"))
     if out == "-":
         raise click.UsageError("-o -: a group is written to a folder, not to standard output.")
     options.check_out(out)
@@ -79,25 +85,18 @@ def cosal(
 
     try:
         groups, problems = group_inputs.find_groups(folders, named, recursive=recursive, outside=out)
-        groups = group_inputs.plan_groups(groups, out, kinds)
+        tasks = group_inputs.plan_group_jobs(groups, out, kinds)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if not groups:
+    if not tasks:
         return report(None, problems, 0, out=out, as_json=as_json)
 
-    from keras_recnet.inference.group_outputs import GroupBatch
-    from keras_recnet.inference.group_predictor import DEFAULT_GROUP_PRESET, GroupPredictor
+    from keras_recnet.inference.group_outputs import write_group_maps
+    from keras_recnet.inference.group_predictor import GroupPredictor
 
     max_pixels = pixel_limit(max_pixels)
-    writing = writing_options(max_pixels, threshold, background, skip_existing)
-    predictor = loaded(GroupPredictor, network.pop("preset") or DEFAULT_GROUP_PRESET, max_pixels=max_pixels, **network)
-    batch = GroupBatch(predictor, **writing, orders=orders, seed=seed)
-    return report(
-        lambda advance: batch.run(groups, jobs=jobs, progress=advance),
-        problems,
-        sum(len(group.tasks) for group in groups),
-        done_by=str(predictor),
-        out=out,
-        as_json=as_json,
-        in_groups=len(groups),
-    )
+    writer = output_writer(max_pixels, threshold, background, skip_existing=skip_existing)
+    predictor = load_predictor(GroupPredictor, preset, max_pixels=max_pixels, **network)
+    run = functools.partial(write_group_maps, predictor, tasks, writer, orders=orders, seed=seed, workers=jobs)
+    images = sum(len(task.images) for task in tasks)
+    return report(run, problems, images, out=out, as_json=as_json, network=str(predictor), groups=len(tasks))

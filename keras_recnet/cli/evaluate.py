@@ -5,11 +5,11 @@ import os
 
 import click
 
-from keras_recnet.cli.running import FAILED, INTERRUPTED, NotStarted, loaded, progress, say
+from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, NotStarted, load_predictor, progress, say
 from keras_recnet.errors import DataError, MissingExtraError, PresetError
 
 
-@click.command()
+@click.command(epilog=EXIT_STATUS)
 @click.option("--masks", type=click.Path(), metavar="DIR", help="Folder of masks (object white, background black).")
 @click.option("--maps", multiple=True, metavar="NAME=DIR", help="A method and the folder of its maps. Repeatable.")
 @click.option(
@@ -36,9 +36,6 @@ def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, **
     A map belongs to the mask with the same name, ignoring suffixes. MAE, F, weighted F, S and E are computed by
     pysodmetrics. OUT contains report.html, metrics.json, metrics.csv, table.md, table.tex, per_image.csv and curves.
     Scores are kept: after an interruption, the same command resumes and only scores new or changed files.
-
-    Exit status: 0 success; 1 some files could not be scored (the others were; each failure is listed at the end), or
-    the disk is full; 2 nothing was started: invalid option, empty folder, missing package; 130 interrupted.
     """
     try:
         from keras_recnet.evaluation import preset_maps, run
@@ -51,7 +48,12 @@ def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, **
     try:
         try:
             data_sets, faults = preset_maps.predict_maps(
-                _data_sets(sets, **data_set), presets, out, allow_missing=allow_missing, load=loaded, progress=progress
+                _data_sets(sets, **data_set),
+                presets,
+                out,
+                allow_missing=allow_missing,
+                load=load_predictor,
+                progress=progress,
             )
             prepared = run.prepare(data_sets, allow_missing=allow_missing, ablations=ablations)
         except (DataError, PresetError) as error:

@@ -1,4 +1,4 @@
-"""`keras-recnet`: a thin shell over the library. What takes long to import is imported by the command that needs it."""
+"""`keras-recnet`: the group of all commands. Each command imports what is slow to load only when it runs."""
 
 import sys
 
@@ -17,14 +17,14 @@ from keras_recnet.cli.train import train
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns the exit status."""
+    """Run the command line and return its exit status."""
     return exit_status(cli, "keras-recnet", arguments)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="keras-recnet")
 def cli():
-    """Saliency maps of photographs: predict with a network that ships, or train your own."""
+    """Predict saliency and co-saliency maps of images, and train, evaluate and export the networks."""
 
 
 for command in (predict, cosal, evaluate, train, export, coco_groups, bench, presets):

@@ -1,4 +1,4 @@
-"""Options that several commands have, and their types."""
+"""Options that several commands share, and the types of their values."""
 
 import contextlib
 import os
@@ -6,27 +6,27 @@ import os
 import click
 
 
-class Kinds(click.ParamType):
-    """Types of output, several in one value."""
+class Choices(click.ParamType):
+    """One or several of the known names, separated by commas."""
 
-    name = "TYPE[,TYPE…]"
+    name = "NAME[,NAME…]"
 
     def __init__(self, known):
         self.known = known
 
     def convert(self, value, param, ctx):
-        kinds = [kind.strip() for kind in value.split(",")]
-        for kind in kinds:
-            if kind not in self.known:
-                self.fail(f"must be one or several of {', '.join(self.known)}. Received: {kind!r}", param, ctx)
-        return kinds
+        names = [name.strip() for name in value.split(",")]
+        for name in names:
+            if name not in self.known:
+                self.fail(f"must be one or several of {', '.join(self.known)}. Received: {name!r}", param, ctx)
+        return names
 
 
-class Pair(click.ParamType):
-    """Two whole numbers, such as a size."""
+class IntegerPair(click.ParamType):
+    """Two integers, such as a size."""
 
-    def __init__(self, name, separator, least, one_for_both=False):
-        self.name, self.separator, self.least, self.one_for_both = name, separator, least, one_for_both
+    def __init__(self, name, separator, minimum, one_for_both=False):
+        self.name, self.separator, self.minimum, self.one_for_both = name, separator, minimum, one_for_both
 
     def convert(self, value, param, ctx):
         try:
@@ -35,8 +35,8 @@ class Pair(click.ParamType):
             numbers = ()
         if len(numbers) == 1 and self.one_for_both:
             numbers *= 2
-        if len(numbers) != 2 or min(numbers) < self.least:
-            self.fail(f"must be {self.name} in whole numbers from {self.least}. Received: {value!r}", param, ctx)
+        if len(numbers) != 2 or min(numbers) < self.minimum:
+            self.fail(f"must be {self.name}, integers of at least {self.minimum}. Received: {value!r}", param, ctx)
         return numbers
 
 
@@ -55,58 +55,68 @@ class Threshold(click.ParamType):
 
 
 class NamedGlob(click.ParamType):
-    """`NAME=GLOB`, the name of a folder and a pattern of files."""
+    """`NAME=GLOB`: the name of a group and a pattern of its files."""
 
     name = "NAME=GLOB"
 
     def convert(self, value, param, ctx):
         name, separator, pattern = value.partition("=")
         if not separator or not pattern or name in ("", ".", "..") or "/" in name or "\\" in name:
-            self.fail(f"must be NAME=GLOB, with the plain name of a folder. Received: {value!r}", param, ctx)
+            self.fail(f"must be NAME=GLOB, where NAME is a plain folder name. Received: {value!r}", param, ctx)
         return name, pattern
 
 
 def types(known):
-    """`--type`, of the types that a command knows."""
+    """Return the option `--type` of a command that knows these output types."""
     return click.option(
-        "--type", "kinds", type=Kinds(known), multiple=True, help=f"{', '.join(known)}.  [default: mask]"
+        "--type",
+        "kinds",
+        type=Choices(known),
+        metavar="TYPE[,TYPE…]",
+        multiple=True,
+        help=f"What to write: {', '.join(known)}  [default: mask]",
     )
 
 
 background = click.option(
-    "--background", metavar="COLOR|FILE", help="Lay the cutout over a colour (white, #ff8800) or a picture."
+    "--background", metavar="COLOR|FILE", help="Place the cutout on a colour (white, #ff8800) or an image"
 )
 threshold = click.option(
     "--threshold",
     type=Threshold(),
     metavar="0…1|adaptive",
-    help="Of binary; adaptive is twice the map's mean.  [default: 0.5]",
+    help="Threshold of the binary type; adaptive: twice the mean of the map  [default: 0.5]",
 )
 engine = click.option(
-    "--engine", type=click.Choice(("litert", "keras")), help="[default: litert, if the preset has its file]"
+    "--engine",
+    type=click.Choice(("litert", "keras")),
+    help="Engine that runs the network  [default: litert, if the preset has a LiteRT file]",
 )
 size = click.option(
     "--size",
-    type=Pair("N or HxW", "x", 1, True),
+    type=IntegerPair("N or HxW", "x", 1, True),
     metavar="N|HxW",
-    help="The network's input; other than the preset's: keras.",
+    help="Input size of the network; another than the preset's needs Keras",
 )
-jobs = click.option("--jobs", type=click.IntRange(min=1), help="Pictures worked on at once.  [default: cores + 1]")
+jobs = click.option("--jobs", type=click.IntRange(min=1), help="Images to process at a time  [default: cores + 1]")
 max_pixels = click.option(
-    "--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures.  [default: 89478485]"
+    "--max-pixels", type=click.IntRange(min=1), help="Refuse images with more pixels  [default: 89478485]"
 )
-skip_existing = click.option("--skip-existing", is_flag=True, help="Leave out what is there already.")
-as_json = click.option("--json", "as_json", is_flag=True, help="A line of JSON for each picture on stdout.")
+skip_existing = click.option("--skip-existing", is_flag=True, help="Skip outputs that already exist")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per image to stdout")
 
 
-def chosen_kinds(kinds, **needs):
-    """The types asked for, each once; refuses an option whose type is not among them.
+def selected_kinds(kinds, **needs):
+    """Return the requested output types, each once.
 
     Args:
-        kinds: what `--type` gave.
-        **needs: option → (its value, the type that it belongs to).
+        kinds: the values of `--type`.
+        **needs: option → (its value, the type that it needs).
+
+    Raises:
+        click.UsageError: if an option is given without its type.
     """
-    kinds = list(dict.fromkeys(kind for several in kinds for kind in several)) or ["mask"]
+    kinds = list(dict.fromkeys(kind for value in kinds for kind in value)) or ["mask"]
     for option, (value, kind) in needs.items():
         if value is not None and kind not in kinds:
             raise click.UsageError(f"--{option} needs --type {kind}.")
@@ -114,6 +124,6 @@ def chosen_kinds(kinds, **needs):
 
 
 def check_out(out):
-    """Refuses a file where the folder to write to should be."""
+    """Refuse an existing file in place of the output folder."""
     if os.path.exists(out) and not os.path.isdir(out) and not out.lower().endswith(".png"):
-        raise click.UsageError(f"-o {out}: a file stands there. Choose a folder, or a .png file for one picture.")
+        raise click.UsageError(f"-o {out}: this is a file. Choose a folder, or a .png file for one image.")

@@ -1,79 +1,71 @@
-"""`keras-recnet predict`: pictures to saliency maps."""
+"""`keras-recnet predict`: saliency maps of images."""
+
+import functools
 
 import click
 
 from keras_recnet.cli import options
-from keras_recnet.cli.running import loaded, pixel_limit, report, writing_options
+from keras_recnet.cli.running import EXIT_STATUS, load_predictor, output_writer, pixel_limit, report
 from keras_recnet.imaging import KINDS
 
 
-@click.command()
+@click.command(epilog=EXIT_STATUS)
 @click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
-@click.option(
-    "-o", "--out", required=True, help="Folder to write to; or a .png file, or - for stdout, for one picture."
-)
+@click.option("-o", "--out", required=True, help="Output folder; for one image also a .png file, or - for stdout")
 @options.types(KINDS)
 @options.background
 @options.threshold
 @click.option(
-    "--pixel", type=options.Pair("X,Y", ",", 0), help="Whose attention to draw.  [default: the most salient pixel]"
+    "--pixel",
+    type=options.IntegerPair("X,Y", ",", 0),
+    help="Pixel whose attention to draw  [default: the most salient pixel]",
 )
-@click.option("--preset", help="Name of a preset that ships, or a preset's folder.  [default: recnet_lite0]")
+@click.option("--preset", help="Name or folder of a preset  [default: recnet_lite0]")
 @options.engine
 @options.size
-@click.option("--flip", is_flag=True, help="Mean with the mirror image's map: a little better, half as fast.")
+@click.option("--flip", is_flag=True, help="Average with the map of the mirrored image: slightly better, half as fast")
 @options.jobs
-@click.option("--threads", type=click.IntRange(min=1), help="Of the litert engine.  [default: cores]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the LiteRT engine per image  [default: cores]")
 @options.max_pixels
 @options.skip_existing
 @options.as_json
-def predict(inputs, out, kinds, background, threshold, pixel, max_pixels, skip_existing, jobs, as_json, **network):
-    """Write the saliency maps of pictures.
+def predict(
+    inputs, out, kinds, background, threshold, pixel, preset, max_pixels, skip_existing, jobs, as_json, **network
+):
+    """Predict the saliency maps of images.
 
-    INPUT is a file, a folder (searched with its subfolders, whose structure is kept), a quoted pattern such as
-    "photos/**/*.jpg", or - for a picture on standard input.
+    INPUT is a file, a folder (searched recursively), a quoted pattern such as "photos/**/*.jpg", or - for standard
+    input. The structure of folders is kept in the output folder.
 
-    A mask is an 8-bit PNG of the picture's own size, OUT/NAME.png. The other types go to OUT/NAME.TYPE.png. Where a.jpg
-    lies beside a.png, both keep the suffix: OUT/a.jpg.png.
-
-    Exit status: 0 all good; 1 some pictures failed (the others are done, failures are listed at the end), or the disk
-    is full; 2 nothing was started: a wrong option, a preset or package that is not there; 130 interrupted.
+    A mask is an 8-bit PNG of the size of the image, OUT/NAME.png. Other types are written to OUT/NAME.TYPE.png. If a
+    folder contains both a.jpg and a.png, the suffix is kept: OUT/a.jpg.png.
     """
-    kinds = options.chosen_kinds(
+    kinds = options.selected_kinds(
         kinds, background=(background, "cutout"), threshold=(threshold, "binary"), pixel=(pixel, "attention")
     )
     if as_json and out == "-":
-        raise click.UsageError("--json and a picture (-o -) cannot both go to standard output.")
+        raise click.UsageError("--json and -o - cannot both write to standard output.")
     options.check_out(out)
     if "attention" in kinds:
         if network["engine"] == "litert":
             raise click.UsageError("--type attention needs --engine keras.")
         network["engine"] = "keras"
 
-    from keras_recnet.inference.inputs import find_pictures, plan
+    from keras_recnet.inference.inputs import find_images, plan_jobs
 
-    found, problems = find_pictures(inputs, outside=out)
+    images, problems = find_images(inputs, outside=out)
     try:
-        tasks = plan(found, out, kinds)
+        tasks = plan_jobs(images, out, kinds)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not tasks:
         return report(None, problems, 0, out=out, as_json=as_json)
+
+    from keras_recnet.inference.outputs import write_maps
+    from keras_recnet.inference.predictor import Predictor
+
     max_pixels = pixel_limit(max_pixels)
-    writing = writing_options(max_pixels, threshold, background, skip_existing)
-    batch = _batch({**network, "max_pixels": max_pixels}, **writing, pixel=pixel and pixel[::-1])
-
-    def work(advance):
-        for result in batch.run(tasks, jobs=jobs):
-            advance()
-            yield result
-
-    return report(work, problems, len(tasks), done_by=str(batch.predictor), out=out, as_json=as_json)
-
-
-def _batch(network, **writing):
-    from keras_recnet.inference.outputs import Batch
-    from keras_recnet.inference.predictor import DEFAULT_PRESET, Predictor
-
-    preset = network.pop("preset") or DEFAULT_PRESET
-    return Batch(loaded(Predictor, preset, **network), **writing)
+    writer = output_writer(max_pixels, threshold, background, pixel=pixel and pixel[::-1], skip_existing=skip_existing)
+    predictor = load_predictor(Predictor, preset, max_pixels=max_pixels, **network)
+    run = functools.partial(write_maps, predictor, tasks, writer, workers=jobs)
+    return report(run, problems, len(tasks), out=out, as_json=as_json, network=str(predictor))

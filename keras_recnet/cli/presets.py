@@ -1,22 +1,23 @@
-"""`keras-recnet presets`: the presets that ship."""
+"""`keras-recnet presets`: the shipped presets."""
 
 import json
 
 import click
 
+from keras_recnet.cli.running import EXIT_STATUS
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each preset.")
+
+@click.command(epilog=EXIT_STATUS)
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per preset")
 def presets(as_json):
-    """List the presets that ship."""
-    from keras_recnet import presets as folder_of_presets
+    """List the presets that ship with this package."""
+    from keras_recnet.presets import available
 
-    for preset in folder_of_presets.available():
+    for preset in available():
         config = preset.config
-        megabytes = {name: entry["bytes"] / 1e6 for name, entry in config["files"].items()}
         if as_json:
             click.echo(json.dumps({"name": preset.name, "folder": str(preset.folder), **config}))
             continue
         height, width = config["image_size"]
-        files = ", ".join(f"{name} {size:.1f} MB" for name, size in megabytes.items())
+        files = ", ".join(f"{name} {entry['bytes'] / 1e6:.1f} MB" for name, entry in config["files"].items())
         click.echo(f"{preset.name}  {config['class']}  {height}×{width}  {files}\n    {preset.folder}")

@@ -1,90 +1,101 @@
-"""The command line of both clients."""
+"""The command line of the clients of TF Serving."""
 
 import contextlib
-import os
+import functools
 import sys
 
 import click
 
-from keras_recnet.cli.running import exit_status, report
+from keras_recnet.cli import options
+from keras_recnet.cli.running import EXIT_STATUS, exit_status, report
 
 
 def main(client: type, url: str, arguments: list[str] | None = None) -> int:
-    """Writes the maps of pictures, made by a server, and returns the exit status.
+    """Write the maps that a server predicts, and return the exit status.
 
     Args:
         client: `RestClient` or `GrpcClient`.
-        url: the server's address if the command line names none.
-        arguments: of the command line; None: `sys.argv`.
+        url: default address of the server.
+        arguments: the command line; None: `sys.argv`.
     """
     program = f"python -m keras_recnet.export.serving.{'rest' if 'Rest' in client.__name__ else 'grpc'}_client"
     return exit_status(_command(client, url), program, arguments)
 
 
-def _command(client, address):
-    @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _command(client, default_url):
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+    @click.command(context_settings=settings, epilog=EXIT_STATUS)
     @click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
-    @click.option("-o", "--out", required=True, help="Folder to write to; or a .png file, or -, for one picture.")
-    @click.option("--url", default=address, show_default=True, help="Where the server is.")
-    @click.option("--model", default="recnet_lite0", show_default=True, help="Its name in the server.")
-    @click.option("--version", type=click.IntRange(min=1), help="Its version.  [default: the newest]")
+    @click.option("-o", "--out", required=True, help="Output folder; for one image also a .png file, or - for stdout")
+    @click.option("--url", default=default_url, show_default=True, help="Address of the server")
+    @click.option("--model", default="recnet_lite0", show_default=True, help="Name of the model in the server")
+    @click.option("--version", type=click.IntRange(min=1), help="Version of the model  [default: the newest]")
     @click.option(
-        "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures in a request."
+        "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Number of images per request"
     )
     @click.option(
-        "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Requests under way at once."
+        "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of requests at a time"
     )
-    @click.option("--timeout", type=click.FloatRange(min=0.001), default=60.0, show_default=True, help="In seconds.")
-    @click.option("--retries", type=click.IntRange(min=0), default=5, show_default=True, help="Of a request.")
-    @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each picture on stdout.")
-    def command(inputs, out, url, model, as_json, batch_size, jobs, **options):
-        """Write the saliency maps of pictures, made by a TF Serving server.
+    @click.option(
+        "--timeout",
+        type=click.FloatRange(min=0.001),
+        default=60.0,
+        show_default=True,
+        help="Seconds to wait for an answer",
+    )
+    @click.option(
+        "--retries", type=click.IntRange(min=0), default=5, show_default=True, help="Number of retries per request"
+    )
+    @options.skip_existing
+    @options.as_json
+    def command(inputs, out, url, model, skip_existing, as_json, batch_size, jobs, **connection):
+        """Predict the saliency maps of images with a TF Serving server.
 
-        INPUT is a file, a folder (searched with its subfolders, whose structure is kept), a quoted pattern such as
-        "photos/**/*.jpg", or - for a picture on standard input. A map is an 8-bit PNG, OUT/NAME.png.
+        INPUT is a file, a folder (searched recursively), a quoted pattern such as "photos/**/*.jpg", or - for standard
+        input. The structure of folders is kept in the output folder.
 
-        Exit status: 0 all good; 1 some pictures failed (the others are done) or the server did; 2 nothing was started.
+        A map is an 8-bit PNG of the size of the image, OUT/NAME.png.
         """
-        from keras_recnet.inference.inputs import find_pictures, plan
+        from keras_recnet.inference.inputs import find_images, plan_jobs
+        from keras_recnet.inference.outputs import OutputWriter
 
         if as_json and out == "-":
-            raise click.UsageError("--json and a picture (-o -) cannot both go to standard output.")
-        found, problems = find_pictures(inputs, outside=out)
+            raise click.UsageError("--json and -o - cannot both write to standard output.")
+        images, problems = find_images(inputs, outside=out)
         try:
-            tasks = plan(found, out, ["mask"])
+            tasks = plan_jobs(images, out, ["mask"])
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         if not tasks:
             return report(None, problems, 0, out=out, as_json=as_json)
-        with client(model, url, **options) as connected:
-
-            def work(advance):
-                for result in _results(connected, tasks, batch_size, jobs):
-                    advance()
-                    yield result
-
-            return report(work, problems, len(tasks), done_by=str(connected), out=out, as_json=as_json)
+        writer = OutputWriter(skip_existing=skip_existing)
+        with client(model, url, **connection) as connected:
+            run = functools.partial(_write_maps, connected, tasks, writer, batch_size, jobs)
+            return report(run, problems, len(tasks), out=out, as_json=as_json, network=str(connected))
 
     return command
 
 
-def _results(client, tasks, batch_size, jobs):
+def _write_maps(client, tasks, writer, batch_size, jobs, advance):
     from keras_recnet.export.serving.client import PictureError
-    from keras_recnet.imaging.drawing import to_8_bits
-    from keras_recnet.imaging.writing import png, write
+    from keras_recnet.imaging.reading import Picture
     from keras_recnet.inference.inputs import STANDARD_STREAM
     from keras_recnet.inference.outputs import Result
 
-    images = (sys.stdin.buffer.read() if task.source == STANDARD_STREAM else task.source for task in tasks)
-    maps = client.map(images, batch_size=batch_size, jobs=jobs, errors="return")
-    with contextlib.closing(maps):
-        for task, saliency_map in zip(tasks, maps, strict=True):
-            if isinstance(saliency_map, PictureError):
-                yield Result(task.source, {}, error=str(saliency_map))
-                continue
-            try:
-                write(png(to_8_bits(saliency_map)), task.outputs["mask"])
-            except OSError as error:  # what stands in the way of this one file: a name too long, a file for a folder
-                yield Result(task.source, {}, error=f"{os.fspath(task.source)}: its map cannot be written ({error}).")
-                continue
-            yield Result(task.source, task.outputs, saliency_map.shape)
+    missing = [task for task in tasks if writer.missing(task.outputs)]
+    for task in tasks:
+        if not writer.missing(task.outputs):
+            advance(1)
+            yield Result(task.source, task.outputs, skipped=True)
+    images = (sys.stdin.buffer.read() if task.source == STANDARD_STREAM else task.source for task in missing)
+    with contextlib.closing(client.map(images, batch_size=batch_size, jobs=jobs, errors="return")) as maps:
+        for task, saliency_map in zip(missing, maps, strict=True):
+            result = Result(task.source)
+            with result.recording():
+                if isinstance(saliency_map, PictureError):
+                    raise saliency_map
+                writer.save(task.outputs, Picture(None, saliency_map.shape), saliency_map)
+                result.outputs, result.size = task.outputs, saliency_map.shape
+            advance(1)
+            yield result

@@ -1,7 +1,6 @@
-"""How commands work through pictures: progress, results, messages, exit status."""
+"""Run commands: messages, progress, results and the exit status."""
 
 import contextlib
-import itertools
 import json
 import os
 import sys
@@ -14,20 +13,29 @@ from keras_recnet.errors import ConfigError, DiskError, MissingExtraError, RecNe
 
 FAILED, NOT_STARTED, INTERRUPTED = 1, 2, 130
 
+# epilog of the help of every command
+EXIT_STATUS = """\b
+Exit status:
+  0    success
+  1    some inputs failed (they are listed at the end), or the disk is full
+  2    nothing was started: a wrong option, or a missing file, preset or package
+  130  interrupted
+"""
+
 
 class NotStarted(click.ClickException):
-    """Nothing was begun: a wrong option, or something that is not there."""
+    """Nothing was started because of a wrong option or something that is missing."""
 
     exit_code = NOT_STARTED
 
 
 def exit_status(command: click.Command, program: str, arguments: list[str] | None) -> int:
-    """Runs a command line, says what went wrong, and returns the exit status.
+    """Run a command line, print its errors, and return the exit status.
 
     Args:
         command: a click command or group.
-        program: what help and messages call it.
-        arguments: None: `sys.argv`.
+        program: its name in help and messages.
+        arguments: the command line; None: `sys.argv`.
     """
     try:
         return command.main(arguments, prog_name=program, standalone_mode=False) or 0
@@ -43,53 +51,60 @@ def exit_status(command: click.Command, program: str, arguments: list[str] | Non
 
 
 def report(
-    work: Callable[[Callable], Iterator] | None,
+    run: Callable[..., Iterator] | None,
     problems: list[tuple[str, str]],
-    pictures: int,
+    images: int,
     *,
-    done_by: str = "",
     out: str,
     as_json: bool,
-    in_groups: int | None = None,
+    network: str = "",
+    groups: int | None = None,
 ) -> int:
-    """Does the work, says what became of it, and returns the exit status.
+    """Run a job, print its results and a summary, and return the exit status.
 
     Args:
-        work: gives the results; it is told how to say that a picture, or a part of one, is done. None: nothing to do.
-        problems: (input, what is wrong) for what could not be started.
-        pictures: how many there are in the work.
-        done_by: what the last line says about the network.
-        out: where files go, or `"-"`.
-        as_json: a line of JSON for each result.
-        in_groups: how many groups the pictures are in.
+        run: called with `advance`, a function that moves the progress bar by a number of images; returns an iterator
+            of `Result`s. None: there is nothing to do.
+        problems: `(input, message)` for each input that names no image.
+        images: number of images.
+        out: where files are written, or `"-"`.
+        as_json: whether to print a line of JSON per result.
+        network: description of the network.
+        groups: number of groups, or None.
     """
     from keras_recnet.inference.outputs import Result
 
-    start, total = time.perf_counter(), pictures + len(problems)
+    start, total = time.perf_counter(), images + len(problems)
     done, failures, notes = 0, [], []
-    refused = (Result(source, {}, error=error) for source, error in problems)
+
+    def add(result):
+        if as_json:
+            click.echo(json.dumps(result.as_json()))
+        if result.note:
+            notes.append(result.note)
+        if result.error:
+            failures.append(result.error)
+        return bool(result.is_image and not result.error)
+
     try:
-        with progress(total) as advance, contextlib.closing(work(advance) if work else _nothing()) as results:
-            advance(len(problems))
-            for result in itertools.chain(refused, results):
-                if as_json:
-                    click.echo(json.dumps(result.as_json()))
-                if result.error:
-                    failures.append(result.error)
-                else:
-                    done += result.is_picture
-                if result.note:
-                    notes.append(result.note)
+        with progress(total) as advance:
+            for source, message in problems:
+                add(Result(source, error=message))
+                advance(1)
+            if run is not None:
+                with contextlib.closing(run(advance=advance)) as results:
+                    for result in results:
+                        done += add(result)
     except KeyboardInterrupt:
-        say(f"Interrupted after {done} of {total} pictures. What is written is whole; go on with --skip-existing.")
+        say(f"Interrupted after {done} of {total} images. Files are complete; continue with --skip-existing.")
         return INTERRUPTED
     except DiskError as error:
-        say(f"Error: {error} Stopped after {done} of {total} pictures.")
+        say(f"Error: {error} Stopped after {done} of {total} images.")
         return FAILED
-    if work and out != "-":
-        groups = "" if in_groups is None else f" in {in_groups} group{'s' * (in_groups != 1)}"
+    if run is not None and out != "-":
+        in_groups = "" if groups is None else f" in {groups} group{'s' * (groups != 1)}"
         seconds = time.perf_counter() - start
-        say(f"{done} of {total} pictures{groups} in {seconds:.1f} s ({done_by}) -> {out}")
+        say(f"{done} of {total} images{in_groups} in {seconds:.1f} s ({network}) -> {out}")
     if notes:
         say(*(f"Note: {note}" for note in notes))
     if failures:
@@ -97,21 +112,17 @@ def report(
     return FAILED if failures else 0
 
 
-def _nothing():
-    yield from ()
-
-
 def say(*lines):
-    """Writes lines to stderr."""
-    # File names that are no UTF-8 come as surrogates, which a terminal refuses.
+    """Print lines to stderr."""
+    # File names that are not UTF-8 contain surrogates, which a terminal refuses.
     click.echo("\n".join(lines).encode("utf-8", "replace").decode(), err=True)
 
 
 @contextlib.contextmanager
 def progress(total):
-    """A bar on a terminal; gives a function that is told how many pictures more are done, 1 by default."""
+    """Show a progress bar on a terminal, and yield a function that advances it, by 1 if no number is given."""
     if total < 2 or not sys.stderr.isatty():
-        yield lambda pictures=1: None
+        yield lambda count=1: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -119,11 +130,11 @@ def progress(total):
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
-        yield lambda pictures=1: bar.advance(task, pictures)
+        yield lambda count=1: bar.advance(task, count)
 
 
 def pixel_limit(max_pixels: int | None) -> int:
-    """What `--max-pixels` says, or its default; Pillow's own limit gives way to it."""
+    """Return the value of `--max-pixels` or its default, and raise Pillow's own limit to it."""
     from keras_recnet.imaging import reading
 
     max_pixels = max_pixels or reading.MAX_PIXELS
@@ -131,29 +142,33 @@ def pixel_limit(max_pixels: int | None) -> int:
     return max_pixels
 
 
-def loaded(predictor: type, preset: str, **network):
-    """Loads a predictor, and says so where it takes another engine than one would think.
+def load_predictor(predictor: type, preset: str | None, **network):
+    """Load a `Predictor` or `GroupPredictor`, and say why the Keras engine is used if it was not requested.
+
+    Args:
+        predictor: the class.
+        preset: name or folder of a preset; None: the default.
+        **network: other arguments of the class.
 
     Raises:
         NotStarted: if it cannot be loaded.
     """
     try:
-        with _quiet_start():
-            made = predictor(preset, **network)
+        with _silence_stderr():
+            loaded = predictor(**({} if preset is None else {"preset": preset}), **network)
     except RecNetError as error:
         raise NotStarted(str(error)) from error
-    if made.engine_note:
-        say(f"Note: {made.engine_note}")
-    return made
+    if loaded.engine_note:
+        say(f"Note: {loaded.engine_note}")
+    return loaded
 
 
-def writing_options(max_pixels, threshold, background, skip_existing) -> dict:
-    """Arguments of `keras_recnet.inference.outputs.Writer` from the options of those names."""
-    return {
-        "threshold": 0.5 if threshold is None else threshold,
-        "background": _background(background, max_pixels),
-        "skip_existing": skip_existing,
-    }
+def output_writer(max_pixels: int, threshold, background: str | None, **options):
+    """Build the `OutputWriter` of the options `--threshold`, `--background` and others."""
+    from keras_recnet.inference.outputs import OutputWriter
+
+    threshold = 0.5 if threshold is None else threshold
+    return OutputWriter(threshold, _background(background, max_pixels), **options)
 
 
 def _background(text, max_pixels):
@@ -175,19 +190,19 @@ def _background(text, max_pixels):
 
 
 @contextlib.contextmanager
-def _quiet_start():
-    # LiteRT and TensorFlow greet on stderr, below Python, and know no switch for it. Errors come as exceptions.
+def _silence_stderr():
+    # LiteRT and TensorFlow print to stderr from C++ while they load, which no option turns off.
     try:
         stderr = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # replaced by something that is no file
+    except (AttributeError, OSError, ValueError):  # replaced by an object that is not a file
         yield
         return
     sys.stderr.flush()
-    kept = os.dup(stderr)
+    saved = os.dup(stderr)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), stderr)
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), stderr)
         yield
     finally:
-        os.dup2(kept, stderr)
-        os.close(kept)
+        os.dup2(saved, stderr)
+        os.close(saved)

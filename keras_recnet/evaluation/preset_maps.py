@@ -17,16 +17,16 @@ from keras_recnet.evaluation.datasets import DataSet, Fault, files_by_name, mask
 from keras_recnet.evaluation.figures import slug
 from keras_recnet.files import disk_errors, sha256
 from keras_recnet.imaging.reading import SUFFIXES
-from keras_recnet.inference.group_inputs import GroupTask
-from keras_recnet.inference.inputs import Task
+from keras_recnet.inference.group_inputs import GroupJob
+from keras_recnet.inference.inputs import ImageJob
 
-Progress = Callable[[int], contextlib.AbstractContextManager[Callable[[], None]]]
+Progress = Callable[[int], contextlib.AbstractContextManager[Callable[[float], None]]]
 
 
 @contextlib.contextmanager
 def no_progress(total: int):
     """Show no progress bar."""
-    yield lambda: None
+    yield lambda count=1: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Plan:
 
     Attributes:
         data_set: the data set with the preset added to its methods.
-        tasks: `Task`s for `keras_recnet.inference.outputs.Batch.run`; for a co-saliency preset `GroupTask`s for
-            `keras_recnet.inference.group_outputs.GroupBatch.run`.
+        tasks: `ImageJob`s for `keras_recnet.inference.outputs.write_maps`; for a co-saliency preset `GroupJob`s for
+            `keras_recnet.inference.group_outputs.write_group_maps`.
         images: number of images in the tasks.
         faults: images without a mask.
     """
 
     data_set: DataSet
-    tasks: list[Task] | list[GroupTask]
+    tasks: list[ImageJob] | list[GroupJob]
     images: int
     faults: list[Fault]
 
@@ -64,7 +64,8 @@ def predict_maps(
         out: the output folder of the evaluation.
         allow_missing: whether an image without a mask is allowed.
         load: creates a predictor, given its class and the preset.
-        progress: called with the number of images, returns a context manager that yields a function to call after each.
+        progress: called with the number of images, returns a context manager that yields a function to call
+            with the number of finished images.
 
     Returns:
         The data sets with the presets added to their methods, and the images that could not be predicted or have no
@@ -81,15 +82,15 @@ def predict_maps(
     for method in methods:
         name, _, preset = method.rpartition("=")
         preset = presets.find(preset)
-        batch = None
+        predictor = None
         for index, data_set in enumerate(data_sets):
             plan = plan_maps(data_set, preset, out, name=name or preset.name, allow_missing=allow_missing)
             data_sets[index] = plan.data_set
             faults += plan.faults
             if not plan.tasks:
                 continue
-            batch = batch or _batch(preset, load)
-            errors = _predict(batch, plan, progress)
+            predictor = predictor or load(_predictor_class(preset), preset.folder)
+            errors = _predict(preset, predictor, plan, progress)
             faults += [Fault(data_set.name, "unreadable image", error, name or preset.name) for error in errors]
     return data_sets, faults
 
@@ -118,12 +119,12 @@ def plan_maps(data_set: DataSet, preset, out: str | os.PathLike, *, name: str, a
             continue
         target = folder / f"{image_name}.png"
         group = Path(image_name).parent.as_posix() if needs_groups else image_name
-        groups.setdefault(group, []).append(Task(str(image), {"mask": target}))
+        groups.setdefault(group, []).append(ImageJob(str(image), {"mask": target}))
         if not target.is_file() or target.stat().st_mtime_ns < image.stat().st_mtime_ns:
             outdated.add(group)
     groups = {group: tasks for group, tasks in groups.items() if group in outdated}
     tasks = [
-        GroupTask(group, str(Path(data_set.images) / group), members) if needs_groups else members[0]
+        GroupJob(group, str(Path(data_set.images) / group), members) if needs_groups else members[0]
         for group, members in groups.items()
     ]
     with disk_errors(folder):
@@ -132,24 +133,22 @@ def plan_maps(data_set: DataSet, preset, out: str | os.PathLike, *, name: str, a
     return Plan(data_set, tasks, sum(map(len, groups.values())), faults)
 
 
-def _batch(preset, load):
+def _predict(preset, predictor, plan, progress):
+    """Predict the maps of a plan and return the error messages."""
+    from keras_recnet.inference.group_outputs import write_group_maps
+    from keras_recnet.inference.outputs import OutputWriter, write_maps
+
+    write = write_group_maps if preset.task == presets.COSALIENCY else write_maps
+    with progress(plan.images) as advance:
+        results = write(predictor, plan.tasks, OutputWriter(), advance=advance)
+        return [result.error for result in results if result.error]
+
+
+def _predictor_class(preset):
     if preset.task == presets.COSALIENCY:
-        from keras_recnet.inference.group_outputs import GroupBatch
         from keras_recnet.inference.group_predictor import GroupPredictor
 
-        return GroupBatch(load(GroupPredictor, preset.folder))
-    from keras_recnet.inference.outputs import Batch
+        return GroupPredictor
     from keras_recnet.inference.predictor import Predictor
 
-    return Batch(load(Predictor, preset.folder))
-
-
-def _predict(batch, plan, progress):
-    """Predict the maps of a plan and return the error messages."""
-    errors = []
-    with progress(plan.images) as advance, contextlib.closing(batch.run(plan.tasks)) as results:
-        for result in results:
-            if result.error:
-                errors.append(result.error)
-            advance()
-    return errors
+    return Predictor

@@ -1,1 +1,1 @@
-"""Prediction: image files and arrays in, saliency and co-saliency maps out."""
+"""Predict saliency and co-saliency maps of image files and arrays."""

@@ -1,4 +1,4 @@
-"""Engines: what runs the network on one picture of its own size. Neither is imported before it is asked for."""
+"""Engines that run a saliency network on one image. LiteRT and Keras are imported only when they are used."""
 
 import contextlib
 import os
@@ -15,16 +15,17 @@ from keras_recnet.parallel import cores
 _KERAS_EXTRA = frozenset(("keras", "tensorflow", "jax", "torch", "h5py"))
 
 
-class Interpreters:
-    """Interpreters of one LiteRT file, on the CPU through XNNPACK, that threads borrow.
+class InterpreterPool:
+    """LiteRT interpreters of one file, shared by threads. They run on the CPU with XNNPACK.
 
-    As many as there are cores for their threads are lent at a time; more callers wait. Those after the first are made
+    At most cores // `threads` interpreters are in use at a time; other callers wait. All but the first are created
     when they are needed.
 
     Args:
         file: the `.tflite` file.
-        threads: for the network's operations in each.
-        prepare: makes of a new interpreter what is lent, and refuses one that does not fit with a `ValueError`.
+        threads: number of threads per interpreter.
+        prepare: converts a new interpreter into the object that `borrow` yields; raises a `ValueError` if the
+            interpreter's tensors are not those of the expected network.
     """
 
     def __init__(self, file: Path, *, threads: int, prepare: Callable):
@@ -35,10 +36,10 @@ class Interpreters:
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator:
-        """Lends one, as `prepare` made it."""
+        """Yield an interpreter, as returned by `prepare`, for exclusive use."""
         with self._free:
             try:
-                interpreter = self.idle.pop()  # a list's pop and append are atomic
+                interpreter = self.idle.pop()  # list.pop and list.append are atomic
             except IndexError:
                 interpreter = self._load()
             try:
@@ -51,8 +52,8 @@ class Interpreters:
             from ai_edge_litert.interpreter import Interpreter
         except ModuleNotFoundError as error:
             raise MissingExtraError(
-                f"{self._file}: the LiteRT engine needs ai-edge-litert: pip install ai-edge-litert. Where there is "
-                f"none for your system, use the Keras engine (--engine keras)."
+                f"{self._file}: the LiteRT engine needs ai-edge-litert: pip install ai-edge-litert. If it is not "
+                f"available for your system, use the Keras engine (--engine keras)."
             ) from error
         try:
             interpreter = Interpreter(str(self._file), num_threads=self._threads)
@@ -63,50 +64,50 @@ class Interpreters:
 
 
 class LiteRTEngine:
-    """The shipped LiteRT file without TensorFlow and Keras. Calls from several threads run beside each other.
+    """Runs a LiteRT file, without TensorFlow and Keras. It may be called from several threads at once.
 
     Args:
-        file: the `.tflite` file, as `keras_recnet.export.litert.converting` writes it, with float32 or uint8 images.
-        threads: for the network's operations on one picture. On n cores up to n // `threads` pictures run at once:
-            all cores give the shortest wait for one picture, one thread gives the most pictures a second.
+        file: a `.tflite` file written by `keras_recnet.export.litert.converting`, with float32 or uint8 input.
+        threads: number of threads per image; cores // `threads` images run in parallel. One thread per image gives
+            the highest throughput, all cores for one image the lowest latency.
     """
 
     name = "litert"
 
     def __init__(self, file: Path, *, threads: int):
         self._file, self.threads = file, threads
-        self._interpreters = Interpreters(file, threads=threads, prepare=self._checked)
+        self._interpreters = InterpreterPool(file, threads=threads, prepare=self._check)
         self.device = self._interpreters.device
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
-        """The map, float32 `(H, W)`, of `rgb`, uint8 `(H, W, 3)` of the engine's size."""
+        """Compute the map, float32 `(H, W)`, of an image, uint8 `(H, W, 3)` of the engine's size."""
         image = rgb[None].astype(self._dtype, copy=False)
         with self._interpreters.borrow() as interpreter:
             interpreter.set_tensor(self._input, image)
             interpreter.invoke()
             return interpreter.get_tensor(self._output)[0, ..., 0]
 
-    def of_one_thread(self) -> "LiteRTEngine":
-        """The same network for many pictures at once: one thread a picture, as many pictures as cores."""
+    def single_threaded(self) -> "LiteRTEngine":
+        """Return an engine that runs as many images in parallel as there are cores, with one thread per image."""
         return self if self.threads == 1 else LiteRTEngine(self._file, threads=1)
 
-    def _checked(self, interpreter):
+    def _check(self, interpreter):
         (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
         batch, height, width, channels = inputs["shape"].tolist()
         if (batch, channels) != (1, 3) or outputs["shape"].tolist() != [1, height, width, 1]:
             raise ValueError(f"its input is {inputs['shape']}, its output {outputs['shape']}")
         self.size = (height, width)
         if inputs["dtype"] not in (np.float32, np.uint8):
-            raise ValueError(f"its input is of {np.dtype(inputs['dtype'])}, not of float32 or uint8")
+            raise ValueError(f"its input is {np.dtype(inputs['dtype'])}, not float32 or uint8")
         self._input, self._output, self._dtype = inputs["index"], outputs["index"], inputs["dtype"]
         return interpreter
 
 
 class KerasEngine:
-    """The Keras model on any of Keras' backends and whatever device it finds.
+    """Runs the Keras model of a preset, on any Keras backend and its default device.
 
     Args:
-        preset: with `model.weights.h5` in it.
+        preset: a preset with `model.weights.h5`.
         size: `(height, width)` to build the network for; None: the preset's own.
         fusion: as in `RecNet.to_inference`; None: the preset's own.
     """
@@ -124,26 +125,26 @@ class KerasEngine:
         self._lock = threading.Lock()
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
-        """The map, float32 `(H, W)`, of `rgb`, uint8 `(H, W, 3)` of the engine's size. Threads take turns."""
+        """Compute a map as `LiteRTEngine` does; one thread at a time."""
         with self._lock:
             return self._inference.predict_on_batch(rgb[None].astype(np.float32))[0, ..., 0]
 
     def attention(self, rgb: np.ndarray, pixel: tuple[int, int]) -> np.ndarray:
-        """What `pixel` (row, column) of `rgb` attends to, `(h, w)`, at the attention's own resolution."""
+        """Compute the attention weights `(h, w)` of `pixel` (row, column), at the attention's resolution."""
         with self._lock:
             return self.model.attention_map(rgb, pixel)
 
 
 def keras_model(preset: presets.Preset, size: tuple[int, int] | None = None):
-    """Builds the model of a preset, for another size than its own if one is given.
+    """Build the Keras model of a preset, optionally for another input size.
 
     Raises:
         MissingExtraError: if Keras or its backend is not installed.
-        PresetError: if this version has no such model, or it cannot have this size.
+        PresetError: if the preset cannot be loaded by this version, or not at this size.
     """
     try:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow talks at its start
-        import keras  # noqa: F401  # to be missed here, whoever has loaded our models before
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages at start
+        import keras  # noqa: F401  # detects a missing Keras even if our models are imported already
 
         from keras_recnet import models
     except ModuleNotFoundError as error:
@@ -160,11 +161,11 @@ def keras_model(preset: presets.Preset, size: tuple[int, int] | None = None):
 
 
 def keras_device() -> str:
-    """Keras' backend, and the device of the best kind that it found."""
+    """Return the name of the Keras backend and its devices."""
     import keras
 
     try:
         device = ", ".join(keras.distribution.list_devices())
-    except AttributeError:  # the torch backend has no such list
+    except AttributeError:  # not available with the torch backend
         device = "its default device"
     return f"{keras.backend.backend()} on {device}"

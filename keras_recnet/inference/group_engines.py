@@ -1,4 +1,4 @@
-"""Engines for groups: what encodes, advances and decodes one image. Neither is imported before it is asked for."""
+"""Engines that run a co-saliency network on one image at a time, and `stream` for a model in memory."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -7,68 +7,66 @@ from pathlib import Path
 import numpy as np
 
 from keras_recnet import presets
-from keras_recnet.inference.engines import Interpreters, keras_device, keras_model
-from keras_recnet.inference.group_stream import GroupMap, GroupStream
+from keras_recnet.inference.engines import InterpreterPool, keras_device, keras_model
+from keras_recnet.inference.group_stream import GroupMap, GroupStream, start_state
 
 _ENCODE, _STEP, _DECODE = "encode", "step", "decode"
 
 
 class LiteRTGroupEngine:
-    """The shipped LiteRT file of an `RCAUNet`, without TensorFlow and Keras.
+    """Runs the LiteRT file of an `RCAUNet`, without TensorFlow and Keras.
 
-    Calls from several threads run beside each other. The state starts as the first image's X, with channels of zeros
-    behind it where the state has more (the mean counts its images in one).
+    It may be called from several threads at once.
 
     Args:
-        file: the `.tflite` file, as `keras_recnet.export.litert.converting` writes it, with float32 or uint8 images.
-        threads: for the network's operations on one image; on n cores up to n // `threads` images run at once.
+        file: a `.tflite` file written by `keras_recnet.export.litert.converting`, with float32 or uint8 input.
+        threads: number of threads per image; cores // `threads` images run in parallel.
     """
 
     name = "litert"
 
     def __init__(self, file: Path, *, threads: int):
         self.threads = threads
-        self._interpreters = Interpreters(file, threads=threads, prepare=self._runners)
+        self._interpreters = InterpreterPool(file, threads=threads, prepare=self._signature_runners)
         self.device = self._interpreters.device
 
     def encode(self, rgb: np.ndarray) -> dict[str, np.ndarray]:
-        """An image, uint8 `(H, W, 3)` of the engine's size → its features, each `(1, h, w, C)`."""
+        """Compute the features, each `(1, h, w, C)`, of an image, uint8 `(H, W, 3)` of the engine's size."""
         return self._run(_ENCODE, image=rgb[None].astype(self._dtype, copy=False))
 
     def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
-        """The state after an image of features `x`; `state` is None before the first."""
+        """Compute the state after an image with the features `x`; `state` is None before the first image."""
         if state is None:
-            state = np.zeros(self._state_shape, np.float32)
-            state[..., : x.shape[-1]] = x
+            state = start_state(x, self._state_channels)
         return self._run(_STEP, x=x, state=state)["state"]
 
     def decode(self, features: dict[str, np.ndarray], state: np.ndarray | None) -> np.ndarray:
-        """The map, float32 `(H, W)`, of an image in its group."""
-        group = {} if state is None else {"state": state}
-        return self._run(_DECODE, **features, **group)["saliency"][0, ..., 0]
+        """Compute the map, float32 `(H, W)`, of an image in its group."""
+        inputs = features if state is None else {**features, "state": state}
+        return self._run(_DECODE, **inputs)["saliency"][0, ..., 0]
 
-    def _run(self, part, **tensors):
+    def _run(self, signature, **tensors):
         with self._interpreters.borrow() as runners:
-            return runners[part](**tensors)
+            return runners[signature](**tensors)
 
-    def _runners(self, interpreter):
+    def _signature_runners(self, interpreter):
         names = set(interpreter.get_signature_list())
         if not names >= {_ENCODE, _DECODE}:
-            raise ValueError(f"a network of groups has the signatures encode, step and decode, it has {sorted(names)}")
+            raise ValueError(f"expected the signatures encode, step and decode, found {sorted(names)}")
         runners = {name: interpreter.get_signature_runner(name) for name in names}
         image = runners[_ENCODE].get_input_details()["image"]
         if image["dtype"] not in (np.float32, np.uint8):
-            raise ValueError(f"its images are of {np.dtype(image['dtype'])}, not of float32 or uint8")
+            raise ValueError(f"its input is {np.dtype(image['dtype'])}, not float32 or uint8")
         _, *size, _ = image["shape"].tolist()
         self.size, self._dtype = tuple(size), image["dtype"]
         self.has_state = _STEP in names
         if self.has_state:
-            self._state_shape = runners[_STEP].get_input_details()["state"]["shape"].tolist()
+            self._state_channels = int(runners[_STEP].get_input_details()["state"]["shape"][-1])
         return runners
 
 
 class KerasGroupEngine:
-    """An `RCAUNet` on any Keras backend. Threads take turns.
+    """Runs an `RCAUNet` on any Keras backend, one thread at a time.
 
     Args:
         source: a preset with `model.weights.h5`, or an `RCAUNet`.
@@ -85,7 +83,7 @@ class KerasGroupEngine:
         self._lock = threading.Lock()
 
     def encode(self, rgb: np.ndarray) -> dict[str, np.ndarray]:
-        """As `LiteRTGroupEngine.encode`; RGB in 0…255 of any type.
+        """Compute features as `LiteRTGroupEngine.encode` does; RGB in 0…255 of any type.
 
         Raises:
             ValueError: if the image does not have the engine's size.
@@ -97,16 +95,14 @@ class KerasGroupEngine:
             return self._encoder.predict_on_batch(rgb[None].astype("float32"))
 
     def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
-        """As `LiteRTGroupEngine.advance`."""
-        import keras
-
+        """Compute the state as `LiteRTGroupEngine.advance` does."""
+        if state is None:
+            state = start_state(x, self._step.output.shape[-1])
         with self._lock:
-            if state is None:
-                state = keras.ops.convert_to_numpy(self.model.cell.start(keras.ops.convert_to_tensor(x)))
             return self._step.predict_on_batch({"x": x, "state": state})
 
     def decode(self, features: dict[str, np.ndarray], state: np.ndarray | None) -> np.ndarray:
-        """As `LiteRTGroupEngine.decode`."""
+        """Compute a map as `LiteRTGroupEngine.decode` does."""
         inputs = features if state is None else {**features, "state": state}
         with self._lock:
             logits = self._decoder.predict_on_batch(inputs)[0, ..., 0].astype("float64")

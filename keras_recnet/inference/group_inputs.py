@@ -1,4 +1,4 @@
-"""Which groups of pictures a command line names, and how the files written for them are called."""
+"""Find the groups of images that a command line names, and plan the files to write for them."""
 
 import collections
 import dataclasses
@@ -6,31 +6,38 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_recnet.inference.inputs import Found, Task, find_pictures, plan
+from keras_recnet.inference.inputs import ImageJob, InputImage, find_images, plan_jobs
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """Pictures that have something in common.
+class ImageGroup:
+    """Images that have something in common.
 
     Attributes:
-        name: of the group, and of its folder below the output folder.
-        source: the folder or the pattern that it was found by.
-        pictures: in the order of their names; each lies `relative` to the output folder.
+        name: name of the group, and of its folder in the output folder.
+        source: the folder or the pattern that named it.
+        images: sorted by name; `relative` includes the group's name.
     """
 
     name: str
     source: str
-    pictures: list[Found]
+    images: list[InputImage]
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupTask:
-    """A group, the files to write for each of its pictures, and the sheet of the whole, if one is wanted."""
+class GroupJob:
+    """A group and the files to write for it.
+
+    Attributes:
+        name: as of `ImageGroup`.
+        source: as of `ImageGroup`.
+        images: a job per image of the group.
+        sheet: path of the contact sheet of the whole group, or None.
+    """
 
     name: str
     source: str
-    tasks: list[Task]
+    images: list[ImageJob]
     sheet: Path | None = None
 
 
@@ -40,45 +47,47 @@ def find_groups(
     *,
     recursive: bool = False,
     outside: str | None = None,
-) -> tuple[list[Group], list[tuple[str, str]]]:
-    """Lists the groups that a command line names.
+) -> tuple[list[ImageGroup], list[tuple[str, str]]]:
+    """List the groups that a command line names.
 
-    A folder is a group of the pictures that lie in it. It is called as the folder; folders of the same name are told
-    apart by as much of their paths as it takes (`a/birds`, `b/birds`). With `recursive` every folder below that holds
-    pictures is a group of its own, called by its path in the folder that was given.
+    The images directly in a folder are a group with the folder's name; if names clash, as much of the paths is added
+    as needed (`a/birds`, `b/birds`). With `recursive` every sub-folder that contains images is a group too, named by
+    its path relative to the given folder.
 
     Args:
-        folders: folders; the same one twice is one group.
-        named: (name, glob pattern) each; the patterns of one name make one group.
-        recursive: look into sub-folders.
-        outside: a folder to leave out of the search, see `find_pictures`.
+        folders: folders; duplicates are ignored.
+        named: `(name, glob pattern)` pairs; patterns with the same name form one group.
+        recursive: whether to search sub-folders.
+        outside: folder to exclude from the search, see `find_images`.
 
     Returns:
-        The groups, first those of `folders`, and (input, what is wrong) for each input that makes none.
+        The groups, those of `folders` first, and `(input, message)` for each input that yields no group.
 
     Raises:
-        ValueError: if two groups would have one name.
+        ValueError: if two groups would have the same name.
     """
     groups, problems = [], []
-    by_path: dict[str, tuple[str, str, list[Found]]] = {}
+    by_path: dict[str, tuple[str, str, list[InputImage]]] = {}
     for folder in folders:
         if not os.path.isdir(folder):
-            wrong = "a file, but a group is a folder" if os.path.exists(folder) else "no such folder"
-            problems.append((folder, f"{folder}: {wrong}. For single files give --group NAME=GLOB."))
+            reason = "a file, but a group is a folder" if os.path.exists(folder) else "no such folder"
+            problems.append((folder, f"{folder}: {reason}. For single files use --group NAME=GLOB."))
             continue
-        found, wrong = find_pictures([folder], outside=outside)
-        inside = collections.defaultdict(list)
-        for picture in found:
-            inside[picture.relative.parent].append(picture)
-        problems += wrong or ([] if recursive else _nothing_directly(folder, inside))
-        for below, pictures in sorted(inside.items()) if recursive else [(Path(), inside[Path()])]:
-            if pictures:
-                name = os.path.basename(os.path.abspath(folder)) if below == Path() else below.as_posix()
-                source = os.path.join(folder, below) if below != Path() else folder
-                by_path.setdefault(os.path.abspath(source), (name, source, pictures))
-    for path, name in _told_apart({path: name for path, (name, *_) in by_path.items()}).items():
-        _, source, pictures = by_path[path]
-        groups.append(Group(name, source, [Found(one.path, Path(name, one.relative.name)) for one in pictures]))
+        images, faults = find_images([folder], outside=outside)
+        by_folder = collections.defaultdict(list)
+        for image in images:
+            by_folder[image.relative.parent].append(image)
+        problems += faults or ([] if recursive else _only_in_subfolders(folder, by_folder))
+        for relative, members in sorted(by_folder.items()) if recursive else [(Path(), by_folder[Path()])]:
+            if members:
+                name = os.path.basename(os.path.abspath(folder)) if relative == Path() else relative.as_posix()
+                source = os.path.join(folder, relative) if relative != Path() else folder
+                by_path.setdefault(os.path.abspath(source), (name, source, members))
+    for path, name in _unique_names({path: name for path, (name, *_) in by_path.items()}).items():
+        _, source, members = by_path[path]
+        groups.append(
+            ImageGroup(name, source, [InputImage(one.path, Path(name, one.relative.name)) for one in members])
+        )
 
     patterns = collections.defaultdict(list)
     for name, pattern in named:
@@ -86,67 +95,70 @@ def find_groups(
     for name, texts in patterns.items():
         if os.path.normcase(name) in {os.path.normcase(group.name) for group in groups}:
             raise ValueError(f"--group {name}: another group has this name. Choose another one.")
-        found, wrong = find_pictures(texts, outside=outside)
-        problems += wrong
-        if found:
-            pictures = [Found(picture.path, Path(name) / picture.relative) for picture in found]
-            groups.append(Group(name, ", ".join(texts), pictures))
+        images, faults = find_images(texts, outside=outside)
+        problems += faults
+        if images:
+            members = [InputImage(image.path, Path(name) / image.relative) for image in images]
+            groups.append(ImageGroup(name, ", ".join(texts), members))
     return groups, problems
 
 
-def plan_groups(groups: Iterable[Group], out: str, kinds: Iterable[str]) -> list[GroupTask]:
-    """Names the files to write: `OUT/GROUP/…` as `plan` does for each picture, and `OUT/GROUP.sheet.png`.
+def plan_group_jobs(groups: Iterable[ImageGroup], out: str, kinds: Iterable[str]) -> list[GroupJob]:
+    """Name the files to write: `OUT/GROUP/…` for each image as in `plan_jobs`, and `OUT/GROUP.sheet.png`.
 
-    `OUT` may name one `.png` file, for the sheet of one group.
+    Args:
+        groups: the groups.
+        out: a folder; for the sheet of one group also a `.png` file.
+        kinds: the output types, of which `sheet` is drawn once per group.
 
     Raises:
-        ValueError: as `plan`'s.
+        ValueError: as in `plan_jobs`.
     """
     groups, kinds = list(groups), list(kinds)
-    of_pictures = [kind for kind in kinds if kind != "sheet"]
+    image_kinds = [kind for kind in kinds if kind != "sheet"]
     if out.lower().endswith(".png") and not os.path.isdir(out):
-        if len(groups) > 1 or of_pictures:
+        if len(groups) > 1 or image_kinds:
             raise ValueError(
                 f"{out!r} takes one sheet (--type sheet) of one group; for more give a folder. Received: "
                 f"{len(groups)} × {', '.join(kinds)}"
             )
-        tasks = [[Task(picture.path, {}) for picture in group.pictures] for group in groups]
-        return [GroupTask(group.name, group.source, *tasks, Path(out)) for group in groups]
-    # all at once, so that a name that two groups would write is found
-    tasks = iter(plan([picture for group in groups for picture in group.pictures], out, of_pictures))
+        return [
+            GroupJob(group.name, group.source, [ImageJob(image.path, {}) for image in group.images], Path(out))
+            for group in groups
+        ]
+    # all groups in one call, so that clashes between groups are found
+    jobs = iter(plan_jobs([image for group in groups for image in group.images], out, image_kinds))
     return [
-        GroupTask(
+        GroupJob(
             group.name,
             group.source,
-            [next(tasks) for _ in group.pictures],
+            [next(jobs) for _ in group.images],
             Path(out, f"{group.name}.sheet.png") if "sheet" in kinds else None,
         )
         for group in groups
     ]
 
 
-def _nothing_directly(folder, inside):
-    if Path() in inside:
+def _only_in_subfolders(folder, by_folder):
+    if Path() in by_folder:
         return []
-    return [
-        (
-            folder,
-            f"{folder}: no pictures in this folder itself, but in {len(inside)} below it. With --recursive each of "
-            f"them is a group.",
-        )
-    ]
+    message = (
+        f"{folder}: no images directly in this folder, but in {len(by_folder)} of its sub-folders. Use --recursive to "
+        f"make each of them a group."
+    )
+    return [(folder, message)]
 
 
-def _told_apart(names):
-    """Path → name; where names are alike, the last parts of the paths that tell them apart."""
-    given, parts = dict(names), 1
-    while alike := _alike(given):
-        parts += 1
-        for path in alike:
-            given[path] = Path(*Path(path).parts[1:][-parts:]).as_posix()
-    return given
+def _unique_names(names):
+    """Replace equal names by the shortest endings of their paths that differ; `names` maps path → name."""
+    result, length = dict(names), 1
+    while duplicates := _duplicates(result):
+        length += 1
+        for path in duplicates:
+            result[path] = Path(*Path(path).parts[1:][-length:]).as_posix()
+    return result
 
 
-def _alike(names):
+def _duplicates(names):
     counts = collections.Counter(os.path.normcase(name) for name in names.values())
     return [path for path, name in names.items() if counts[os.path.normcase(name)] > 1]

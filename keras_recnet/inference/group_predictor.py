@@ -1,4 +1,4 @@
-"""Groups of pictures to co-saliency maps: `cosaliency` for one group, `GroupPredictor` for many."""
+"""Predict the co-saliency maps of groups of images: `cosaliency` for one group, `GroupPredictor` for many."""
 
 import contextlib
 import functools
@@ -13,40 +13,40 @@ from keras_recnet.errors import ImageError, MissingExtraError, PresetError
 from keras_recnet.imaging.reading import MAX_PIXELS, Picture, read
 from keras_recnet.imaging.resizing import resize, resize_map
 from keras_recnet.inference.group_stream import GroupMap, GroupStream
-from keras_recnet.inference.predictor import both_sides, which_engine
+from keras_recnet.inference.predictor import height_and_width, select_engine
 from keras_recnet.parallel import cores, ordered
 
 DEFAULT_GROUP_PRESET = "rcau_lite0"
-KEPT = 128  # pictures a group whose features wait on the disk
+KEEP_FEATURES = 128
 
 
 class GroupPredictor:
-    """A network, loaded once, that turns groups of pictures into maps of what the pictures of each have in common.
+    """Predicts maps of the objects that the images of a group have in common, with a network that is loaded once.
 
-    Every picture is encoded and taken into the group's state, one after another; then every picture is decoded with
-    the final state. Memory is that of a few pictures, however large the group is: what the first passage has encoded of
-    the first `keep_features` pictures waits in a temporary file, the others are read and encoded again.
+    Each image is first encoded and added to the group's state; then each image is decoded with the final state. Memory
+    does not grow with the size of the group: the features of the first `keep_features` images are stored in a
+    temporary file, the other images are read and encoded a second time.
 
-    It may be called from several threads at once. A group of one picture works: its map is what is salient in it alone.
+    It may be called from several threads at once. For a group of one image, the map shows what is salient in it.
 
     Args:
-        preset: name of a preset that ships, or a preset's folder, with an `RCAUNet`.
-        engine: as `Predictor`'s.
-        size: height and width at which the network sees a picture, one number or two; None: the preset's own. Another
-            one needs the Keras engine, and a network without a spatial map in its recurrent co-attention unit.
-        threads: of the LiteRT engine on one picture; cores // `threads` pictures are encoded at once.
-        max_pixels: as `Predictor`'s.
-        keep_features: how many pictures of a group are encoded once only; at 224×224 the edge network needs 1.5 MB of
-            the disk for each, while the group is worked on.
+        preset: name of a shipped preset of an `RCAUNet`, or a preset folder.
+        engine: as in `Predictor`.
+        size: input height and width of the network, one number or two; None: the preset's own. Another size needs the
+            Keras engine, and a network whose recurrent co-attention unit has no spatial map.
+        threads: number of threads of the LiteRT engine per image; cores // `threads` images are encoded in parallel.
+        max_pixels: as in `Predictor`.
+        keep_features: number of images per group whose features are stored. At 224×224 the edge network needs 1.5 MB
+            of temporary disk space per image.
 
     Attributes:
         preset: the `keras_recnet.presets.Preset`.
-        engine: what runs the network; `.name`, `.size`, `.threads`.
-        engine_note: why the Keras engine was taken, or None.
+        engine: the engine that runs the network; `.name`, `.size`, `.threads`.
+        engine_note: why the Keras engine was selected, or None.
 
     Raises:
-        PresetError: if there is no such preset, it is damaged, for single pictures, bound to another size, or lacks
-            what the engine needs.
+        PresetError: if the preset does not exist, is damaged, is for single images or another size, or lacks what the
+            engine needs.
         MissingExtraError: if the engine's package is not installed.
 
     Example:
@@ -64,13 +64,18 @@ class GroupPredictor:
         size: int | tuple[int, int] | None = None,
         threads: int = 1,
         max_pixels: int = MAX_PIXELS,
-        keep_features: int = KEPT,
+        keep_features: int = KEEP_FEATURES,
     ):
-        self.preset = _find(preset)
+        self.preset = presets.find(preset)
+        if self.preset.task != presets.COSALIENCY:
+            raise PresetError(
+                f"{self.preset.folder}: expected a preset of an RCAUNet, for groups. For single images use "
+                f"`keras-recnet predict`, in Python Predictor. Received: a preset for {self.preset.task}"
+            )
         self.max_pixels, self.keep_features = max_pixels, keep_features
-        size = both_sides(size)
+        size = height_and_width(size)
         self.preset.check_size(size)
-        name, self.engine_note = which_engine(self.preset, engine, size=size)
+        name, self.engine_note = select_engine(self.preset, engine, size=size)
         if name == "keras":
             from keras_recnet.inference.group_engines import KerasGroupEngine
 
@@ -85,56 +90,55 @@ class GroupPredictor:
         return f"{self.preset.name}, {self.engine.name} {height}×{width}, {self.engine.device}"
 
     def __call__(self, images: Iterable, *, orders: int = 1, seed: int = 0) -> list[np.ndarray]:
-        """The maps of one group.
+        """Predict the maps of one group.
 
         Args:
-            images: the group's pictures: paths, the bytes of files, `PIL.Image.Image`s or arrays in RGB; see
+            images: the images of the group: paths, the bytes of files, `PIL.Image.Image`s or RGB arrays; see
                 `keras_recnet.imaging.reading.read`.
-            orders: as `map`'s.
-            seed: as `map`'s.
+            orders: as in `map`.
+            seed: as in `map`.
 
         Returns:
-            For each picture float32 `(H, W)` in 0…1, at its own size after its EXIF rotation.
+            A map per image: float32 `(H, W)` in 0…1, at the size of the image after EXIF rotation.
 
         Raises:
-            ValueError: if there is no picture.
-            ImageError: if one cannot be read or is refused.
+            ValueError: if there is no image.
+            ImageError: if an image cannot be read or is too large.
         """
-        return [found.saliency for found in self.map(images, orders=orders, seed=seed)]
+        return [result.saliency for result in self.map(images, orders=orders, seed=seed)]
 
     def map(
         self, images: Iterable, *, orders: int = 1, seed: int = 0, jobs: int | None = None, errors: str = "raise"
     ) -> Iterator[GroupMap | ImageError]:
-        """Maps of the pictures of one group, in their order.
+        """Predict the maps of one group, in the order of its images.
 
         Args:
-            images: as of a call. They are read twice, so an iterator is made a list first: give paths, not arrays, if
-                they are many.
-            orders: K. The order of the pictures matters to a recurrent unit: the group is walked through in K orders,
-                the given one and K - 1 random ones, maps come from the mean of the K states, and the variance of the K
-                maps is given beside.
-            seed: of the random orders.
-            jobs: threads; None: one more than the process has cores.
-            errors: what happens for a picture that cannot be read: `"raise"` the `ImageError` before the first map, or
-                leave it out of the group and `"return"` the error in the place of its map.
+            images: as for a call. They are read twice, so an iterator is converted to a list; for large groups give
+                paths, not arrays.
+            orders: K. The state of a recurrent unit depends on the order of the images: it is averaged over K orders,
+                the given one and K - 1 random ones, and the variance of the K maps is returned too.
+            seed: seed of the random orders.
+            jobs: number of threads; None: one more than the process has cores.
+            errors: for an image that cannot be read: `"raise"` its `ImageError` before the first map, or leave it out
+                of the group and `"return"` the error in place of its map.
 
         Yields:
-            `GroupMap(saliency, variance)`: float32 `(H, W)` each, at the picture's own size; the variance is None for a
+            `GroupMap(saliency, variance)`: float32 `(H, W)` each, at the size of the image; the variance is None for a
             single order.
 
         Raises:
-            ValueError: if there is no picture.
+            ValueError: if there is no image.
         """
         if errors not in ("raise", "return"):
             raise ValueError(f"`errors` must be 'raise' or 'return'. Received: errors={errors!r}")
         return self._map(list(images), orders, seed, jobs or cores() + 1, errors)
 
     def _map(self, images, orders, seed, jobs, errors):
-        with self.group(images, orders=orders, seed=seed, jobs=jobs, stop_at_errors=errors == "raise") as group:
-            yield from ordered(lambda index: _or_its_error(group, index), range(len(images)), workers=jobs)
+        with self.encode(images, orders=orders, seed=seed, jobs=jobs, stop_at_errors=errors == "raise") as group:
+            yield from ordered(group.map_or_error, range(len(images)), workers=jobs)
 
     @contextlib.contextmanager
-    def group(
+    def encode(
         self,
         images: list,
         *,
@@ -143,23 +147,23 @@ class GroupPredictor:
         jobs: int | None = None,
         stop_at_errors: bool = False,
         progress: Callable[[], None] = lambda: None,
-    ) -> Iterator["Group"]:
-        """Goes through a group once and gives what its maps are decoded from.
+    ) -> Iterator["EncodedGroup"]:
+        """Encode the images of a group, and yield the group, whose maps can then be decoded.
 
         Args:
-            images: as of a call.
-            orders: as of `map`.
-            seed: as of `map`.
-            jobs: as of `map`.
-            stop_at_errors: raise the first error of a picture; else they are in the group's `errors`.
-            progress: called after each picture.
+            images: as for a call.
+            orders: as in `map`.
+            seed: as in `map`.
+            jobs: as in `map`.
+            stop_at_errors: whether to raise the first error of an image; if not, errors are in the group's `errors`.
+            progress: called after each image.
         """
         if not images:
-            raise ValueError(f"A group needs a picture. Received: images={images!r}")
+            raise ValueError(f"A group needs at least one image. Received: images={images!r}")
         jobs = jobs or cores() + 1
         with GroupStream(self.engine, orders=orders, seed=seed, keep=self.keep_features) as stream:
-            group = Group(self, images, stream)
-            encoded = ordered(functools.partial(self._encode, stop_at_errors), images, workers=jobs)
+            group = EncodedGroup(self, images, stream)
+            encoded = ordered(functools.partial(self._encode_one, stop_at_errors), images, workers=jobs)
             with contextlib.closing(encoded):
                 for index, (size, features) in enumerate(encoded):
                     if isinstance(features, Exception):
@@ -171,7 +175,7 @@ class GroupPredictor:
             stream.finish()
             yield group
 
-    def _encode(self, stop_at_errors, image):
+    def _encode_one(self, stop_at_errors, image):
         try:
             picture = self.read(image)
             return picture.size, self.engine.encode(picture.rgb)
@@ -181,17 +185,17 @@ class GroupPredictor:
             return None, error
 
     def read(self, image, *, whole: bool = False) -> Picture:
-        """Reads a picture at the network's size, or whole."""
+        """Read an image at the network's input size, or with `whole` at its own size."""
         return read(image, fit=None if whole else self.engine.size, max_pixels=self.max_pixels)
 
 
-class Group:
-    """A group that was gone through once; its methods may be called from several threads.
+class EncodedGroup:
+    """A group whose images have been encoded. Its methods may be called from several threads at once.
 
     Attributes:
-        errors: index of a picture → why it could not be read; it is left out.
-        sizes: index of any other picture → its `(height, width)`.
-        places: index of any other picture → its number among those that are in the state.
+        errors: index of an image that could not be read → its error; the image is left out.
+        sizes: index of any other image → its `(height, width)`.
+        places: index of any other image → its position among the images of the state.
     """
 
     def __init__(self, predictor, images, stream):
@@ -201,14 +205,14 @@ class Group:
         self.places: dict[int, int] = {}
 
     def map(self, index: int, picture: Picture | None = None) -> GroupMap:
-        """The map of a picture at its own size.
+        """Decode the map of an image, at the size of the image.
 
         Args:
-            index: of the picture among all.
-            picture: the picture, if it was read again already.
+            index: index of the image.
+            picture: the image, if it has already been read again.
 
         Raises:
-            ImageError: if it cannot be read again.
+            ImageError: if the image cannot be read again.
         """
         features = self._stream.features(self.places[index])
         if features is None:
@@ -218,19 +222,9 @@ class Group:
         size = self.sizes[index]
         return GroupMap(resize_map(saliency, size), None if variance is None else resize_map(variance, size))
 
-
-def _or_its_error(group, index):
-    return group.errors[index] if index in group.errors else group.map(index)
-
-
-def _find(preset):
-    found = presets.find(preset)
-    if found.task != presets.COSALIENCY:
-        raise PresetError(
-            f"{found.folder}: a network for groups is needed, an RCAUNet; for single pictures there is `keras-recnet "
-            f"predict`, in Python Predictor. Received: a preset for {found.task}"
-        )
-    return found
+    def map_or_error(self, index: int) -> GroupMap | Exception:
+        """Decode the map of an image, or return the error of an image that could not be read."""
+        return self.errors[index] if index in self.errors else self.map(index)
 
 
 _lock = threading.Lock()
@@ -242,19 +236,21 @@ def _default_predictor():
 
 
 def cosaliency(images: Iterable, *, orders: int = 1, seed: int = 0) -> list[np.ndarray]:
-    """Maps of what a group of pictures has in common, by the preset that ships, which is loaded once and kept.
+    """Predict maps of the objects that a group of images has in common, with the shipped preset.
+
+    The network is loaded at the first call.
 
     Args:
-        images: the group's pictures: paths, the bytes of files, `PIL.Image.Image`s or arrays in RGB.
-        orders: over how many orders of the pictures the group's state is averaged.
-        seed: of the random orders.
+        images: the images of the group: paths, the bytes of files, `PIL.Image.Image`s or RGB arrays.
+        orders: number of orders of the images over which the group's state is averaged.
+        seed: seed of the random orders.
 
     Returns:
-        For each picture float32 `(H, W)` in 0…1, at its own size after its EXIF rotation.
+        A map per image: float32 `(H, W)` in 0…1, at the size of the image after EXIF rotation.
 
     Raises:
-        ValueError: if there is no picture.
-        ImageError: if one cannot be read or is refused.
+        ValueError: if there is no image.
+        ImageError: if an image cannot be read or is too large.
 
     Example:
         >>> import keras_recnet

@@ -1,4 +1,4 @@
-"""Co-saliency of a group image by image, whatever runs the network: NumPy only."""
+"""Co-saliency maps of a group, one image at a time, with any engine. Uses NumPy only."""
 
 import tempfile
 import threading
@@ -14,7 +14,7 @@ class GroupMap(NamedTuple):
 
     Attributes:
         saliency: `(height, width)`, float32, 0…1.
-        variance: the variance over the orders of each pixel, `(height, width)`, float32; None for a single order.
+        variance: variance of each pixel over the orders, `(height, width)`, float32; None for a single order.
     """
 
     saliency: np.ndarray
@@ -22,10 +22,10 @@ class GroupMap(NamedTuple):
 
 
 class GroupEngine(Protocol):
-    """The parts of a network of groups, each on one image.
+    """The parts of a co-saliency network, each for one image.
 
     Attributes:
-        size: `(height, width)` of its images.
+        size: `(height, width)` of the input images.
         has_state: False for a network without a group branch.
     """
 
@@ -33,28 +33,42 @@ class GroupEngine(Protocol):
     has_state: bool
 
     def encode(self, rgb: np.ndarray) -> Features:
-        """An image, uint8 `(height, width, 3)` → its features, each `(1, h, w, C)`; `"x"` goes into the state."""
+        """Compute the features of an image, uint8 `(H, W, 3)`: arrays `(1, h, w, C)`, of which `"x"` is X."""
 
     def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
-        """The group's state after one more image; None before the first."""
+        """Compute the group's state after one more image; `state` is None before the first."""
 
     def decode(self, features: Features, state: np.ndarray | None) -> np.ndarray:
-        """The map `(height, width)`, float32 in 0…1, of an image in its group."""
+        """Compute the map `(H, W)`, float32 in 0…1, of an image in its group."""
+
+
+def start_state(x: np.ndarray, channels: int) -> np.ndarray:
+    """Return the state before the first image of a group, as `GroupCell.start` defines it.
+
+    It is X of that image, padded with zeros to the number of channels of the state (a mean also counts its images).
+
+    Args:
+        x: X of the first image, float32 `(1, h, w, C)`.
+        channels: number of channels of the state, at least C.
+    """
+    return np.pad(x, [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
 
 
 class GroupStream:
-    """A group on its way through a network: images are added one after another, then each is decoded.
+    """The state of a group, updated image by image; then each image is decoded with the final state.
 
-    It holds the group's state, not the images. The features of the first `keep` images lie in a temporary file, so that
-    they need not be encoded twice; memory is that of one image, but for `orders` above 1, which need X of every image
-    (0.15 MB at 14×14×192).
+    Memory is that of one image, except that `orders` above 1 needs X of every image (0.15 MB at 14×14×192). The
+    features of the first `keep` images are stored in a temporary file, so that these images are encoded only once.
 
     Args:
-        engine: what runs the network.
-        orders: K. The group is walked through in K orders, the given one and K - 1 random ones. Maps are decoded from
-            the mean of the K final states, and their variance is that of the K maps of the single states.
-        seed: of the random orders.
-        keep: how many images' features are kept; an error of the disk ends the keeping, nothing else.
+        engine: runs the network.
+        orders: K. The state is computed for K orders of the images, the given one and K - 1 random ones. Maps are
+            decoded from the mean of the K final states; their variance is that of the K maps of the single states.
+        seed: seed of the random orders.
+        keep: number of images whose features are stored. If the disk is full, fewer are stored.
+
+    Raises:
+        ValueError: if `orders` is less than 1.
 
     Example:
         >>> with GroupStream(engine, keep=64) as group:
@@ -66,9 +80,9 @@ class GroupStream:
 
     def __init__(self, engine: GroupEngine, *, orders: int = 1, seed: int = 0, keep: int = 0):
         if not (isinstance(orders, int) and orders >= 1):
-            raise ValueError(f"`orders` must be a whole number from 1 on. Received: orders={orders!r}")
+            raise ValueError(f"`orders` must be a positive integer. Received: orders={orders!r}")
         self._engine, self._orders, self._seed = engine, orders, seed
-        self._kept = _Kept(keep)
+        self._stored = _FeatureFile(keep)
         self._xs, self._states, self._mean = [], [], None
         self.count = 0
 
@@ -76,11 +90,11 @@ class GroupStream:
         return self
 
     def __exit__(self, *error):
-        self._kept.close()
+        self._stored.close()
 
     def add(self, features: Features) -> None:
-        """Takes the next image into the group's state."""
-        self._kept.add(features)
+        """Add an image to the group."""
+        self._stored.add(features)
         self.count += 1
         if not self._engine.has_state:
             return
@@ -90,28 +104,28 @@ class GroupStream:
             self._states = [self._engine.advance(features["x"], *(self._states or [None]))]
 
     def features(self, index: int) -> Features | None:
-        """The features of the image that was added as number `index`, if they are kept."""
-        return self._kept.get(index)
+        """Return the features of the image that was added as number `index`, or None if they are not stored."""
+        return self._stored.get(index)
 
     def finish(self) -> None:
-        """Ends the adding: computes the state that all maps are decoded with."""
+        """Compute the state that all maps are decoded with, after the last `add`."""
         if self._xs:
-            self._states = [self._walk(order) for order in group_orders(self.count, self._orders, self._seed)]
+            self._states = [self._final_state(order) for order in group_orders(self.count, self._orders, self._seed)]
             self._xs = []
         if self._states:
             self._mean = np.mean(self._states, axis=0, dtype="float64").astype("float32")
 
     def decode(self, features: Features) -> GroupMap:
-        """The map of an image of the group, after `finish`; threads may call it at the same time."""
+        """Compute the map of an image of the group, after `finish`. May be called from several threads at once."""
         saliency = self._engine.decode(features, self._mean)
         if self._orders == 1:
             return GroupMap(saliency, None)
         maps = [self._engine.decode(features, state) for state in self._states]
-        # without a group branch there is nothing that the order could change
+        # without a group branch, the order has no influence
         variance = np.var(maps, axis=0, dtype="float64").astype("float32") if maps else np.zeros_like(saliency)
         return GroupMap(saliency, variance)
 
-    def _walk(self, order):
+    def _final_state(self, order):
         state = None
         for index in order:
             state = self._engine.advance(self._xs[index], state)
@@ -119,16 +133,16 @@ class GroupStream:
 
 
 def group_orders(count: int, orders: int, seed: int = 0) -> list[np.ndarray]:
-    """The given order of `count` images and `orders - 1` random ones, as arrays of indices."""
+    """Return the given order of `count` images and `orders - 1` random ones, as arrays of indices."""
     random = np.random.default_rng(seed)
     return [np.arange(count), *(random.permutation(count) for _ in range(orders - 1))]
 
 
-class _Kept:
-    """The features of a group's first images, in a temporary file that has no name."""
+class _FeatureFile:
+    """The features of the first images of a group, in an unnamed temporary file."""
 
-    def __init__(self, most):
-        self._left, self._count, self._file, self._shapes = most, 0, None, {}
+    def __init__(self, capacity):
+        self._left, self._count, self._file, self._shapes = capacity, 0, None, {}
         self._lock = threading.Lock()
 
     def add(self, features):
@@ -142,7 +156,7 @@ class _Kept:
             for name in self._shapes:
                 self._file.write(np.ascontiguousarray(features[name], "float32"))
             self._file.flush()
-        except OSError:  # no room for what only saves time
+        except OSError:  # a full disk costs time, not the group
             self._left = 0
             return
         self._count += 1

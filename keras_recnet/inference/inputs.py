@@ -1,4 +1,4 @@
-"""Which pictures a command line names, and how the files written for them are called."""
+"""Find the images that a command line names, and plan the files to write for them."""
 
 import collections
 import dataclasses
@@ -15,12 +15,12 @@ STANDARD_STREAM = "-"
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """A picture to work on.
+class InputImage:
+    """An image to process.
 
     Attributes:
         path: the file, or `"-"`.
-        relative: where it lies under the folder or pattern that it was found by; its outputs lie likewise.
+        relative: its path relative to the folder or pattern that named it; its outputs keep this structure.
     """
 
     path: str
@@ -28,105 +28,116 @@ class Found:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """A picture and the files to write for it: kind of map → path, or `"-"`."""
+class ImageJob:
+    """An image and the files to write for it.
+
+    Attributes:
+        source: the image file, or `"-"` for standard input.
+        outputs: output type → path, or `"-"` for standard output.
+    """
 
     source: str
     outputs: dict[str, Path | str]
 
 
-def find_pictures(inputs: Iterable[str], *, outside: str | None = None) -> tuple[list[Found], list[tuple[str, str]]]:
-    """Lists the pictures that `inputs` name, each once, in the order of `inputs` and sorted within each.
+def find_images(inputs: Iterable[str], *, outside: str | None = None) -> tuple[list[InputImage], list[tuple[str, str]]]:
+    """List the images that `inputs` name, each once, in the order of `inputs` and sorted within each input.
 
     Args:
-        inputs: files (taken as pictures whatever their name), folders (searched recursively for files whose suffix is
-            that of a picture; hidden ones are left out), glob patterns (`**` for any depth) and `-` for standard input.
-        outside: a folder to leave out of the search: the output folder, which may lie in an input folder.
+        inputs: files (whatever their suffix), folders (searched recursively for visible files with the suffix of an
+            image), glob patterns (`**` for any depth) and `-` for standard input.
+        outside: folder to exclude from the search: the output folder, which may be inside an input folder.
 
     Returns:
-        The pictures, and (input, what is wrong) for each input that names none.
+        The images, and `(input, message)` for each input that names none.
     """
-    found, problems = {}, []
-    barrier = None if outside is None else os.path.realpath(outside)
+    images, problems = {}, []
+    excluded = None if outside is None else os.path.realpath(outside)
     for text in inputs:
-        pictures = list(_search(text, barrier))
-        if not pictures:
-            problems.append((text, _nothing(text)))
-        for picture in pictures:
-            found.setdefault(picture.path if picture.path == "-" else os.path.abspath(picture.path), picture)
-    return list(found.values()), problems
+        matches = list(_search(text, excluded))
+        if not matches:
+            problems.append((text, _no_images(text)))
+        for image in matches:
+            images.setdefault(image.path if image.path == "-" else os.path.abspath(image.path), image)
+    return list(images.values()), problems
 
 
-def plan(pictures: Iterable[Found], out: str, kinds: Iterable[str]) -> list[Task]:
-    """Names the files to write: `OUT/NAME.png` for a mask, `OUT/NAME.KIND.png` for other kinds.
+def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> list[ImageJob]:
+    """Name the files to write: `OUT/NAME.png` for a mask, `OUT/NAME.KIND.png` for other types.
 
-    NAME is the picture's name without its suffix. It keeps the suffix (`a.jpg.png`) when another picture of the same
-    name lies beside it (`a.jpg` and `a.png`), so a picture's outputs are called the same whichever of the two is asked
-    for. `OUT` may name one `.png` file, for one picture and one kind, or be `-`, standard output.
+    NAME is the image's name without its suffix. It keeps the suffix (`a.jpg.png`) if another image in the same folder
+    has the same name (`a.jpg` and `a.png`), whether or not that image is an input too, so that names do not depend on
+    the selection.
+
+    Args:
+        images: the images.
+        out: a folder; for one image and one type also a `.png` file, or `-` for standard output.
+        kinds: the output types.
 
     Raises:
-        ValueError: if two outputs would have one name, or a file would be written beside or over a picture.
+        ValueError: if two outputs would have the same path, or an output would be written over an image or into the
+            image's own folder.
     """
-    pictures, kinds = list(pictures), list(kinds)
+    images, kinds = list(images), list(kinds)
     if out == STANDARD_STREAM or (out.lower().endswith(".png") and not os.path.isdir(out)):
-        if len(pictures) > 1 or len(kinds) > 1:
-            raise ValueError(f"{out!r} takes one picture of one type. Received: {len(pictures)} × {', '.join(kinds)}")
-        if out != STANDARD_STREAM and pictures and os.path.realpath(out) == os.path.realpath(pictures[0].path):
-            raise ValueError(f"{out!r} is the picture itself. Choose another name.")
-        return [Task(picture.path, {kinds[0]: out if out == STANDARD_STREAM else Path(out)}) for picture in pictures]
+        if len(images) > 1 or len(kinds) > 1:
+            raise ValueError(f"{out!r} takes one image of one type. Received: {len(images)} × {', '.join(kinds)}")
+        if out != STANDARD_STREAM and images and os.path.realpath(out) == os.path.realpath(images[0].path):
+            raise ValueError(f"{out!r} is the input image itself. Choose another name.")
+        return [ImageJob(image.path, {kinds[0]: out if out == STANDARD_STREAM else Path(out)}) for image in images]
 
-    taken, tasks = {}, []
-    folder_of, names_in = functools.cache(os.path.realpath), functools.cache(_names_in)
-    for picture in pictures:
-        name = picture.relative.name if _has_namesake(picture.path, names_in) else picture.relative.stem
-        folder = Path(out) / picture.relative.parent
-        if picture.path != STANDARD_STREAM and folder_of(folder) == folder_of(os.path.dirname(picture.path) or "."):
+    sources, jobs = {}, []
+    real_folder, names_in = functools.cache(os.path.realpath), functools.cache(_names_in)
+    for image in images:
+        name = image.relative.name if _has_namesake(image.path, names_in) else image.relative.stem
+        folder = Path(out) / image.relative.parent
+        if image.path != STANDARD_STREAM and real_folder(folder) == real_folder(os.path.dirname(image.path) or "."):
             raise ValueError(
-                f"{out!r} is the folder of {picture.path!r}: maps would lie among the pictures and be taken for "
-                f"pictures next time. Choose another folder, or for one picture a file (-o {name}.{kinds[0]}.png)."
+                f"{out!r} is the folder of {image.path!r}, where maps would mix with the images. Choose another "
+                f"folder, or for one image a file (-o {name}.{kinds[0]}.png)."
             )
         outputs = {kind: folder / (f"{name}.png" if kind == "mask" else f"{name}.{kind}.png") for kind in kinds}
         for path in outputs.values():
-            other = taken.setdefault(os.path.normcase(path), picture.path)
-            if other != picture.path:
+            other = sources.setdefault(os.path.normcase(path), image.path)
+            if other != image.path:
                 raise ValueError(
-                    f"{other!r} and {picture.path!r} would both be written to {str(path)!r}. Give the folder that "
-                    f"holds both (or a quoted pattern), or write to two folders."
+                    f"{other!r} and {image.path!r} would both be written to {str(path)!r}. Give the folder that "
+                    f"contains both (or a quoted pattern), or write to two folders."
                 )
-        tasks.append(Task(picture.path, outputs))
-    return tasks
+        jobs.append(ImageJob(image.path, outputs))
+    return jobs
 
 
-def _search(text, barrier):
+def _search(text, excluded):
     if text == STANDARD_STREAM:
-        yield Found(STANDARD_STREAM, Path("stdin"))
+        yield InputImage(STANDARD_STREAM, Path("stdin"))
     elif os.path.isdir(text):
-        yield from _walk(text, text, barrier)
+        yield from _walk(text, text, excluded)
     elif os.path.exists(text):
-        yield Found(text, Path(Path(text).name))
+        yield InputImage(text, Path(Path(text).name))
     elif glob.has_magic(text):
         base = os.path.join("", *_before_magic(text))
         for match in sorted(glob.glob(text, recursive=True)):
             if os.path.isdir(match):
-                yield from _walk(match, base, barrier)
-            elif _is_picture(match) and not is_device(match) and not _inside(match, barrier):
-                yield Found(match, Path(os.path.relpath(match, base or ".")))
+                yield from _walk(match, base, excluded)
+            elif _is_image(match) and not is_device(match) and not _inside(match, excluded):
+                yield InputImage(match, Path(os.path.relpath(match, base or ".")))
 
 
-def _walk(folder, base, barrier):
-    for here, _, names in walk(folder, SUFFIXES, skip=barrier):
+def _walk(folder, base, excluded):
+    for here, _, names in walk(folder, SUFFIXES, skip=excluded):
         for name in names:
             path = os.path.join(here, name)
-            yield Found(path, Path(os.path.relpath(path, base or ".")))
+            yield InputImage(path, Path(os.path.relpath(path, base or ".")))
 
 
 def _before_magic(pattern):
     parts = Path(pattern).parts
-    first = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     return parts[:first]
 
 
-def _is_picture(path):
+def _is_image(path):
     name = os.path.basename(path)
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
@@ -135,11 +146,11 @@ def _inside(path, folder):
     return folder is not None and Path(os.path.realpath(path)).is_relative_to(folder)
 
 
-def _nothing(text):
+def _no_images(text):
     if os.path.isdir(text):
-        return f"{text}: no pictures in this folder (looked for {', '.join(sorted(SUFFIXES))})."
+        return f"{text}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))})."
     if glob.has_magic(text):
-        return f"{text}: no picture matches this pattern."
+        return f"{text}: no image matches this pattern."
     return f"{text}: no such file or folder. Check the path."
 
 
@@ -147,12 +158,12 @@ def _has_namesake(path, names_in):
     if path == STANDARD_STREAM:
         return False
     folder, name = os.path.split(path)
-    return names_in(folder or ".")[_stem(name)] > _is_picture(name)
+    return names_in(folder or ".")[_stem(name)] > _is_image(name)
 
 
 def _names_in(folder):
-    return collections.Counter(_stem(name) for name in os.listdir(folder) if _is_picture(name))
+    return collections.Counter(_stem(name) for name in os.listdir(folder) if _is_image(name))
 
 
 def _stem(name):
-    return os.path.splitext(name)[0].casefold()  # some file systems do not tell A.png from a.png
+    return os.path.splitext(name)[0].casefold()  # some file systems ignore case

@@ -1,7 +1,7 @@
-"""Many pictures to files: what `keras-recnet predict` does between its options and its messages."""
+"""Predict many images and write their outputs: the work of `keras-recnet predict`."""
 
+import contextlib
 import dataclasses
-import functools
 import os
 import sys
 import time
@@ -14,74 +14,107 @@ from keras_recnet.errors import ImageError, MissingExtraError
 from keras_recnet.imaging import KINDS_OF_THE_MAP, cutout, drawing
 from keras_recnet.imaging.reading import Picture, read
 from keras_recnet.imaging.writing import png, write
-from keras_recnet.inference.inputs import STANDARD_STREAM, Task
+from keras_recnet.inference.inputs import STANDARD_STREAM, ImageJob
 from keras_recnet.parallel import cores, ordered
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Result:
-    """What became of a picture.
+    """The result for one image, or for the contact sheet of a group.
 
     Attributes:
-        source: the picture's path, or `"-"`.
-        outputs: kind → file, of those that are there now.
-        size: `(height, width)` of the picture, None when it was not read.
-        seconds: spent on it, waiting for the network included.
-        skipped: all its outputs were there before.
-        error: why it failed, or None.
+        source: path of the image, or `"-"`; for a sheet the group's folder or pattern.
+        outputs: output type → file that exists now.
+        size: `(height, width)` of the image; None if it was not read.
+        seconds: processing time, including the time spent waiting for the network.
+        skipped: whether all outputs existed before.
+        error: why the image failed, or None.
+        group: name of the image's group, or None.
+        variance: variance of the group's maps over the orders, mean over the image's pixels; None for a single order.
+        note: a remark on the group, or None.
     """
 
     source: str
-    outputs: dict[str, Path | str]
+    outputs: dict[str, Path | str] = dataclasses.field(default_factory=dict)
     size: tuple[int, int] | None = None
     seconds: float = 0.0
     skipped: bool = False
     error: str | None = None
+    group: str | None = None
+    variance: float | None = None
+    note: str | None = None
 
-    # of results that are more than a picture's
-    is_picture = True
-    note = None
+    @property
+    def is_image(self) -> bool:
+        """False for a contact sheet."""
+        return "sheet" not in self.outputs
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Measure the time of the block, and record an error that concerns this image alone.
+
+        Other errors, such as a `DiskError`, are raised.
+        """
+        start = time.perf_counter()
+        try:
+            yield
+        except MemoryError:
+            self.error = f"{self.source}: not enough memory for this image. Process fewer at a time (--jobs 1)."
+        except (ImageError, MissingExtraError) as error:
+            self.error = str(error)
+        except OSError as error:  # concerns this file alone: a name too long, a file in place of a folder
+            self.error = f"{self.source}: its output cannot be written ({error})."
+        self.seconds = time.perf_counter() - start
 
     def as_json(self) -> dict:
-        """Plain values for `json.dumps`."""
-        fields = dataclasses.asdict(self)
-        return {
-            **fields,
-            "outputs": {kind: os.fspath(path) for kind, path in self.outputs.items()},
-            "seconds": round(self.seconds, 4),
-        }
+        """Return plain values for `json.dumps`."""
+        values = dataclasses.asdict(self)
+        if self.group is None:
+            del values["group"], values["variance"], values["note"]
+        values["outputs"] = {kind: os.fspath(path) for kind, path in self.outputs.items()}
+        values["seconds"] = round(self.seconds, 4)
+        return values
 
 
 @dataclasses.dataclass(frozen=True)
-class Writer:
-    """Draws and writes what was asked for.
+class OutputWriter:
+    """Draws the outputs of an image and writes them to files.
 
     Args:
-        predictor: the loaded network.
-        threshold: of `binary`, see `keras_recnet.imaging.drawing.binary`.
-        background: for `cutout`: None (transparent), (red, green, blue), or a picture, uint8 `(h, w, 3)`.
-        skip_existing: leave out outputs that are there.
+        threshold: for `binary`, see `keras_recnet.imaging.drawing.binary`.
+        background: for `cutout`: None (transparent), (red, green, blue), or an image, uint8 `(h, w, 3)`.
+        pixel: for `attention`: (row, column) in the image; None: its most salient pixel.
+        skip_existing: whether to leave existing files as they are.
     """
 
-    predictor: object
     threshold: float | str = 0.5
     background: tuple[int, int, int] | np.ndarray | None = None
+    pixel: tuple[int, int] | None = None
     skip_existing: bool = False
 
     def missing(self, outputs: dict) -> dict:
-        """Those of the outputs that are to be written."""
+        """Return those of the outputs that have to be written."""
         if not self.skip_existing:
             return outputs
         return {kind: path for kind, path in outputs.items() if not os.path.exists(path)}
 
-    def save(self, outputs: dict, picture: Picture, saliency_map: np.ndarray) -> None:
-        """Draws and writes the outputs of one picture."""
+    def save(self, outputs: dict, picture: Picture, saliency_map: np.ndarray, predictor=None) -> None:
+        """Draw and write the outputs of an image.
+
+        Args:
+            outputs: output type → path.
+            picture: the image, in full size if a type shows its colours.
+            saliency_map: float32 `(H, W)` in 0…1.
+            predictor: a `Predictor`, for `attention` only.
+        """
         for kind, path in outputs.items():
-            drawn = self.draw(kind, picture, saliency_map)
+            if kind == "attention":
+                drawn = self._draw_attention(predictor, picture, saliency_map)
+            else:
+                drawn = self._draw(kind, picture, saliency_map)
             write(png(drawn, profile=picture.profile if kind == "cutout" else None), path)
 
-    def draw(self, kind: str, picture: Picture, saliency_map: np.ndarray) -> np.ndarray:
-        """One output, uint8; `picture` is whole where the kind needs it."""
+    def _draw(self, kind, picture, saliency_map):
         if kind == "mask":
             return drawing.to_8_bits(saliency_map)
         if kind == "binary":
@@ -93,73 +126,57 @@ class Writer:
         drawn = cutout.cutout(picture.rgb, saliency_map, picture.alpha)
         return drawn if self.background is None else cutout.on_background(drawn, self.background)
 
-
-@dataclasses.dataclass(frozen=True)
-class Batch(Writer):
-    """Predicts pictures and writes what was asked for.
-
-    Args:
-        predictor: a `Predictor`; for this and the others see `Writer`.
-        pixel: for `attention`: (row, column) in the picture; None: its most salient pixel.
-    """
-
-    pixel: tuple[int, int] | None = None
-
-    def run(self, tasks: Iterable[Task], *, jobs: int | None = None) -> Iterator[Result]:
-        """Does the tasks with `jobs` threads (None: one more than the process has cores); results come in their order.
-
-        A picture that cannot be read is a result with an error; the others are done all the same.
-
-        Raises:
-            DiskError: if the disk is full or the output folder cannot be written; nothing more is done then.
-        """
-        jobs = jobs or cores() + 1
-        return ordered(functools.partial(self.do, one_of_many=jobs > 1), tasks, workers=jobs)
-
-    def do(self, task: Task, *, one_of_many: bool = False) -> Result:
-        """Does one task; `one_of_many` as in `Predictor.of_picture`."""
-        missing = self.missing(task.outputs)
-        if not missing:
-            return Result(task.source, task.outputs, skipped=True)
-        return attempt(task, lambda: self._predict(task.source, missing, one_of_many))
-
-    def _predict(self, source, outputs, one_of_many):
-        predictor = self.predictor
-        whole = not KINDS_OF_THE_MAP.issuperset(outputs)
-        data, name = (sys.stdin.buffer.read(), "standard input") if source == STANDARD_STREAM else (source, source)
-        picture = read(data, fit=None if whole else predictor.engine.size, max_pixels=predictor.max_pixels, name=name)
-        self.save(outputs, picture, predictor.of_picture(picture, one_of_many=one_of_many))
-        return picture.size
-
-    def draw(self, kind, picture, saliency_map):
-        if kind != "attention":
-            return super().draw(kind, picture, saliency_map)
+    def _draw_attention(self, predictor, picture, saliency_map):
         height, width = picture.size
         pixel = self.pixel or tuple(map(int, np.unravel_index(saliency_map.argmax(), saliency_map.shape)))
         if not (0 <= pixel[0] < height and 0 <= pixel[1] < width):
-            raise ImageError(f"--pixel {pixel[1]},{pixel[0]} lies outside this picture of {width} × {height} pixels.")
-        return drawing.attention(picture.rgb, self.predictor.attention(picture, pixel), pixel)
+            raise ImageError(f"--pixel {pixel[1]},{pixel[0]} is outside this image of {width} × {height} pixels.")
+        return drawing.attention(picture.rgb, predictor.attention(picture, pixel), pixel)
 
 
-def attempt(task: Task, work: Callable[[], tuple[int, int]]) -> Result:
-    """Does the work on one picture, which gives its size; what is wrong with this picture alone becomes the result.
+def write_maps(
+    predictor,
+    jobs: Iterable[ImageJob],
+    writer: OutputWriter,
+    *,
+    workers: int | None = None,
+    advance: Callable[[float], None] = lambda images: None,
+) -> Iterator[Result]:
+    """Predict images and write their outputs.
+
+    An image that cannot be read yields a result with an error; the others are still processed.
+
+    Args:
+        predictor: a `Predictor`.
+        jobs: the images and the files to write.
+        writer: draws and writes the outputs.
+        workers: number of threads; None: one more than the process has cores.
+        advance: called with the number of images that were finished, for a progress bar.
+
+    Yields:
+        A `Result` per job, in order.
 
     Raises:
-        DiskError: if nothing more can be written.
+        DiskError: if the disk is full or the output folder is not writable; the remaining jobs are dropped.
     """
-    start = time.perf_counter()
-    try:
-        size = work()
-    except (ImageError, MissingExtraError, MemoryError) as error:
-        return Result(task.source, {}, seconds=time.perf_counter() - start, error=why(task.source, error))
-    except OSError as error:  # what stands in the way of this one file: a name too long, a file for a folder
-        error = f"{task.source}: its output cannot be written ({error})."
-        return Result(task.source, {}, seconds=time.perf_counter() - start, error=error)
-    return Result(task.source, task.outputs, size, time.perf_counter() - start)
+    workers = workers or cores() + 1
 
+    def process(job):
+        missing = writer.missing(job.outputs)
+        if not missing:
+            return Result(job.source, job.outputs, skipped=True)
+        result = Result(job.source)
+        with result.recording():
+            data, name = job.source, job.source
+            if job.source == STANDARD_STREAM:
+                data, name = sys.stdin.buffer.read(), "standard input"
+            fit = predictor.engine.size if KINDS_OF_THE_MAP.issuperset(missing) else None
+            picture = read(data, fit=fit, max_pixels=predictor.max_pixels, name=name)
+            writer.save(missing, picture, predictor.predict(picture, parallel=workers > 1), predictor)
+            result.outputs, result.size = job.outputs, picture.size
+        return result
 
-def why(source: str, error: Exception) -> str:
-    """What a user is told about a picture that failed."""
-    if isinstance(error, MemoryError):
-        return f"{source}: not enough memory for this picture. Work on fewer at once (--jobs 1)."
-    return str(error)
+    with contextlib.closing(ordered(process, jobs, workers=workers)) as results:
+        for result in results:
+            advance(1)
+            yield result

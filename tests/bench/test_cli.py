@@ -145,7 +145,7 @@ def test_ctrl_c_ends_the_processes_and_prints_what_there_is(run, peer, fragile):
 def test_needs_no_keras_and_no_tensorflow(tiny_preset, tmp_path):
     for package in ("keras", "tensorflow"):
         (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('no', name={package!r})\n")
-    command = [sys.executable, "-m", "keras_recnet.cli.main", "bench", tiny_preset, "--engine", "litert", "--runs", "1"]
+    command = [sys.executable, "-m", "keras_recnet", "bench", tiny_preset, "--engine", "litert", "--runs", "1"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

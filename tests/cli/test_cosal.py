@@ -54,7 +54,7 @@ def test_a_folder_is_a_group(run, birds, tmp_path, tiny_group_preset):
     assert (status, stdout) == (0, "")
     names = [f"birds/{name}{kind}.png" for name in "123" for kind in ("", ".binary", ".cutout", ".heatmap", ".overlay")]
     assert files_below(out) == sorted([*names, "birds.sheet.png"])
-    assert "3 of 3 pictures in 1 group in " in stderr
+    assert "3 of 3 images in 1 group in " in stderr
     paths = sorted(birds.iterdir())
     for path, expected in zip(paths, GroupPredictor(tiny_group_preset)(paths), strict=True):
         mask = opened(out / "birds" / f"{path.stem}.png")
@@ -69,10 +69,10 @@ def test_recursive_makes_a_group_of_each_sub_folder(run, birds, save_photo, tmp_
     assert status == 0
     assert files_below(tmp_path / "out") == ["birds/1.png", "birds/2.png", "birds/3.png", "deep/cats/1.png"]
     assert "in 2 groups" in stderr
-    assert "Note: deep/cats: a group of one picture" in stderr
+    assert "Note: deep/cats: a group of one image" in stderr
     status, _, stderr = run(birds.parent, "-o", tmp_path / "again")
     assert status == 1
-    assert "With --recursive each of them is a group" in stderr
+    assert "Use --recursive to make each of them a group" in stderr
 
 
 def test_groups_by_pattern_and_by_the_same_basename(run, birds, save_photo, tmp_path):
@@ -99,7 +99,7 @@ def test_a_corrupt_picture_is_left_out_of_the_group(run, birds, tmp_path):
     status, stdout, stderr = run(birds, "-o", tmp_path / "out", "--json", "--type", "mask,sheet")
     assert status == 1
     assert f"1 failed:\n  {birds / '0.jpg'}: " in stderr
-    assert "3 of 4 pictures in 1 group" in stderr
+    assert "3 of 4 images in 1 group" in stderr
     for name in ("1.png", "2.png", "3.png"):
         assert (tmp_path / "out/birds" / name).read_bytes() == (tmp_path / "clean/birds" / name).read_bytes()
     lines = [json.loads(line) for line in stdout.splitlines()]
@@ -116,7 +116,7 @@ def test_a_group_of_nothing_but_corrupt_pictures(run, birds, save_photo, tmp_pat
     good = save_photo("cats/1.jpg").parent
     status, _, stderr = run(birds, good, "-o", tmp_path / "out", "--type", "mask,sheet")
     assert status == 1
-    assert "1 of 4 pictures in 2 groups" in stderr
+    assert "1 of 4 images in 2 groups" in stderr
     assert "3 failed:" in stderr
     assert files_below(tmp_path / "out") == ["cats.sheet.png", "cats/1.png"]
 
@@ -156,7 +156,7 @@ def test_one_sheet_into_a_file(run, birds, tmp_path):
         (["data/birds", "-o", "out", "--size", "96"], "binds this network to 64×64"),
         (["data/birds", "-o", "out", "--group", "../up=*.jpg"], "must be NAME=GLOB"),
         (["data/birds", "-o", "out", "--group", "birds=data/*/*.jpg"], "another group has this name"),
-        (["data/birds", "-o", "out", "--preset", "recnet_lite0"], "a network for groups is needed"),
+        (["data/birds", "-o", "out", "--preset", "recnet_lite0"], "expected a preset of an RCAUNet"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -175,7 +175,7 @@ def test_inputs_that_make_no_group_fail_by_name(run, birds, tmp_path, folder):
     status, _, stderr = run(tmp_path / folder, birds, "-o", tmp_path / "out")
     assert status == 1
     assert f"1 failed:\n  {tmp_path / folder}: " in stderr
-    assert "3 of 4 pictures in 1 group" in stderr
+    assert "3 of 4 images in 1 group" in stderr
 
 
 def test_a_full_disk_stops_the_run(run, birds, tmp_path, monkeypatch):
@@ -196,7 +196,7 @@ def test_ctrl_c_says_what_is_done(run, birds, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_recnet.inference.group_predictor.GroupStream.finish", interrupted)
     status, _, stderr = run(birds, "-o", tmp_path / "out")
     assert status == 130
-    assert "Interrupted after 0 of 3 pictures." in stderr
+    assert "Interrupted after 0 of 3 images." in stderr
 
 
 def test_loads_neither_tensorflow_nor_keras(tiny_group_preset, birds, tmp_path):

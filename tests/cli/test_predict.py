@@ -19,7 +19,7 @@ from keras_recnet.inference import outputs
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "keras_recnet.cli.main", *map(str, arguments)]
+    return [sys.executable, "-m", "keras_recnet", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_fifty_good_files_and_four_bad_ones(run, many, tmp_path):
     for number, name in enumerate(expected):
         mask = opened(out / name)
         assert (mask.mode, mask.size) == ("L", (60, 40 + number))
-    assert "50 of 54 pictures" in stderr
+    assert "50 of 54 images" in stderr
     assert "\n4 failed:\n" in stderr
     failures = stderr.partition("4 failed:\n")[2].splitlines()
     reasons = {"bomb.png": "refused", "empty.png": "empty", "text.png": "known format", "truncated.jpg": "truncated"}
@@ -133,7 +133,7 @@ def test_attention_of_a_pixel(run, save_photo, tmp_path):
     assert run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "79,39")[0] == 0
     status, _, stderr = run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "80,0")
     assert status == 1
-    assert "--pixel 80,0 lies outside this picture of 80 × 40 pixels" in stderr
+    assert "--pixel 80,0 is outside this image of 80 × 40 pixels" in stderr
     status, _, stderr = run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--engine", "litert")
     assert status == 2
     assert "needs --engine keras" in stderr
@@ -244,16 +244,16 @@ def test_predict_on_litert_loads_neither_tensorflow_nor_keras(tiny_preset, save_
         (["a.jpg", "-o", "out", "--background", "red"], "--background needs --type cutout"),
         (["a.jpg", "-o", "out", "--threshold", "0.3"], "--threshold needs --type binary"),
         (["a.jpg", "-o", "out", "--pixel", "1,2"], "--pixel needs --type attention"),
-        (["a.jpg", "-o", "out", "--type", "attention", "--pixel", "1"], "must be X,Y in whole numbers from 0"),
+        (["a.jpg", "-o", "out", "--type", "attention", "--pixel", "1"], "must be X,Y, integers of at least 0"),
         (["a.jpg", "-o", "out", "--type", "binary", "--threshold", "1.5"], "number in 0…1 or 'adaptive'"),
         (["a.jpg", "-o", "out", "--type", "binary", "--threshold", "nan"], "number in 0…1 or 'adaptive'"),
         (["a.jpg", "-o", "out", "--size", "big"], "must be N or HxW"),
         (["a.jpg", "-o", "out", "--size", "100"], "multiple of"),
         (["a.jpg", "-o", "out", "--engine", "litert", "--size", "96"], "64×64, not for 96×96"),
         (["a.jpg", "-o", "out", "--preset", "gone"], "no preset and no folder 'gone'"),
-        (["a.jpg", "-o", "-", "--json"], "--json and a picture"),
+        (["a.jpg", "-o", "-", "--json"], "--json and -o -"),
         (["a.jpg", "-o", "."], "Choose another folder"),
-        (["a.jpg", "-o", "a.jpg"], "a file stands there"),
+        (["a.jpg", "-o", "a.jpg"], "this is a file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

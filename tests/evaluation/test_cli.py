@@ -174,7 +174,7 @@ MAIN = "import sys; from keras_recnet.cli import main; sys.exit(main.main())"
 def test_without_its_packages_it_names_the_extra(tmp_path, package):
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
-    command = [sys.executable, "-m", "keras_recnet.cli.main", "evaluate", "--masks", "x", "--maps", "y", "-o", "out"]
+    command = [sys.executable, "-m", "keras_recnet", "evaluate", "--masks", "x", "--maps", "y", "-o", "out"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert done.returncode == 2, done.stderr
     assert 'pip install "keras-recnet[evaluation]"' in done.stderr

@@ -115,7 +115,7 @@ def test_a_thousand_pairs_with_ten_faults(make_set, tmp_path):
 def test_a_run_that_was_killed_goes_on_and_gives_the_same(make_set, tmp_path, drawing):
     folder = make_set([f"{number:03}" for number in range(60)], size=(200, 300), images=True)
     evaluate([data_set(folder)], tmp_path / "whole")
-    command = [sys.executable, "-m", "keras_recnet.cli.main", "evaluate", "--masks", folder / "masks"]
+    command = [sys.executable, "-m", "keras_recnet", "evaluate", "--masks", folder / "masks"]
     command += ["--name", "set", "--maps", f"ours={folder / 'maps' / 'ours'}", "-o", tmp_path / "out"]
     with subprocess.Popen([*map(str, command), "--jobs", "1"], stdout=subprocess.DEVNULL) as process:
         journal = tmp_path / "out" / "per_image.jsonl"

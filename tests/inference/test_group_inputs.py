@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_recnet.inference.group_inputs import find_groups, plan_groups
+from keras_recnet.inference.group_inputs import find_groups, plan_group_jobs
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def tree(tmp_path, monkeypatch):
 
 
 def described(groups):
-    return {group.name: [picture.path for picture in group.pictures] for group in groups}
+    return {group.name: [image.path for image in group.images] for group in groups}
 
 
 def test_a_folder_is_a_group_of_what_lies_in_it(tree):
@@ -43,10 +43,10 @@ def test_what_makes_no_group_is_named(tree):
     groups, problems = find_groups(["a", "b/notes.txt", "gone"], [("x", "*.png")])
     assert not groups
     messages = dict(problems)
-    assert "in 2 below it. With --recursive" in messages["a"]
+    assert "in 2 of its sub-folders. Use --recursive" in messages["a"]
     assert "a file, but a group is a folder" in messages["b/notes.txt"]
     assert "no such folder" in messages["gone"]
-    assert "no picture matches" in messages["*.png"]
+    assert "no image matches" in messages["*.png"]
 
 
 def test_patterns_of_one_name_make_one_group(tree):
@@ -58,10 +58,10 @@ def test_patterns_of_one_name_make_one_group(tree):
 
 def test_names_of_the_files_to_write(tree):
     groups, _ = find_groups(["a/birds"])
-    (task,) = plan_groups(groups, "out", ["mask", "heatmap", "sheet"])
+    (task,) = plan_group_jobs(groups, "out", ["mask", "heatmap", "sheet"])
     assert task.sheet == Path("out/birds.sheet.png")
-    assert task.tasks[1].outputs == {"mask": Path("out/birds/2.png"), "heatmap": Path("out/birds/2.heatmap.png")}
-    (task,) = plan_groups(groups, "x.png", ["sheet"])
-    assert (task.sheet, [one.outputs for one in task.tasks]) == (Path("x.png"), [{}, {}])
+    assert task.images[1].outputs == {"mask": Path("out/birds/2.png"), "heatmap": Path("out/birds/2.heatmap.png")}
+    (task,) = plan_group_jobs(groups, "x.png", ["sheet"])
+    assert (task.sheet, [one.outputs for one in task.images]) == (Path("x.png"), [{}, {}])
     with pytest.raises(ValueError, match="takes one sheet"):
-        plan_groups(groups, "x.png", ["mask"])
+        plan_group_jobs(groups, "x.png", ["mask"])

@@ -86,7 +86,7 @@ def test_says_what_it_expected_and_what_it_got(predictor, tiny_group_preset, pho
     for wrong in ({"errors": "ignore"}, {"orders": 0}):
         with pytest.raises(ValueError, match="Received"):
             list(predictor.map(photos, **wrong))
-    with pytest.raises(ValueError, match="A group needs a picture"):
+    with pytest.raises(ValueError, match="A group needs at least one image"):
         predictor([])
     with pytest.raises(PresetError, match="an RCAUNet"):
         GroupPredictor("recnet_lite0")

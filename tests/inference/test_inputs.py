@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_recnet.inference.inputs import Found, find_pictures, plan
+from keras_recnet.inference.inputs import InputImage, find_images, plan_jobs
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def tree(tmp_path, monkeypatch):
 
 
 def found(*inputs, **options):
-    pictures, problems = find_pictures(inputs, **options)
+    pictures, problems = find_images(inputs, **options)
     assert not problems
     return [(picture.path, str(picture.relative)) for picture in pictures]
 
 
 def planned(inputs, out="out", kinds=("mask",), **options):
-    tasks = plan(find_pictures(inputs, outside=out)[0], out, kinds, **options)
+    tasks = plan_jobs(find_images(inputs, outside=out)[0], out, kinds, **options)
     return {task.source: [str(path) for path in task.outputs.values()] for task in tasks}
 
 
@@ -73,15 +73,15 @@ def test_the_output_folder_inside_is_left_out(tree):
 
 def test_inputs_that_name_nothing_are_told(tree):
     tree("in/notes.txt", "good/a.jpg")
-    pictures, problems = find_pictures(["in", "gone", "in/*.jpg", "good"])
+    pictures, problems = find_images(["in", "gone", "in/*.jpg", "good"])
     assert [picture.path for picture in pictures] == ["good/a.jpg"]
     assert [source for source, _ in problems] == ["in", "gone", "in/*.jpg"]
-    for (source, message), expected in zip(problems, ("no pictures in", "no such file", "matches"), strict=True):
+    for (source, message), expected in zip(problems, ("no images in", "no such file", "matches"), strict=True):
         assert message.startswith(f"{source}: {expected}") or expected in message
 
 
 def test_a_dash_is_standard_input():
-    assert find_pictures(["-"]) == ([Found("-", Path("stdin"))], [])
+    assert find_images(["-"]) == ([InputImage("-", Path("stdin"))], [])
 
 
 def test_outputs_are_named_by_kind(tree):
@@ -131,7 +131,7 @@ def test_the_output_may_be_one_file(tree):
     assert planned(["in/a.jpg"], out="-") == {"in/a.jpg": ["-"]}
     assert planned(["-"], out="-") == {"-": ["-"]}
     for inputs, kinds in ((["in"], ["mask"]), (["in/a.jpg"], ["mask", "cutout"])):
-        with pytest.raises(ValueError, match="takes one picture of one type"):
+        with pytest.raises(ValueError, match="takes one image of one type"):
             planned(inputs, out="map.png", kinds=kinds)
 
 
@@ -139,5 +139,5 @@ def test_the_picture_is_never_its_own_output(tree):
     tree("in/a.png")
     os.symlink("a.png", "in/link.png")
     for out in ("in/a.png", "in/link.png"):
-        with pytest.raises(ValueError, match="is the picture itself"):
+        with pytest.raises(ValueError, match="is the input image itself"):
             planned(["in/a.png"], out=out)
