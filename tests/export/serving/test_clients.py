@@ -137,7 +137,7 @@ def test_command_line_writes_maps_and_names_what_failed(
     arguments = [str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--url", url, "--model", "tiny"]
     assert main(kind, "unused", arguments) == 1
     said = capsys.readouterr().err
-    assert "1 of 2 pictures" in said
+    assert "1 of 2 images" in said
     assert f"({cut}): undecodable" in said
     with Image.open(tmp_path / "out" / "deep" / "a.png") as image:
         assert_same(np.asarray(image, np.float32) / 255.0, map_of(good))
