@@ -1,68 +1,75 @@
-"""What the clients of both protocols share: batches, retries, maps, and errors that name the picture."""
+"""The part of both clients that does not depend on the protocol: requests, retries, maps and errors."""
 
 import abc
 import contextlib
+import io
 import itertools
 import os
 import random
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from keras_recnet.errors import ImageError, MissingExtraError, RecNetError
 from keras_recnet.export.serving.pictures import to_map, to_send
-from keras_recnet.imaging.reading import MAX_PIXELS
+from keras_recnet.imaging.reading import MAX_PIXELS, snapshot
 from keras_recnet.parallel import ordered
 
 SIGNATURE, IMAGES, MAPS, STATUS = "encoded", "image_bytes", "saliency_bytes", "status"
 GOOD = 0
 _REFUSED = {
-    1: "undecodable: the server finds no whole JPEG or PNG in it. Copy or save it again.",
-    2: "too large: it has more pixels than the server takes. Send it smaller.",
+    1: "undecodable: the server finds no complete JPEG or PNG in it. Copy or save it again.",
+    2: "too large: it has more pixels than the server accepts. Send a smaller one.",
 }
 
-# A server that merges requests fails all of a batch for one that does not fit in, of whomever it is.
-_OF_A_NEIGHBOUR = ("from different tasks have different shapes", "Tensor concat operation failed")
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds
+# With request batching, one bad request fails the whole batch, other clients' requests included.
+_OTHER_REQUEST_FAILED = ("from different tasks have different shapes", "Tensor concat operation failed")
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 0.2, 10.0, 60.0  # seconds
 
 
 class PictureError(ImageError):
-    """A picture without a map: it cannot be read here, or the server refused it. The others have theirs.
+    """An image without a map: it cannot be read, or the server refused it. Other images are not affected.
 
     Attributes:
-        index: its place among the pictures given, from 0.
-        name: its path, or None.
-        status: the server's, 1 undecodable, 2 too large; None if it was not sent.
+        index: position of the image in the input, from 0.
+        name: path of the image, or None.
+        status: status from the server, 1 (undecodable) or 2 (too large); None if the image was not sent.
     """
 
-    def __init__(self, index: int, name: str | None, why: str, status: int | None = None):
-        super().__init__(f"{_label(index, name)}: {why}")
+    def __init__(self, index: int, name: str | None, reason: str, status: int | None = None):
+        super().__init__(f"{_label(index, name)}: {reason}")
         self.index, self.name, self.status = index, name, status
 
 
 class ServerError(RecNetError):
-    """A server that cannot be reached, does not answer in time, or refuses a request as a whole.
+    """The server cannot be reached, does not answer in time, refuses a request, or sends an invalid answer.
 
     Attributes:
-        code: the HTTP status (404) or the name of the gRPC status ("NOT_FOUND"); None: it was not reached.
-        temporary: whether the same request may go well a little later.
-        retry_after: seconds that the server asks to wait, or None.
+        code: HTTP status (404) or name of the gRPC status ("NOT_FOUND"); None if there was no answer.
+        temporary: whether the same request may succeed later.
+        retry_after: number of seconds that the server asks to wait, or None.
     """
 
     def __init__(self, message: str, *, code=None, temporary: bool = False, retry_after: float | None = None):
         super().__init__(message)
         self.code, self.retry_after = code, retry_after
-        self.temporary = temporary or any(part in message for part in _OF_A_NEIGHBOUR)
+        self.temporary = temporary or any(part in message for part in _OTHER_REQUEST_FAILED)
+
+    def with_message(self, message: str) -> "ServerError":
+        """Return the same error with another message."""
+        return ServerError(message, code=self.code, temporary=self.temporary, retry_after=self.retry_after)
 
 
 class Answer(NamedTuple):
-    """What the server says of one picture file.
+    """The server's answer for one image.
 
     Attributes:
         status: 0 good, 1 undecodable, 2 too large.
-        png: the map, a PNG file of the picture's own size with 8 bits grey; empty unless good.
+        png: the map, an 8-bit grey PNG file of the image's size; empty unless the status is 0.
     """
 
     status: int
@@ -70,19 +77,19 @@ class Answer(NamedTuple):
 
 
 class Client(abc.ABC):
-    """Pictures in, maps out, by the signature `encoded` of a served RecNet.
+    """Client of the signature `encoded` of a RecNet in TF Serving.
 
-    It may be called from several threads at once. It is closed by `close()` or at the end of a `with` block.
+    It can be used from several threads, and as a context manager that closes it.
 
     Args:
-        model: the name under which the server has the model.
-        version: the model's version; None: the newest that is served.
-        timeout: seconds to wait for one answer.
-        retries: how often a request is sent again when the server is not reached, is too busy or too slow, or failed it
-            together with another client's; with pauses that double, from 0.2 to 10 seconds, less a random part. A
-            request changes nothing in the server, so sending it twice does no harm.
-        max_request_bytes: picture files sent in one request have no more bytes together; a single one may.
-        max_pixels: larger pictures are refused if they must be decoded here.
+        model: name of the model in the server.
+        version: version of the model; None: the newest.
+        timeout: number of seconds to wait for one answer.
+        retries: number of retries when the server cannot be reached, is busy or slow, or failed the request because of
+            another client's request in the same batch. The pauses double from 0.2 to 10 seconds, minus a random part;
+            a server may ask for up to 60 seconds. Requests do not change the server, so a retry does no harm.
+        max_request_bytes: limit of the total size of the image files in one request. A larger file is sent alone.
+        max_pixels: limit for images that the client has to decode.
     """
 
     def __init__(
@@ -99,20 +106,20 @@ class Client(abc.ABC):
         self.max_request_bytes, self.max_pixels = max_request_bytes, max_pixels
 
     def __call__(self, image) -> np.ndarray:
-        """The saliency map of one picture.
+        """Compute the saliency map of one image.
 
         Args:
             image: a path, the bytes of a file, a `PIL.Image.Image` or an array in RGB; see
                 `keras_recnet.imaging.reading.read`.
 
         Returns:
-            float32 `(H, W)` in 0…1, at the picture's own size after its EXIF rotation.
+            float32 `(H, W)` in 0…1, of the size of the image after its EXIF rotation.
 
         Raises:
-            PictureError: if it cannot be read, or the server refuses it.
-            ServerError: if the server cannot be reached or fails.
+            PictureError: if the image cannot be read or the server refuses it.
+            ServerError: if the server fails.
         """
-        (saliency_map,) = self._answer([(0, image)])
+        (saliency_map,) = self._maps([(0, image)])
         if isinstance(saliency_map, PictureError):
             raise saliency_map
         return saliency_map
@@ -120,20 +127,21 @@ class Client(abc.ABC):
     def map(
         self, images: Iterable, *, batch_size: int = 8, jobs: int = 2, errors: str = "raise"
     ) -> Iterator[np.ndarray | PictureError]:
-        """Maps of many pictures, in their order; pictures are read in threads while the server works.
+        """Compute the saliency maps of many images, in order.
 
         Args:
-            images: any number of pictures, as of a call; taken as they are needed.
-            batch_size: pictures in a request. Not more than the server's `max_batch_size`, if it merges requests.
-            jobs: requests under way at once.
-            errors: what happens for a picture that has no map: `"raise"` the `PictureError` at its turn, or
-                `"return"` it in the place of its map.
+            images: any number of images, as for a call; read lazily and in threads. An array or another mutable object
+                may be changed and yielded again.
+            batch_size: number of images per request, at most the `max_batch_size` of a server that batches requests.
+            jobs: number of requests at a time.
+            errors: `"raise"` raises the `PictureError` of an image without a map, `"return"` yields it in place of the
+                map.
 
         Yields:
-            as a call returns.
+            Maps as a call returns them.
 
         Raises:
-            ServerError: if the server cannot be reached or fails; it names the pictures of the request.
+            ServerError: if the server fails; the message names the images of the request.
         """
         if errors not in ("raise", "return"):
             raise ValueError(f"`errors` must be 'raise' or 'return'. Received: errors={errors!r}")
@@ -143,29 +151,31 @@ class Client(abc.ABC):
         return self._map(images, batch_size, jobs, errors)
 
     def send(self, files: Sequence[bytes]) -> list[Answer]:
-        """Sends the bytes of picture files as they are, in one request, and gives the server's answer to each.
+        """Send image files unchanged in one request, and return one answer per file.
 
         Raises:
-            ServerError: if the server cannot be reached or fails.
+            ServerError: if the server fails.
         """
         for attempt in itertools.count(1):
             try:
-                answers = self._ask(files)
+                answers = self._request(files)
                 break
             except ServerError as error:
                 if not error.temporary or attempt > self.retries:
-                    raise _again(error, f"{error} Tried {attempt} times." if attempt > 1 else str(error)) from error
-                # a random part, so that clients turned away together do not come back together
+                    if attempt == 1:
+                        raise
+                    raise error.with_message(f"{error} Tried {attempt} times.") from error
+                # randomised, so that clients that were refused together do not all come back together
                 pause = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
-                time.sleep(max(pause, error.retry_after or 0.0))
+                time.sleep(max(pause, min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)))
         if len(answers) != len(files):
             raise ServerError(
-                f"{self}: {len(answers)} answers for {len(files)} pictures. Is the model a RecNet's export?"
+                f"{self}: {len(answers)} answers for {len(files)} images. Check that the model is an exported RecNet."
             )
         return answers
 
     def wait_until_ready(self, seconds: float = 60.0) -> None:
-        """Waits until the server has loaded the model.
+        """Wait until the server has loaded the model.
 
         Raises:
             ServerError: if it has not after `seconds`.
@@ -180,15 +190,15 @@ class Client(abc.ABC):
 
     @abc.abstractmethod
     def is_ready(self) -> bool:
-        """Whether the server is there and has loaded the model."""
+        """Return whether the server can be reached and has loaded the model."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
 
     @abc.abstractmethod
-    def _ask(self, files: Sequence[bytes]) -> list[Answer]:
-        """Sends one request, once."""
+    def _request(self, files: Sequence[bytes]) -> list[Answer]:
+        """Send one request, without retries."""
 
     def __enter__(self):
         return self
@@ -197,17 +207,18 @@ class Client(abc.ABC):
         self.close()
 
     def _map(self, images, batch_size, jobs, errors):
-        chunks = _chunks(enumerate(images), batch_size)
-        with contextlib.closing(ordered(self._answer, chunks, workers=jobs)) as chunks:
-            for saliency_map in itertools.chain.from_iterable(chunks):
+        numbered = enumerate(map(snapshot, images))
+        batches = iter(lambda: list(itertools.islice(numbered, batch_size)), [])
+        with contextlib.closing(ordered(self._maps, batches, workers=jobs)) as results:
+            for saliency_map in itertools.chain.from_iterable(results):
                 if errors == "raise" and isinstance(saliency_map, PictureError):
                     raise saliency_map
                 yield saliency_map
 
-    def _answer(self, chunk):
-        """A map or an error for each (index, picture) of the chunk."""
+    def _maps(self, batch):
+        """Return a map or a `PictureError` for each `(index, image)` of a batch."""
         results, waiting = {}, []
-        for index, image in chunk:
+        for index, image in batch:
             name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
             try:
                 file = to_send(image, max_pixels=self.max_pixels, name=name)
@@ -215,42 +226,43 @@ class Client(abc.ABC):
                 results[index] = PictureError(index, name, str(error).removeprefix(f"{name}: "))
                 continue
             if waiting and sum(len(other) for *_, other in waiting) + len(file) > self.max_request_bytes:
-                results |= self._of_request(waiting)
+                results |= self._maps_of_files(waiting)
                 waiting = []
             waiting.append((index, name, file))
         if waiting:
-            results |= self._of_request(waiting)
-        return [results[index] for index, _ in chunk]
+            results |= self._maps_of_files(waiting)
+        return [results[index] for index, _ in batch]
 
-    def _of_request(self, waiting):
+    def _maps_of_files(self, files):
         try:
-            answers = self.send([file for *_, file in waiting])
+            answers = self.send([file for *_, file in files])
         except ServerError as error:
-            labels = [_label(index, name) for index, name, _ in waiting]
-            which = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
-            raise _again(error, f"{which}: {error}") from error
+            first, last = (_label(index, name) for index, name, _ in (files[0], files[-1]))
+            raise error.with_message(f"{first if len(files) == 1 else f'{first} to {last}'}: {error}") from error
         results = {}
-        for (index, name, _), answer in zip(waiting, answers, strict=True):
+        for (index, name, file), answer in zip(files, answers, strict=True):
             if answer.status == GOOD:
-                try:
-                    results[index] = to_map(answer.png)
-                except OSError as error:
-                    raise ServerError(f"{_label(index, name)}: {self}: the map is no PNG file ({error}).") from error
+                results[index] = self._map_in(answer.png, file, _label(index, name))
             else:
-                why = _REFUSED.get(answer.status, f"refused by the server with status {answer.status}.")
-                results[index] = PictureError(index, name, why, answer.status)
+                reason = _REFUSED.get(answer.status, f"refused by the server with status {answer.status}.")
+                results[index] = PictureError(index, name, reason, answer.status)
         return results
+
+    def _map_in(self, png, file, label):
+        with Image.open(io.BytesIO(file)) as image:  # reads the header alone
+            width, height = image.size
+        try:
+            # 8 bits, colour type grey: Pillow would read other files too
+            if png[16:26] == struct.pack(">IIBB", width, height, 8, 0):
+                return to_map(png)
+            reason = ""
+        except OSError as error:
+            reason = f" ({error})"
+        raise ServerError(
+            f"{label}: {self}: the map is not an 8-bit grey PNG file of {width} × {height} pixels{reason}. Check that "
+            f"the model is an exported RecNet."
+        )
 
 
 def _label(index, name):
-    return f"picture {index}" + (f" ({name})" if name else "")
-
-
-def _chunks(items, size):
-    items = iter(items)
-    while chunk := list(itertools.islice(items, size)):
-        yield chunk
-
-
-def _again(error, message):
-    return ServerError(message, code=error.code, temporary=error.temporary, retry_after=error.retry_after)
+    return f"image {index}" + (f" ({name})" if name else "")

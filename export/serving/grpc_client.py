@@ -1,7 +1,7 @@
-"""A client of TF Serving's gRPC interface: `python -m keras_recnet.export.serving.grpc_client photo.jpg -o maps`.
+"""Client of TF Serving's gRPC API, with a command: `python -m keras_recnet.export.serving.grpc_client a.jpg -o out`.
 
-The messages come from `tensorflow-serving-api`, which needs TensorFlow to be installed and takes seconds to import. The
-pictures go as they are, where JSON takes a third more; the REST client is the one that installs small.
+The messages come from `tensorflow-serving-api`, which needs TensorFlow and takes seconds to import. Requests are a
+quarter smaller than the REST client's.
 """
 
 import sys
@@ -17,13 +17,13 @@ _AVAILABLE = 30  # of tensorflow_serving/apis/get_model_status.proto
 
 
 class GrpcClient(Client):
-    """Pictures in, maps out, over gRPC.
+    """Client of a RecNet in TF Serving, over gRPC.
 
     Args:
-        model: the name under which the server has the model.
-        target: of the server, `HOST:PORT`.
+        model: name of the model in the server.
+        target: address of the server, `HOST:PORT`.
         credentials: `grpc.ChannelCredentials` for a secure channel; None: an insecure one.
-        **options: as of `Client`; `timeout` is the deadline of one attempt.
+        **options: other arguments of `Client`; `timeout` is the deadline of one attempt.
 
     Raises:
         MissingExtraError: if tensorflow-serving-api is not installed.
@@ -46,18 +46,18 @@ class GrpcClient(Client):
             )
         except ModuleNotFoundError as error:
             raise MissingExtraError(
-                'The gRPC client needs more packages: pip install "keras-recnet[serving-client-grpc]". Missing: '
-                f"{error.name}"
+                f'The gRPC client needs {error.name}: pip install "keras-recnet[serving-client-grpc]".'
             ) from error
         self._grpc, self.target = grpc, target
-        self._new_request, self._new_status_request = (
-            predict_pb2.PredictRequest,
-            get_model_status_pb2.GetModelStatusRequest,
-        )
-        # gRPC's own limit is 4 MB, a few photographs.
-        limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        # Retries are ours: those of gRPC share one deadline, so a request that was too slow is never sent again.
-        settings = [*limits, ("grpc.enable_retries", 0)]
+        self._new_request = predict_pb2.PredictRequest
+        self._new_status_request = get_model_status_pb2.GetModelStatusRequest
+        settings = [
+            # gRPC's default limit is 4 MB, a few photographs
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+            # gRPC's retries share one deadline, so a request that timed out would never be sent again
+            ("grpc.enable_retries", 0),
+        ]
         if credentials is None:
             self._channel = grpc.insecure_channel(target, options=settings)
         else:
@@ -70,7 +70,7 @@ class GrpcClient(Client):
 
     def is_ready(self) -> bool:
         request = self._new_status_request()
-        self._name(request.model_spec)
+        self._set_model(request.model_spec)
         try:
             answer = self._status(request, timeout=self.timeout)
         except self._grpc.RpcError:
@@ -80,9 +80,9 @@ class GrpcClient(Client):
     def close(self) -> None:
         self._channel.close()
 
-    def _ask(self, files: Sequence[bytes]) -> list[Answer]:
+    def _request(self, files: Sequence[bytes]) -> list[Answer]:
         request = self._new_request()
-        self._name(request.model_spec)
+        self._set_model(request.model_spec)
         request.model_spec.signature_name = SIGNATURE
         tensor = request.inputs[IMAGES]
         tensor.dtype = _DT_STRING
@@ -92,27 +92,26 @@ class GrpcClient(Client):
             outputs = self._predict(request, timeout=self.timeout).outputs
         except self._grpc.RpcError as error:
             raise self._error(error) from error
-        # proto3 leaves nothing out of these: a server sends each value, unless it was told to send packed content
         maps, status = outputs[MAPS].string_val, outputs[STATUS].int_val
         if len(maps) != len(status) or len(maps) != len(files):
             raise ServerError(
-                f"{self}: an answer without {MAPS} and {STATUS} of each picture. Is it a RecNet's export, and does the "
-                f"server run without --enable_serialization_as_tensor_content?"
+                f"{self}: the answer lacks {MAPS} or {STATUS} of an image. Check that the model is an exported RecNet "
+                f"and that the server runs without --enable_serialization_as_tensor_content."
             )
         return [Answer(*answer) for answer in zip(status, maps, strict=True)]
 
-    def _name(self, spec):
+    def _set_model(self, spec):
         spec.name = self.model
         if self.version is not None:
             spec.version.value = self.version
 
     def _error(self, error):
-        code, why = error.code().name, error.details()
+        code, reason = error.code().name, error.details()
         if code == "DEADLINE_EXCEEDED":
-            why = f"no answer within {self.timeout:g} s. Send fewer pictures at once, or wait longer (timeout)."
+            reason = f"no answer within {self.timeout:g} s. Send fewer images per request, or increase the timeout."
         elif code == "UNAVAILABLE":
-            why = f"{why}. Does the server run?"
-        return ServerError(f"{self}: {code}: {why}", code=code, temporary=code in _TEMPORARY)
+            reason = f"{reason}. Is the server running?"
+        return ServerError(f"{self}: {code}: {reason}", code=code, temporary=code in _TEMPORARY)
 
 
 if __name__ == "__main__":

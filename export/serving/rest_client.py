@@ -1,4 +1,4 @@
-"""A client of TF Serving's REST interface: `python -m keras_recnet.export.serving.rest_client photo.jpg -o maps`."""
+"""Client of TF Serving's REST API, with a command: `python -m keras_recnet.export.serving.rest_client a.jpg -o out`."""
 
 import base64
 import contextlib
@@ -11,19 +11,19 @@ from keras_recnet.errors import MissingExtraError
 from keras_recnet.export.serving.client import IMAGES, MAPS, SIGNATURE, STATUS, Answer, Client, ServerError
 
 URL = "http://localhost:8501"
-# Too many requests, and what TF Serving and the proxies before it say for unavailable and too slow.
+# too many requests; bad gateway; unavailable; gateway timeout
 _TEMPORARY = frozenset((429, 502, 503, 504))
 
 
 class RestClient(Client):
-    """Pictures in, maps out, over HTTP.
+    """Client of a RecNet in TF Serving, over HTTP.
 
     Args:
-        model: the name under which the server has the model.
-        url: of the server, `http://HOST:PORT`; a path before `/v1` is kept.
-        connect_timeout: seconds to wait for the connection.
-        headers: sent with every request, such as `{"Authorization": …}`.
-        **options: as of `Client`.
+        model: name of the model in the server.
+        url: address of the server, `http://HOST:PORT`; it may contain a path, to which `/v1` is appended.
+        connect_timeout: number of seconds to wait for the connection.
+        headers: HTTP headers of every request, such as `{"Authorization": …}`.
+        **options: other arguments of `Client`.
 
     Raises:
         MissingExtraError: if requests is not installed.
@@ -54,7 +54,7 @@ class RestClient(Client):
         version = "" if self.version is None else f"/versions/{self.version}"
         self.url = f"{url.rstrip('/')}/v1/models/{model}{version}"
         self._connect_timeout, self._headers = connect_timeout, headers or {}
-        # A session is one thread's at a time: requests does not promise more.
+        # requests does not promise that a session can be used by two threads at a time
         self._idle = queue.LifoQueue()
 
     def __str__(self):
@@ -62,25 +62,26 @@ class RestClient(Client):
 
     def is_ready(self) -> bool:
         try:
-            answer = self._call("GET", self.url)
+            versions = self._call("GET", self.url).get("model_version_status", ())
         except ServerError:
             return False
-        return any(version.get("state") == "AVAILABLE" for version in answer.get("model_version_status", ()))
+        return any(version.get("state") == "AVAILABLE" for version in versions)
 
     def close(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
 
-    def _ask(self, files: Sequence[bytes]) -> list[Answer]:
-        rows = [{IMAGES: {"b64": base64.b64encode(file).decode("ascii")}} for file in files]
-        body = json.dumps({"signature_name": SIGNATURE, "instances": rows})
+    def _request(self, files: Sequence[bytes]) -> list[Answer]:
+        instances = [{IMAGES: {"b64": base64.b64encode(file).decode("ascii")}} for file in files]
+        body = json.dumps({"signature_name": SIGNATURE, "instances": instances})
         answer = self._call("POST", f"{self.url}:predict", body)
         try:
-            rows = answer["predictions"]
-            return [Answer(row[STATUS], base64.b64decode(row[MAPS]["b64"])) for row in rows]
+            return [Answer(row[STATUS], base64.b64decode(row[MAPS]["b64"])) for row in answer["predictions"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise ServerError(f"{self}: an answer without {MAPS} and {STATUS}. Is it a RecNet's export?") from error
+            raise ServerError(
+                f"{self}: the answer lacks {MAPS} or {STATUS}. Check that the model is an exported RecNet."
+            ) from error
 
     def _call(self, method, url, body=None):
         try:
@@ -94,15 +95,15 @@ class RestClient(Client):
                 )
         except self._requests.exceptions.ReadTimeout as error:
             raise ServerError(
-                f"{self}: no answer within {self.timeout:g} s. Send fewer pictures at once, or wait longer (timeout).",
+                f"{self}: no answer within {self.timeout:g} s. Send fewer images per request, or increase the timeout.",
                 temporary=True,
             ) from error
         except self._requests.exceptions.SSLError as error:
             raise ServerError(f"{self}: no secure connection ({error}).") from error
         except (self._requests.ConnectionError, self._requests.exceptions.ChunkedEncodingError) as error:
-            raise ServerError(f"{self}: no connection. Does the server run? ({error})", temporary=True) from error
+            raise ServerError(f"{self}: no connection. Is the server running? ({error})", temporary=True) from error
         except self._requests.RequestException as error:
-            raise ServerError(f"{self}: not a usable address ({error}).") from error
+            raise ServerError(f"{self}: invalid address ({error}).") from error
         return self._json(response)
 
     def _json(self, response):
@@ -112,9 +113,9 @@ class RestClient(Client):
             answer = {}
         if response.status_code == 200 and isinstance(answer, dict) and answer:
             return answer
-        why = (answer.get("error") if isinstance(answer, dict) else None) or response.text[:200] or response.reason
+        reason = (answer.get("error") if isinstance(answer, dict) else None) or response.text[:200] or response.reason
         raise ServerError(
-            f"{self}: HTTP {response.status_code}: {why}",
+            f"{self}: HTTP {response.status_code}: {reason}",
             code=response.status_code,
             temporary=response.status_code in _TEMPORARY,
             retry_after=_seconds(response.headers.get("Retry-After")),
@@ -133,7 +134,7 @@ class RestClient(Client):
 
 
 def _seconds(text):
-    return float(text) if text and text.isdigit() else None
+    return float(text) if text and text.isdecimal() else None  # not the other form, a date
 
 
 if __name__ == "__main__":

@@ -102,6 +102,19 @@ def without_suffix(name: str) -> str:
     return (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).as_posix()
 
 
+def snapshot(source):
+    """Return `source`, or a copy of it if its pixels can change, such as those of a frame buffer that is used again."""
+    if isinstance(source, (bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, Image.Image):
+        _scale_transparent_colour(source)
+        try:
+            return source.copy()
+        except Exception:  # it cannot be decoded: `read` reports why
+            return source
+    return np.array(source) if hasattr(source, "__array__") else source
+
+
 def leave_pixel_limit_to_read(max_pixels: int) -> None:
     """Raises Pillow's own limit in this process to `max_pixels`, and silences the warning before its refusal.
 

@@ -16,7 +16,7 @@ from keras_recnet.export.serving.grpc_client import GrpcClient
 from keras_recnet.export.serving.rest_client import RestClient
 
 
-def test_gives_the_maps_that_the_model_computes(client, assert_same, map_of, save_photo):
+def test_maps_are_those_of_the_model(client, assert_same, map_of, save_photo):
     paths = [save_photo("a.jpg"), save_photo("b.png", (70, 40)), save_photo("c.webp", (33, 90), lossless=True)]
     maps = list(client.map(paths))
     assert [saliency_map.shape for saliency_map in maps] == [(48, 64), (70, 40), (33, 90)]
@@ -25,7 +25,7 @@ def test_gives_the_maps_that_the_model_computes(client, assert_same, map_of, sav
         assert_same(saliency_map, map_of(path))
 
 
-def test_takes_every_kind_of_picture(client, assert_same, map_of, save_photo):
+def test_accepts_every_kind_of_image(client, assert_same, map_of, save_photo):
     path = save_photo("a.png")
     rgb = np.asarray(Image.open(path))
     for source in (path, str(path), path.read_bytes(), rgb, Image.fromarray(rgb)):
@@ -43,35 +43,59 @@ def test_applies_the_exif_rotation_before_sending(client, assert_same, map_of, s
     assert np.abs(saliency_map - np.rot90(lying, -1)).mean() > 5 / 255
 
 
-def test_names_the_picture_that_failed_and_gives_the_maps_of_the_others(client, assert_same, map_of, save_photo):
+@pytest.mark.parametrize("kind", [np.array, bytearray, Image.fromarray])
+def test_maps_of_a_reused_buffer_equal_maps_of_separate_images(client, kind):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), dtype=np.uint8)
+    frames[1:3] //= 2
+    buffer = Image.fromarray(frames[0]) if kind is Image.fromarray else kind(frames[0])
+
+    def reused():
+        for frame in frames:
+            if kind is bytearray:
+                file = io.BytesIO()
+                Image.fromarray(frame).save(file, "PNG")
+                buffer[:] = file.getvalue()
+            elif kind is Image.fromarray:
+                buffer.paste(Image.fromarray(frame))
+            else:
+                buffer[:] = frame
+            yield buffer
+
+    maps = list(client.map(reused(), batch_size=2))
+    for frame, saliency_map in zip(frames, maps, strict=True):
+        np.testing.assert_array_equal(saliency_map, client(frame))
+    assert np.abs(maps[0] - maps[1]).max() > 0.01
+
+
+def test_reports_images_that_fail_and_returns_the_other_maps(client, assert_same, map_of, save_photo):
     good, cut, large = save_photo("a.jpg"), save_photo("cut.jpg"), save_photo("large.png", (300, 400))
     cut.write_bytes(cut.read_bytes()[:-200])
-    pictures = [good, cut, good.parent / "none.jpg", large, b"garbage", good]
+    images = [good, cut, good.parent / "none.jpg", large, b"garbage", good]
     for batch_size in (1, 3, 8):
-        maps = list(client.map(iter(pictures), batch_size=batch_size, errors="return"))
+        maps = list(client.map(iter(images), batch_size=batch_size, errors="return"))
         assert_same(maps[0], map_of(good))
         assert_same(maps[5], map_of(good))
         failed = maps[1:5]
         assert [(error.index, error.status) for error in failed] == [(1, 1), (2, None), (3, 2), (4, None)]
-        assert [error.name for error in failed] == [str(cut), str(pictures[2]), str(large), None]
-        assert str(failed[0]).startswith(f"picture 1 ({cut}): undecodable")
-        assert str(failed[1]).startswith(f"picture 2 ({pictures[2]}): no such file")
-        assert str(failed[2]).startswith(f"picture 3 ({large}): too large")
-        assert str(failed[3]).startswith("picture 4: the bytes given: not a picture")
+        assert [error.name for error in failed] == [str(cut), str(images[2]), str(large), None]
+        assert str(failed[0]).startswith(f"image 1 ({cut}): undecodable")
+        assert str(failed[1]).startswith(f"image 2 ({images[2]}): no such file")
+        assert str(failed[2]).startswith(f"image 3 ({large}): too large")
+        assert str(failed[3]).startswith("image 4: the bytes given: not a picture")
 
 
-def test_raises_at_the_turn_of_the_picture_that_failed(client, save_photo):
+def test_raises_in_place_of_the_map_of_an_image_that_fails(client, save_photo):
     cut = save_photo("cut.jpg")
     cut.write_bytes(cut.read_bytes()[:-200])
     maps = client.map([save_photo("a.jpg"), cut])
     assert next(maps).shape == (48, 64)
-    with pytest.raises(PictureError, match=r"picture 1 .*undecodable"):
+    with pytest.raises(PictureError, match=r"image 1 .*undecodable"):
         next(maps)
-    with pytest.raises(ImageError, match=r"picture 0 .*undecodable"):
+    with pytest.raises(ImageError, match=r"image 0 .*undecodable"):
         client(cut)
 
 
-def test_splits_what_is_too_much_for_one_request(client, save_photo, monkeypatch):
+def test_splits_a_batch_that_is_too_large_for_one_request(client, save_photo, monkeypatch):
     sizes = []
     send = client.send
     monkeypatch.setattr(client, "send", lambda files: sizes.append(len(files)) or send(files))
@@ -81,11 +105,11 @@ def test_splits_what_is_too_much_for_one_request(client, save_photo, monkeypatch
     assert sizes == [2, 2, 1]
 
 
-def test_sends_bytes_as_they_are(client):
+def test_sends_bytes_unchanged(client):
     assert client.send([b"", b"garbage"]) == [Answer(1, b""), Answer(1, b"")]
 
 
-def test_may_be_called_from_several_threads(client, assert_same, map_of, save_photo):
+def test_can_be_called_from_several_threads(client, assert_same, map_of, save_photo):
     paths = [save_photo(f"{side}.png", (side, 50)) for side in (30, 50, 70, 90)]
     expected = [map_of(path) for path in paths]
     with ThreadPoolExecutor(4) as pool:
@@ -94,23 +118,23 @@ def test_may_be_called_from_several_threads(client, assert_same, map_of, save_ph
                 assert_same(saliency_map, right)
 
 
-def test_the_map_is_a_png_of_the_pictures_size(client, save_photo):
+def test_the_answer_is_a_png_of_the_size_of_the_image(client, save_photo):
     (answer,) = client.send([save_photo("a.jpg").read_bytes()])
     with Image.open(io.BytesIO(answer.png)) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "L", (64, 48))
 
 
 @pytest.mark.parametrize(("name", "version"), [("other", None), ("tiny", 7)])
-def test_names_a_model_that_is_not_served(server, save_photo, name, version):
+def test_reports_a_model_that_is_not_served(server, save_photo, name, version):
     clients = RestClient(name, server.url, version=version), GrpcClient(name, server.target, version=version)
     for client, code in zip(clients, (404, "NOT_FOUND"), strict=True):
-        with client, pytest.raises(ServerError, match=r"picture 0 \(.*a.jpg\): .*Servable not found") as caught:
+        with client, pytest.raises(ServerError, match=r"image 0 \(.*a.jpg\): .*Servable not found") as caught:
             client(save_photo("a.jpg"))
         assert caught.value.code == code
         assert not caught.value.temporary
 
 
-def test_asks_for_a_version(server, save_photo):
+def test_requests_a_version(server, save_photo):
     for client in (RestClient("tiny", server.url, version=1), GrpcClient("tiny", server.target, version=1)):
         with client:
             assert client.is_ready()
@@ -123,14 +147,12 @@ def test_refuses_wrong_arguments(client):
             client.map([], **options)
 
 
-def test_no_pictures_are_no_request(client):
+def test_no_images_make_no_request(client):
     assert list(client.map([])) == []
 
 
 @pytest.mark.parametrize("kind", [RestClient, GrpcClient])
-def test_command_line_writes_maps_and_names_what_failed(
-    server, kind, assert_same, save_photo, map_of, tmp_path, capsys
-):
+def test_command_writes_maps_and_reports_failures(server, kind, assert_same, save_photo, map_of, tmp_path, capsys):
     url = server.url if kind is RestClient else server.target
     good, cut = save_photo("in/deep/a.jpg"), save_photo("in/cut.jpg")
     cut.write_bytes(cut.read_bytes()[:-200])
@@ -146,10 +168,10 @@ def test_command_line_writes_maps_and_names_what_failed(
     cut.unlink()
     assert main(kind, url, [*arguments[:3], "--model", "tiny", "--json"]) == 0
     assert main(kind, url, [str(good), "-o", str(tmp_path / "out"), "--model", "other"]) == 1
-    assert "Error: picture 0" in capsys.readouterr().err
+    assert "Error: image 0" in capsys.readouterr().err
 
 
-def test_command_line_answers_before_it_connects():
+def test_command_prints_its_help_without_a_server():
     for name in ("rest_client", "grpc_client"):
         command = [sys.executable, "-m", f"keras_recnet.export.serving.{name}", "--help"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,14 +1,17 @@
-"""Both clients against servers that fail by a script."""
+"""Both clients against servers that fail as a script says."""
 
 import base64
 import contextlib
+import io
 import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from keras_recnet.export.serving import client as client_module
 from keras_recnet.export.serving.client import Answer, ServerError
@@ -17,7 +20,7 @@ from keras_recnet.export.serving.rest_client import RestClient
 
 NEIGHBOUR = "Tensors with name 'x' from different tasks have different shapes and padding is turned off."
 ANSWER = [Answer(0, b"PNG")]
-GOOD, SLOW, LATER = "good", "slow", "later"
+GOOD, SLOW = "good", "slow"
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +30,17 @@ def short_pauses(monkeypatch):
 
 @contextlib.contextmanager
 def connected(kind, script, **options):
-    """A client of the kind, connected to a server that follows the script."""
+    """A client that is connected to a server that follows the script."""
     with (rest_server if kind is RestClient else grpc_server)(script) as url, kind("m", url, **options) as client:
         yield client
 
 
 @contextlib.contextmanager
 def rest_server(script):
-    """Answers as the script says, request by request: `GOOD`, `SLOW`, (status, body) or bytes to send raw."""
+    """A server whose answers are the entries of the script.
+
+    Each is `GOOD`, `SLOW`, the bytes of a map, `(status, body)`, the headers of a 429, or None to close the connection.
+    """
     steps = iter(script)
 
     class Handler(BaseHTTPRequestHandler):
@@ -45,13 +51,17 @@ def rest_server(script):
             step, headers = next(steps), {}
             if step == SLOW:
                 time.sleep(0.5)
-            if step == LATER:
-                step, headers = (429, '{"error": "busy"}'), {"Retry-After": "1"}
+            if isinstance(step, dict):
+                step, headers = (429, '{"error": "busy"}'), step
             if step is None:  # hang up
                 self.close_connection = True
                 return
-            predictions = {"predictions": [{"saliency_bytes": {"b64": base64.b64encode(b"PNG").decode()}, "status": 0}]}
-            status, body = (200, json.dumps(predictions)) if step in (GOOD, SLOW) else step
+            if step in (GOOD, SLOW):
+                step = b"PNG"
+            if isinstance(step, bytes):
+                row = {"saliency_bytes": {"b64": base64.b64encode(step).decode()}, "status": 0}
+                step = 200, json.dumps({"predictions": [row]})
+            status, body = step
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
@@ -76,7 +86,7 @@ def rest_server(script):
 
 @contextlib.contextmanager
 def grpc_server(script):
-    """As `rest_server`, with (code, details) for a failure."""
+    """The same for gRPC: `GOOD`, `SLOW`, the bytes of a map or `(code, details)`."""
     import grpc
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -87,10 +97,10 @@ def grpc_server(script):
             step = next(steps)
             if step == SLOW:
                 time.sleep(0.5)
-            elif step != GOOD:
+            elif isinstance(step, tuple):
                 context.abort(grpc.StatusCode[step[0]], step[1])
             answer = predict_pb2.PredictResponse()
-            answer.outputs["saliency_bytes"].string_val.append(b"PNG")
+            answer.outputs["saliency_bytes"].string_val.append(step if isinstance(step, bytes) else b"PNG")
             answer.outputs["status"].int_val.append(0)
             return answer
 
@@ -112,7 +122,7 @@ def grpc_server(script):
         *((400, json.dumps({"error": NEIGHBOUR})), (500, '{"error": "Tensor concat operation failed: x"}')),
     ],
 )
-def test_rest_tries_again_what_may_go_well_later(failure):
+def test_rest_repeats_a_request_after_a_temporary_failure(failure):
     with connected(RestClient, [failure, failure, GOOD], retries=2) as client:
         assert client.send([b"x"]) == ANSWER
 
@@ -124,16 +134,25 @@ def test_rest_tries_again_what_may_go_well_later(failure):
         *(("FAILED_PRECONDITION", NEIGHBOUR), ("INTERNAL", "Tensor concat operation failed: x")),
     ],
 )
-def test_grpc_tries_again_what_may_go_well_later(failure):
+def test_grpc_repeats_a_request_after_a_temporary_failure(failure):
     with connected(GrpcClient, [failure, failure, GOOD], retries=2) as client:
         assert client.send([b"x"]) == ANSWER
 
 
 def test_waits_as_long_as_the_server_asks():
-    with connected(RestClient, [LATER, GOOD]) as client:
+    with connected(RestClient, [{"Retry-After": "1"}, GOOD]) as client:
         start = time.monotonic()
         assert client.send([b"x"]) == ANSWER
         assert time.monotonic() - start >= 1.0
+
+
+@pytest.mark.parametrize("value", ["3600", "9" * 400, "Wed, 21 Oct 2037 07:28:00 GMT", "²", "-1"])
+def test_waits_no_longer_than_a_minute_if_a_server_asks_for_more(monkeypatch, value):
+    pauses = []
+    monkeypatch.setattr(client_module.time, "sleep", pauses.append)
+    with connected(RestClient, [{"Retry-After": value}, GOOD]) as client:
+        assert client.send([b"x"]) == ANSWER
+    assert [pause == 60.0 for pause in pauses] == [value.startswith(("3", "9"))]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +162,7 @@ def test_waits_as_long_as_the_server_asks():
         (GrpcClient, ("UNAVAILABLE", "full"), r"UNAVAILABLE: full.* Tried 3 times\.", "UNAVAILABLE"),
     ],
 )
-def test_gives_up_and_says_how_often_it_tried(kind, failure, message, code):
+def test_the_final_error_reports_the_number_of_attempts(kind, failure, message, code):
     with connected(kind, [failure] * 3, retries=2) as client, pytest.raises(ServerError, match=message) as caught:
         client.send([b"x"])
     assert caught.value.code == code
@@ -158,13 +177,13 @@ def test_gives_up_and_says_how_often_it_tried(kind, failure, message, code):
         (GrpcClient, ("INVALID_ARGUMENT", "bad"), "INVALID_ARGUMENT: bad$"),
     ],
 )
-def test_does_not_repeat_what_will_fail_again(kind, failure, message):
+def test_does_not_repeat_a_request_after_a_permanent_failure(kind, failure, message):
     with connected(kind, [failure]) as client, pytest.raises(ServerError, match=message):
         client.send([b"x"])
 
 
 @pytest.mark.parametrize("kind", [RestClient, GrpcClient])
-def test_does_not_wait_longer_than_it_was_told(kind):
+def test_waits_no_longer_than_the_timeout(kind):
     with connected(kind, [SLOW, GOOD], timeout=0.2) as client:
         assert client.send([b"x"]) == ANSWER
     message = r"no answer within 0\.1 s"
@@ -173,27 +192,59 @@ def test_does_not_wait_longer_than_it_was_told(kind):
 
 
 @pytest.mark.parametrize("body", ["{}", "[]", '{"predictions": [1]}', '{"predictions": [{"status": 0}]}', "no JSON"])
-def test_rest_says_when_an_answer_is_none_of_a_recnet(body):
-    with connected(RestClient, [(200, body)]) as client, pytest.raises(ServerError, match=r"without|HTTP 200"):
+def test_rest_reports_an_answer_that_is_not_from_a_recnet(body):
+    with connected(RestClient, [(200, body)]) as client, pytest.raises(ServerError, match=r"lacks|HTTP 200"):
         client.send([b"x"])
 
 
-@pytest.mark.parametrize(("kind", "message"), [(RestClient, "1 answers for 2"), (GrpcClient, "of each picture")])
-def test_says_when_the_answers_are_not_as_many_as_the_pictures(kind, message):
+@pytest.mark.parametrize(("kind", "message"), [(RestClient, "1 answers for 2"), (GrpcClient, "of an image")])
+def test_reports_a_wrong_number_of_answers(kind, message):
     with connected(kind, [GOOD]) as client, pytest.raises(ServerError, match=message):
         client.send([b"x", b"y"])
 
 
 @pytest.mark.parametrize(("kind", "url"), [(RestClient, "http://127.0.0.1:9"), (GrpcClient, "127.0.0.1:9")])
-def test_says_when_there_is_no_server(kind, url):
+def test_reports_that_there_is_no_server(kind, url):
     with kind("m", url, retries=1) as client:
         assert not client.is_ready()
-        with pytest.raises(ServerError, match=r"Does the server run\?.* Tried 2 times\."):
+        with pytest.raises(ServerError, match=r"Is the server running\?.* Tried 2 times\."):
             client.send([b"x"])
         with pytest.raises(ServerError, match="not ready after 0 s"):
             client.wait_until_ready(0)
 
 
-def test_says_when_an_address_is_none():
-    with RestClient("m", "localhost:8501") as client, pytest.raises(ServerError, match="not a usable address"):
+def test_reports_an_invalid_address():
+    with RestClient("m", "localhost:8501") as client, pytest.raises(ServerError, match="invalid address"):
         client.send([b"x"])
+
+
+@pytest.mark.parametrize("kind", [RestClient, GrpcClient])
+@pytest.mark.parametrize(
+    "saliency_map",
+    [
+        *(np.zeros(shape, np.uint8) for shape in ((4, 6), (5, 5, 3), (5, 5, 4))),
+        *(np.zeros((5, 5), dtype) for dtype in (np.uint16, bool)),
+    ],
+)
+def test_reports_a_map_of_a_wrong_size_or_type(kind, saliency_map):
+    with (
+        connected(kind, [png(saliency_map)]) as client,
+        pytest.raises(ServerError, match=r"image 0: .*the map is not an 8-bit grey PNG file of 5 × 5 pixels"),
+    ):
+        client(np.zeros((5, 5, 3), np.uint8))
+
+
+@pytest.mark.parametrize("kind", [RestClient, GrpcClient])
+def test_reports_a_damaged_map(kind):
+    good = png(np.zeros((5, 5), np.uint8))
+    with connected(kind, [good]) as client:
+        assert client(np.zeros((5, 5, 3), np.uint8)).shape == (5, 5)
+    for damaged in (b"", b"not a PNG file", good[:40]):
+        with connected(kind, [damaged]) as client, pytest.raises(ServerError, match="the map is not an 8-bit grey PNG"):
+            client(np.zeros((5, 5, 3), np.uint8))
+
+
+def png(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
