@@ -239,7 +239,7 @@ def test_the_core_loads_no_tensorflow():
         "from keras_recnet.pipelines import check_groups, find_groups, make_coco_groups, write_group_folders",
         "import keras_recnet.evaluation.run",
         "from keras_recnet.export.serving import client, grpc_client, pictures, rest_client",
-        "from keras_recnet.bench import benchmark, discovery, report, table, with_litert, with_onnx, worker",
+        "from keras_recnet.bench import benchmark, discovery, report, with_litert, with_onnx, worker",
     ],
 )
 def test_loads_neither_keras_nor_tensorflow(statements):

@@ -1,5 +1,5 @@
-"""Benchmarks: networks beside each other in one run, each in a process of its own, all of them in turns.
+"""Benchmarks that compare networks: each runs in its own process, and they take turns.
 
-This machine's numbers depend on what else it does; the turns make that hit all alike. Nothing heavy is imported here:
-`keras_recnet.bench.worker` loads an engine in the process that it runs in.
+The load of the machine then affects all networks alike. This package imports nothing heavy;
+`keras_recnet.bench.worker` loads an engine in its own process.
 """

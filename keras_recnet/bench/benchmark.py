@@ -1,4 +1,4 @@
-"""The race: contestants run one after another in rounds, A B C A B C …, each while all others hold still."""
+"""Run candidates in interleaved rounds (A B C A B C …), one at a time while the others are idle."""
 
 import contextlib
 import dataclasses
@@ -6,32 +6,32 @@ import itertools
 import time
 from collections.abc import Callable, Iterable
 
-from keras_recnet.bench.candidates import PRODUCT, Contestant
-from keras_recnet.bench.networks import pictures_in
-from keras_recnet.bench.processes import Crashed, Process
+from keras_recnet.bench.candidates import PRODUCT, Candidate
+from keras_recnet.bench.networks import images_in
+from keras_recnet.bench.processes import Process, RunError
 
-WARM_UP = 2
-LEAST = 3  # rounds, however few seconds there are
-PAUSE = 0.05  # seconds before a turn: the threads of ONNX Runtime, for one, spin on so long when their work is done
+WARM_UP = 2  # rounds
+MIN_ROUNDS = 3
+PAUSE = 0.05  # seconds before each run; idle threads of ONNX Runtime, for example, keep spinning for a while
 
 
 @dataclasses.dataclass
 class Result:
-    """What was measured of a contestant.
+    """Measurements of a candidate.
 
     Attributes:
-        contestant: who.
-        facts: of the loaded network, see `networks.Network.facts`; empty if it was not loaded.
-        seconds: part → seconds of each run, per picture.
-        processor: part → seconds of the processor in each run, of all threads together, per picture.
-        bursts: pictures a second of each burst.
-        memory: bytes at most: `"baseline"` before anything was loaded, `"latency"` after the runs, `"throughput"`
-            after the bursts.
-        operations: part → floating point operations, per picture.
-        error: why it went no further.
+        candidate: the candidate.
+        facts: properties of the loaded network, see `networks.Network.facts`; empty if it was not loaded.
+        seconds: part → wall-clock seconds per image, one value per run.
+        processor: part → CPU seconds of all threads per image, one value per run.
+        bursts: images per second, one value per burst.
+        memory: peak memory in bytes: `"baseline"` before loading, `"latency"` after the runs, `"throughput"` after the
+            bursts.
+        operations: part → floating-point operations per image.
+        error: why the candidate stopped early; None otherwise.
     """
 
-    contestant: Contestant
+    candidate: Candidate
     facts: dict = dataclasses.field(default_factory=dict)
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     processor: dict[str, list[float]] = dataclasses.field(default_factory=dict)
@@ -42,16 +42,16 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-    """How a race is run.
+class Settings:
+    """Settings of a benchmark.
 
     Attributes:
-        threads: that every contestant works with.
-        runs: of each part.
-        seconds: instead of `runs`: rounds as long as that, three at least.
-        burst: pictures that are worked off at a time to measure the throughput; 0: it is not measured.
-        count_operations: as it says.
-        pause: seconds before each turn.
+        threads: number of threads of each candidate.
+        runs: number of rounds.
+        seconds: duration of all rounds, in place of `runs`; there are at least three rounds.
+        burst: number of images per burst, for the throughput; 0 skips the bursts.
+        count_operations: whether to count floating-point operations.
+        pause: seconds before each run.
     """
 
     threads: int
@@ -63,109 +63,109 @@ class Rules:
 
     @property
     def bursts(self) -> int:
-        """How many rounds of bursts there are: a tenth of the runs."""
-        return max(LEAST, self.runs // 10) if self.burst else 0
+        """Number of bursts: a tenth of the runs."""
+        return max(MIN_ROUNDS, self.runs // 10) if self.burst else 0
 
 
-class Race:
-    """A race of contestants; after Ctrl-C, or a crash, `results` holds what was measured so far.
+class Benchmark:
+    """A benchmark of several candidates. After Ctrl-C or a crash, `results` has the measurements so far.
 
     Args:
-        contestants: who takes part.
-        rules: how.
-        start: makes the process of a contestant; tests put another in its place.
+        candidates: the candidates.
+        settings: the settings.
+        start: creates the process of a candidate; tests replace it.
     """
 
-    def __init__(self, contestants: Iterable[Contestant], rules: Rules, *, start: Callable = Process):
-        self.results = [Result(contestant) for contestant in contestants]
-        self._rules, self._start, self._running = rules, start, []
+    def __init__(self, candidates: Iterable[Candidate], settings: Settings, *, start: Callable = Process):
+        self.results = [Result(candidate) for candidate in candidates]
+        self._settings, self._start, self._running = settings, start, []
 
     def run(self, progress: Callable[[], None] = lambda: None) -> list[Result]:
-        """Runs it, and ends all processes, however it ends.
+        """Run the benchmark. All processes are ended in any case.
 
         Args:
-            progress: is called after each round of runs.
+            progress: called after each round.
 
         Raises:
-            Refused: if a contestant cannot be loaded; nothing was measured then.
+            LoadError: if a candidate cannot be loaded; nothing is measured then.
         """
         with contextlib.ExitStack() as stack:
             for result in self.results:
-                process = stack.enter_context(self._start(result.contestant, self._rules.threads))
-                process.start()
+                process = stack.enter_context(self._start(result.candidate, self._settings.threads))
+                process.start_loading()
                 self._running.append((result, process))
-            self._all(_ready)
+            self._for_each(_finish_loading)
             for _ in range(WARM_UP):
                 self._round(lambda result, part, times: None)
             self._runs(progress)
-            self._all(lambda result, process: _remember_peak(result, process, "latency"))
+            self._for_each(lambda result, process: _record_memory(result, process, "latency"))
             self._bursts()
-            if self._rules.count_operations:
-                self._all(_count)
+            if self._settings.count_operations:
+                self._for_each(_count_operations)
         return self.results
 
     def _runs(self, progress):
-        rules, start = self._rules, time.monotonic()
-        for done in itertools.count():
-            if rules.seconds is None and done >= rules.runs:
+        settings, start = self._settings, time.monotonic()
+        for rounds in itertools.count():
+            if settings.seconds is None and rounds >= settings.runs:
                 return
-            if rules.seconds is not None and done >= LEAST and time.monotonic() - start >= rules.seconds:
+            if settings.seconds is not None and rounds >= MIN_ROUNDS and time.monotonic() - start >= settings.seconds:
                 return
             if not self._running:
                 return
-            self._round(_remember)
+            self._round(_record_run)
             progress()
 
-    def _round(self, remember):
-        def runs(result, process):
+    def _round(self, record):
+        def run_parts(result, process):
             for part in result.seconds:
-                time.sleep(self._rules.pause)
-                remember(result, part, process.ask("run", part=part))
+                time.sleep(self._settings.pause)
+                record(result, part, process.request("run", part=part))
 
-        self._all(runs)
+        self._for_each(run_parts)
 
     def _bursts(self):
-        pictures = self._rules.burst
-        if not pictures:
+        images = self._settings.burst
+        if not images:
             return
 
         def burst(result, process):
-            if result.contestant.engine != PRODUCT:
-                time.sleep(self._rules.pause)
-                result.bursts.append(pictures / process.ask("burst", pictures=pictures)["seconds"])
+            if result.candidate.engine != PRODUCT:
+                time.sleep(self._settings.pause)
+                result.bursts.append(images / process.request("burst", images=images)["seconds"])
 
-        for _ in range(1 + self._rules.bursts):
-            self._all(burst)
+        for _ in range(1 + self._settings.bursts):
+            self._for_each(burst)
         for result in self.results:
-            del result.bursts[:1]  # the first warms up
-        self._all(lambda result, process: _remember_peak(result, process, "throughput"))
+            del result.bursts[:1]  # warm-up
+        self._for_each(lambda result, process: _record_memory(result, process, "throughput"))
 
-    def _all(self, action):
-        """A turn for each contestant; one whose process fails is out, and the others go on."""
+    def _for_each(self, action):
+        """Apply an action to each candidate in turn. A candidate whose process fails is removed."""
         for result, process in list(self._running):
             try:
                 action(result, process)
-            except Crashed as error:
+            except RunError as error:
                 result.error = str(error)
                 self._running.remove((result, process))
                 process.kill()
 
 
-def _ready(result, process):
-    result.facts = process.ready()
+def _finish_loading(result, process):
+    result.facts = process.finish_loading()
     result.memory["baseline"] = result.facts.pop("baseline")
     result.seconds = {part: [] for part in result.facts["parts"]}
     result.processor = {part: [] for part in result.facts["parts"]}
 
 
-def _remember(result, part, times):
-    result.seconds[part].append(times["seconds"] / pictures_in(part))
-    result.processor[part].append(times["processor"] / pictures_in(part))
+def _record_run(result, part, times):
+    result.seconds[part].append(times["seconds"] / images_in(part))
+    result.processor[part].append(times["processor"] / images_in(part))
 
 
-def _remember_peak(result, process, when):
-    result.memory[when] = process.ask("peak")["bytes"]
+def _record_memory(result, process, stage):
+    result.memory[stage] = process.request("peak_memory")["bytes"]
 
 
-def _count(result, process):
-    result.operations = process.ask("operations")["operations"]
+def _count_operations(result, process):
+    result.operations = process.request("operations")["operations"]

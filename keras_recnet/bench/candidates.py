@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark."""
+"""Candidates of a benchmark."""
 
 import dataclasses
 import importlib.util
@@ -13,18 +13,18 @@ PRECISIONS = ("float16", "float32")
 
 
 @dataclasses.dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """A network in one engine and one precision.
 
     Attributes:
-        network: what tables call it.
-        engine: one of `ENGINES`, or `"onnx"`, or `"product"`: a product of two matrices.
-        precision: `"float32"` or `"float16"`: of LiteRT files that of the stored weights, elsewhere mixed precision.
-        source: the file or folder that is run; the side of the matrices of a product.
-        bytes: its size on the disk.
-        size: height and width of the network's input, where `source` leaves them open.
-        of_groups: a network of groups, with the parts encode, step and decode.
-        is_peer: something to compare with.
+        network: name in tables.
+        engine: one of `ENGINES`, `"onnx"`, or `"product"` for a matrix product.
+        precision: `"float32"` or `"float16"`. For LiteRT that of the stored weights, otherwise mixed precision.
+        source: the file or folder; for a matrix product the size of the matrices.
+        bytes: size of the source on disk.
+        size: height and width of the input, if `source` does not fix them.
+        takes_groups: whether it is a co-saliency network, with the parts encode, step and decode.
+        is_peer: whether it is another network to compare with.
     """
 
     network: str
@@ -33,47 +33,44 @@ class Contestant:
     source: str
     bytes: int = 0
     size: tuple[int, int] | None = None
-    of_groups: bool = False
+    takes_groups: bool = False
     is_peer: bool = False
 
     def __str__(self):
         return f"{self.network} ({self.engine}, {self.precision})"
 
 
-def peer(file: str, size: tuple[int, int] | None = None) -> Contestant:
-    """An ONNX file to compare with.
+def peer(file: str, size: tuple[int, int] | None = None) -> Candidate:
+    """Return the candidate of an ONNX file to compare with.
 
     Args:
-        file: its path.
-        size: height and width of its input, where the file leaves them open.
+        file: path of the ONNX file.
+        size: height and width of the input, if the file does not fix them.
 
     Raises:
-        ConfigError: if there is no such file.
+        ConfigError: if the file does not exist.
         MissingExtraError: if ONNX Runtime is not installed.
     """
     if not os.path.isfile(file):
-        raise ConfigError(f"{file}: there is no such file. --against takes the path of an ONNX file.")
+        raise ConfigError(f"{file}: no such file. --against expects an ONNX file.")
     if importlib.util.find_spec("onnxruntime") is None:
-        raise MissingExtraError(f"{file}: an ONNX file needs ONNX Runtime: pip install onnxruntime")
-    return Contestant(Path(file).stem, ONNX, "float32", file, os.path.getsize(file), size, is_peer=True)
+        raise MissingExtraError(f"{file}: ONNX Runtime is not installed: pip install onnxruntime")
+    return Candidate(Path(file).stem, ONNX, "float32", file, os.path.getsize(file), size, is_peer=True)
 
 
-def product(side: int) -> Contestant:
-    """The product of two float32 matrices of `side` rows and columns, by TensorFlow.
+def product(side: int) -> Candidate:
+    """Return the candidate of a product of two `side` × `side` float32 matrices in TensorFlow.
 
     Raises:
         MissingExtraError: if TensorFlow is not installed.
     """
     if importlib.util.find_spec("tensorflow") is None:
-        raise MissingExtraError(
-            'The rate of a matrix product needs TensorFlow: pip install "keras-recnet[tensorflow]". '
-            "Or leave --rate out."
-        )
-    return Contestant(f"{side}×{side} product", PRODUCT, "float32", str(side))
+        raise MissingExtraError('--rate needs TensorFlow: pip install "keras-recnet[tensorflow]"')
+    return Candidate(f"{side}×{side} product", PRODUCT, "float32", str(side))
 
 
-def bytes_of(path: str | os.PathLike) -> int:
-    """Those of a file, or of all files below a folder."""
+def disk_size(path: str | os.PathLike) -> int:
+    """Return the size of a file, or of all files in a folder, in bytes."""
     path = Path(path)
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""From a preset, or an exported folder, to the contestants that it gives."""
+"""Find the candidates of a preset or an exported folder."""
 
 import importlib.util
 import json
@@ -7,13 +7,12 @@ from pathlib import Path
 
 from keras_recnet import presets
 from keras_recnet.bench import flops
-from keras_recnet.bench.candidates import KERAS, LITERT, SAVED_MODEL, Contestant, bytes_of
+from keras_recnet.bench.candidates import KERAS, LITERT, SAVED_MODEL, Candidate, disk_size
 from keras_recnet.errors import ConfigError, PresetError
 
-DESCRIPTION = "export.json"
-# of an export that is made to be measured
-_SIGNATURES = {LITERT: None, SAVED_MODEL: ["serving_default"]}
-_SIGNATURES_OF_GROUPS = {LITERT: None, SAVED_MODEL: ["group", "encode", "step", "decode"]}
+METADATA = "export.json"
+# Signatures of the SavedModels that are exported for a benchmark.
+_SIGNATURES = {presets.SALIENCY: ["serving_default"], presets.COSALIENCY: ["group", "encode", "step", "decode"]}
 
 
 def find(
@@ -24,45 +23,44 @@ def find(
     size: tuple[int, int] | None = None,
     workspace: Path,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Contestant]:
-    """The contestants of a preset or of a folder that `keras-recnet export` wrote.
+) -> list[Candidate]:
+    """Return the candidates of a preset or of a folder written by `keras-recnet export`.
 
     Args:
-        target: name of a preset that ships, or a folder.
-        engines: of `contestants.ENGINES`; None: the preset's LiteRT file, if it has one, and Keras, if it is installed;
-            of an export what it is.
-        precisions: of `contestants.PRECISIONS`; None: that of the files at hand, and else float32.
-        size: height and width of the network; None: the preset's own.
-        workspace: a folder for exports that have to be made first, such as a LiteRT file of another precision.
-        say: is told what is being made, which takes up to some minutes.
+        target: name or folder of a preset, or an exported folder.
+        engines: some of `candidates.ENGINES`. None selects the preset's LiteRT file, if it has one, and Keras, if it is
+            installed; for an export, its own engine.
+        precisions: some of `candidates.PRECISIONS`. None selects the precision of existing files, otherwise float32.
+        size: height and width of the input; None selects the preset's own.
+        workspace: folder for exports that do not exist yet, for example a LiteRT file in another precision.
+        say: called with a message before each export, which can take a few minutes.
 
     Raises:
-        ConfigError: if an export is of another engine, precision or size.
-        ConversionError: if an export that has to be made cannot be made.
-        MissingExtraError: if that takes a package that is not installed.
-        PresetError: if there is no such preset or folder, or the preset lacks a file.
+        ConfigError: if an export has another engine, precision or size than requested.
+        ConversionError: if an export fails.
+        MissingExtraError: if an export needs a package that is not installed.
+        PresetError: if the preset or folder does not exist, or the preset lacks a file.
     """
     folder = Path(target)
     if folder.is_dir() and not (folder / presets.CONFIG).is_file():
-        return _of_export(folder, engines, precisions, size)
-    return _OfPreset(presets.find(target), size, workspace, say).contestants(engines, precisions)
+        return [_of_export(folder, engines, precisions, size)]
+    return _PresetCandidates(presets.find(target), size, workspace, say).find(engines, precisions)
 
 
-class _OfPreset:
-    """The contestants that a preset gives."""
+class _PresetCandidates:
+    """Finds the candidates of a preset."""
 
     def __init__(self, preset, size, workspace, say):
         self._preset, self._workspace, self._say = preset, workspace, say
         self._size = tuple(size or preset.config["image_size"])
         self._is_own_size = self._size == tuple(preset.config["image_size"])
-        self._of_groups = preset.task == presets.COSALIENCY
         self._litert = None
         if self._is_own_size and preset.has(presets.LITERT):
             self._litert = preset.file(presets.LITERT)
 
-    def contestants(self, engines, precisions):
+    def find(self, engines, precisions):
         return [
-            self._contestant(engine, precision)
+            self._candidate(engine, precision)
             for engine in engines or self._engines()
             for precision in precisions or [self._precision(engine)]
         ]
@@ -74,15 +72,16 @@ class _OfPreset:
     def _precision(self, engine):
         if engine != LITERT:
             return "float32"
-        return flops.precision_of_litert(self._litert) if self._litert else "float16"
+        return flops.litert_precision(self._litert) if self._litert else "float16"
 
-    def _contestant(self, engine, precision):
+    def _candidate(self, engine, precision):
         if engine == KERAS:
-            length, source = bytes_of(self._preset.file(presets.WEIGHTS)), self._preset.folder
+            length, source = disk_size(self._preset.file(presets.WEIGHTS)), self._preset.folder
         else:
             source = self._file(engine, precision)
-            length = bytes_of(source)
-        return Contestant(self._preset.name, engine, precision, str(source), length, self._size, self._of_groups)
+            length = disk_size(source)
+        takes_groups = self._preset.task == presets.COSALIENCY
+        return Candidate(self._preset.name, engine, precision, str(source), length, self._size, takes_groups)
 
     def _file(self, engine, precision):
         if engine == LITERT and self._litert and precision == self._precision(LITERT):
@@ -90,48 +89,48 @@ class _OfPreset:
         from keras_recnet.export import export_model
 
         self._say(f"Exporting {self._preset.name} to {engine}, {precision} …")
-        made = export_model(
+        metadata = export_model(
             self._preset.folder,
             self._workspace / f"{engine}-{precision}",
             format=engine,
             precision=precision,
             size=None if self._is_own_size else self._size,
-            signatures=(_SIGNATURES_OF_GROUPS if self._of_groups else _SIGNATURES)[engine],
+            signatures=_SIGNATURES[self._preset.task] if engine == SAVED_MODEL else None,
         )
-        folder = Path(made["folder"])
+        folder = Path(metadata["folder"])
         return folder / presets.LITERT if engine == LITERT else folder
 
 
 def _of_export(folder, engines, precisions, size):
-    """The contestant that an exported folder is, checked against what is asked for."""
+    """Return the candidate of an exported folder if it is what was requested."""
     engine, artifact = _artifact(folder)
-    described = _description(artifact)
-    model = described.get("model", {})
+    metadata = _metadata(artifact)
+    model = metadata.get("model", {})
     if engine == LITERT:
-        precision = flops.precision_of_litert(artifact)
-        of_groups = "encode" in flops.signatures_of_litert(artifact)
+        precision = flops.litert_precision(artifact)
+        takes_groups = "encode" in flops.litert_signatures(artifact)
     else:
-        precision = described.get("precision", "float32")
-        of_groups = model.get("task") == presets.COSALIENCY
+        precision = metadata.get("precision", "float32")
+        takes_groups = model.get("task") == presets.COSALIENCY
     own_size = tuple(model.get("image_size") or size or ()) or None
-    for name, asked, has in (("engine", engines, engine), ("precision", precisions, precision)):
-        others = [value for value in asked or () if value != has]
+    for name, requested, own in (("engine", engines, engine), ("precision", precisions, precision)):
+        others = [value for value in requested or () if value != own]
         if others:
             raise ConfigError(
-                f"{folder}: is a {engine} export of precision {precision}; `keras-recnet export` makes others of the "
-                f"preset. Received: --{name} {others[0]}"
+                f"{folder}: is a {engine} export of precision {precision}. Export the preset again for others. "
+                f"Received: --{name} {others[0]}"
             )
     if size is not None and own_size != tuple(size):
         raise ConfigError(
-            f"{folder}: was exported for pictures of {own_size[0]}×{own_size[1]}; `keras-recnet export --size` makes "
-            f"another. Received: --size {size[0]}x{size[1]}"
+            f"{folder}: was exported for images of {own_size[0]}×{own_size[1]}. Export again with --size for another. "
+            f"Received: --size {size[0]}x{size[1]}"
         )
     name = model.get("name") or folder.resolve().name
-    return [Contestant(name, engine, precision, str(artifact), bytes_of(artifact), own_size, of_groups)]
+    return Candidate(name, engine, precision, str(artifact), disk_size(artifact), own_size, takes_groups)
 
 
 def _artifact(folder):
-    """Engine and file or folder of an export: of a SavedModel the newest version."""
+    """Return the engine and the file or folder of an export; for a SavedModel, its newest version."""
     if (folder / presets.LITERT).is_file():
         return LITERT, folder / presets.LITERT
     versions = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
@@ -139,16 +138,16 @@ def _artifact(folder):
         if (candidate / "saved_model.pb").is_file():
             return SAVED_MODEL, candidate
     raise PresetError(
-        f"{folder}: neither a preset nor an export: it holds no {presets.CONFIG}, no {presets.LITERT} and no "
-        f"saved_model.pb, also not in a folder 1, 2, … ."
+        f"{folder}: neither a preset nor an export. It has no {presets.CONFIG}, no {presets.LITERT} and no "
+        f"saved_model.pb (also not in a version folder 1, 2, …)."
     )
 
 
-def _description(artifact):
-    path = (artifact if artifact.is_dir() else artifact.parent) / DESCRIPTION
+def _metadata(artifact):
+    path = (artifact if artifact.is_dir() else artifact.parent) / METADATA
     if not path.is_file():
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as JSON ({error}). Export again.") from error
+        raise ConfigError(f"{path}: not valid JSON ({error}). Export again.") from error

@@ -1,4 +1,4 @@
-"""What a benchmark asks of a network, whatever runs it."""
+"""Interface of the networks in a benchmark, common to all engines."""
 
 import concurrent.futures
 import functools
@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_recnet.bench.candidates import KERAS, LITERT, ONNX, PRODUCT, SAVED_MODEL, Contestant
+from keras_recnet.bench.candidates import KERAS, LITERT, ONNX, PRODUCT, SAVED_MODEL, Candidate
 
 MAP, ENCODE, STEP, DECODE, GROUP = "map", "encode", "step", "decode", "group"
-IMAGES = 5  # of the group that the part "group" runs on
+GROUP_SIZE = 5  # images in the part "group"
 
-_CLASSES = {  # (engine, of groups) -> module of this package, class
+_CLASSES = {  # (engine, takes groups) → module of this package, class
     (LITERT, False): ("with_litert", "LiteRT"),
     (LITERT, True): ("with_litert", "LiteRTGroups"),
     (KERAS, False): ("with_keras", "Keras"),
@@ -25,41 +25,41 @@ _CLASSES = {  # (engine, of groups) -> module of this package, class
 }
 
 
-def load(contestant: Contestant, threads: int) -> "Network":
-    """Loads what a contestant runs, for so many threads.
+def load(candidate: Candidate, threads: int) -> "Network":
+    """Load the network of a candidate.
 
     Raises:
-        RecNetError: if that is damaged, or a package is not installed.
+        RecNetError: if the source is damaged, or a package is not installed.
     """
-    module, name = _CLASSES[contestant.engine, contestant.of_groups]
-    return getattr(importlib.import_module(f"keras_recnet.bench.{module}"), name)(contestant, threads)
+    module, name = _CLASSES[candidate.engine, candidate.takes_groups]
+    return getattr(importlib.import_module(f"keras_recnet.bench.{module}"), name)(candidate, threads)
 
 
 class Network:
-    """A loaded network, with a picture that is decoded and of its size.
+    """A loaded network with a decoded image of its input size.
 
     Attributes:
-        parts: name → a function that runs this part once, from an array to an array. The whole comes last.
-        device: what it runs on.
-        threads: that it works with; None: it cannot be told how many.
-        packages: whose versions count for the numbers.
-        input_shape: of one run.
+        parts: name → function that runs this part once, from array to array. The last part is the whole network.
+        device: the device that runs it.
+        threads: number of threads; None if the engine cannot limit it.
+        packages: packages whose versions are reported.
+        input_shape: shape of the input of one run.
     """
 
     def __init__(self, parts: dict[str, Callable], *, input_shape: tuple, device: str, threads: int | None, packages):
         self.parts, self.input_shape = parts, tuple(input_shape)
         self.device, self.threads, self.packages = device, threads, tuple(packages)
 
-    def burst(self, pictures: int) -> None:
-        """Works off so many pictures as fast as all threads together can."""
+    def burst(self, images: int) -> None:
+        """Process a number of images as fast as possible with all threads."""
         raise NotImplementedError
 
     def operations(self) -> dict[str, int | None]:
-        """Floating point operations of one run of each part; not of all parts they are known."""
+        """Return the floating-point operations of one run of each part; parts or values may be missing."""
         return {}
 
     def facts(self) -> dict:
-        """What a report says about it."""
+        """Return the properties for the report."""
         return {
             "parts": list(self.parts),
             "input_shape": list(self.input_shape),
@@ -70,10 +70,10 @@ class Network:
 
 
 class GroupNetwork(Network):
-    """A network of groups: the parts encode, step and decode on one image each, and a whole group, told per image.
+    """A co-saliency network: the parts encode, step and decode on one image each, and a whole group.
 
     Args:
-        engine: a `group_stream.GroupEngine`.
+        engine: an engine of `keras_recnet.inference.group_engines`, or an object with the same methods.
     """
 
     def __init__(self, engine, **facts):
@@ -94,35 +94,39 @@ class GroupNetwork(Network):
     def decode(self, engine=None):
         return (engine or self.engine).decode(self.features, self.state)
 
+    def run_group(self, images: int) -> list[np.ndarray]:
+        """Run all parts on a group, one image after another."""
+        features, state = [self.encode() for _ in range(images)], None
+        for image_features in features if self.engine.has_state else ():
+            state = self.engine.advance(image_features["x"], state)
+        return [self.engine.decode(image_features, state) for image_features in features]
+
     def with_group(self, operations: dict[str, int | None]) -> dict[str, int | None]:
-        """Operations of the parts → the same and those of a group, an image."""
+        """Add the operations of a group, per image, to those of the parts."""
         known = all(count is not None for count in operations.values())
         return {**operations, GROUP: sum(operations.values()) if known else None}
 
     def _group(self):
-        features, state = [self.encode() for _ in range(IMAGES)], None
-        for of_image in features if self.engine.has_state else ():
-            state = self.engine.advance(of_image["x"], state)
-        return [self.engine.decode(of_image, state) for of_image in features]
+        return self.run_group(GROUP_SIZE)
 
 
-def pictures_in(part: str) -> int:
-    """How many pictures one run of a part works on."""
-    return IMAGES if part == GROUP else 1
+def images_in(part: str) -> int:
+    """Return the number of images in one run of a part."""
+    return GROUP_SIZE if part == GROUP else 1
 
 
-class AtOnce:
+class Concurrent:
     """Calls a function many times from several threads."""
 
     def __init__(self, threads: int):
         self._pool = concurrent.futures.ThreadPoolExecutor(threads)
 
     def __call__(self, function: Callable, times: int) -> None:
-        for done in [self._pool.submit(function) for _ in range(times)]:
-            done.result()
+        for future in [self._pool.submit(function) for _ in range(times)]:
+            future.result()
 
 
-@functools.lru_cache(maxsize=4)  # so that making it is not timed with the rest of a burst
+@functools.lru_cache(maxsize=4)  # so that bursts do not include the time to create it
 def noise(shape: tuple[int, ...], dtype="float32") -> np.ndarray:
-    """A picture, or several, RGB in 0…255; to be read only."""
+    """Return random RGB values in 0…255. Do not modify the array."""
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)

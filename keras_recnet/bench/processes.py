@@ -1,4 +1,4 @@
-"""The parent's side of a contestant's process."""
+"""Parent side of a candidate's process."""
 
 import contextlib
 import dataclasses
@@ -8,31 +8,31 @@ import signal
 import subprocess
 import tempfile
 
-from keras_recnet.bench.candidates import Contestant
+from keras_recnet.bench.candidates import Candidate
 from keras_recnet.errors import RecNetError
 from keras_recnet.parallel import child_python
 
 _CODE = "from keras_recnet.bench import worker; worker.main()"
 
 
-class Refused(RecNetError):
-    """What a contestant should run cannot be loaded; the message says what is wrong with it."""
+class LoadError(RecNetError):
+    """The source of a candidate cannot be loaded."""
 
 
-class Crashed(RecNetError):
-    """A contestant's process ended, or failed at a run."""
+class RunError(RecNetError):
+    """The process of a candidate ended, or a run failed."""
 
 
 class Process:
-    """Runs a contestant in a process of its own. Close it, by `with`; that kills the process.
+    """A process that runs a candidate; a context manager that kills the process at the end.
 
     Args:
-        contestant: who.
-        threads: that it works with.
+        candidate: the candidate.
+        threads: number of threads of the network.
     """
 
-    def __init__(self, contestant: Contestant, threads: int):
-        self.contestant, self._threads = contestant, threads
+    def __init__(self, candidate: Candidate, threads: int):
+        self.candidate, self._threads = candidate, threads
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(
             **child_python(_CODE, TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")),
@@ -49,61 +49,59 @@ class Process:
     def __exit__(self, *error):
         self.kill()
         for stream in (self._process.stdin, self._process.stdout, self._stderr):
-            with contextlib.suppress(OSError):  # what could not be sent any more
+            with contextlib.suppress(OSError):  # unsent data
                 stream.close()
 
     def kill(self) -> None:
-        """Ends the process."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
-    def start(self) -> None:
-        """Orders the load, which `ready` waits for: several processes load at the same time."""
-        self._send({"do": "load", "contestant": dataclasses.asdict(self.contestant), "threads": self._threads})
+    def start_loading(self) -> None:
+        """Start loading without waiting, so that several processes load at the same time."""
+        self._send({"do": "load", "candidate": dataclasses.asdict(self.candidate), "threads": self._threads})
 
-    def ready(self) -> dict:
-        """Waits for the load, and gives the network's facts.
+    def finish_loading(self) -> dict:
+        """Wait until the network is loaded and return its facts.
 
         Raises:
-            Refused: if that cannot be loaded.
-            Crashed: if the process ended or failed.
+            LoadError: if it cannot be loaded.
+            RunError: if the process ended or failed.
         """
         return self._answer()
 
-    def ask(self, do: str, **order) -> dict:
-        """Gives an order and waits for its answer.
+    def request(self, do: str, **arguments) -> dict:
+        """Send a request and wait for the answer; see `keras_recnet.bench.worker`.
 
         Raises:
-            Crashed: if the process ended or failed.
+            RunError: if the process ended or failed.
         """
-        self._send({"do": do, **order})
+        self._send({"do": do, **arguments})
         return self._answer()
 
-    def _send(self, order):
-        try:
-            self._process.stdin.write(json.dumps(order) + "\n")
+    def _send(self, request):
+        with contextlib.suppress(OSError):  # the process has ended; waiting for the answer reports it
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except OSError:  # it has ended: the missing answer says so
-            pass
 
     def _answer(self):
         line = self._process.stdout.readline()
         if not line:
-            raise Crashed(self._epitaph())
+            raise RunError(self._exit_message())
         answer = json.loads(line)
-        if "refused" in answer:
-            raise Refused(answer["refused"])
-        if "failed" in answer:
-            raise Crashed(f"{self.contestant}: {answer['failed']}")
+        if "load_error" in answer:
+            raise LoadError(answer["load_error"])
+        if "run_error" in answer:
+            raise RunError(f"{self.candidate}: {answer['run_error']}")
         return answer
 
-    def _epitaph(self):
+    def _exit_message(self):
         status = self._process.wait()
-        end = f"status {status}"
+        reason = f"status {status}"
         if status < 0:
-            end = signal.Signals(-status).name
+            reason = signal.Signals(-status).name
             if -status == signal.SIGKILL:
-                end += ", perhaps for want of memory"
+                reason += ", possibly for lack of memory"
         self._stderr.seek(0)
-        last = self._stderr.read().decode("utf-8", "replace").strip().splitlines()[-5:]
-        return "\n".join([f"{self.contestant}: its process ended ({end}).", *last])
+        last_lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()[-5:]
+        return "\n".join([f"{self.candidate}: its process ended ({reason}).", *last_lines])

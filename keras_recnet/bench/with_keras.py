@@ -1,10 +1,10 @@
-"""Presets in Keras, on the backend that Keras is set to. A burst of pictures is one batch, or one group."""
+"""Presets in Keras, on its configured backend. A burst is one batch, or one group."""
 
 import numpy as np
 
 from keras_recnet import presets
 from keras_recnet.bench import flops
-from keras_recnet.bench.candidates import Contestant
+from keras_recnet.bench.candidates import Candidate
 from keras_recnet.bench.networks import DECODE, ENCODE, MAP, STEP, GroupNetwork, Network, noise
 from keras_recnet.errors import MissingExtraError
 from keras_recnet.inference.engines import keras_device, keras_model
@@ -14,39 +14,39 @@ POLICIES = {"float32": "float32", "float16": "mixed_float16"}
 
 
 class Keras(Network):
-    """The inference model of a preset."""
+    """The inference model of a saliency preset."""
 
-    def __init__(self, contestant: Contestant, threads: int):
-        facts = _prepare(contestant, threads)
-        model = keras_model(presets.find(contestant.source), contestant.size)
+    def __init__(self, candidate: Candidate, threads: int):
+        facts = _configure(candidate, threads)
+        model = keras_model(presets.find(candidate.source), candidate.size)
         self._inference = model.to_inference()
-        picture = noise((1, *model.image_size, 3))
+        image = noise((1, *model.image_size, 3))
         super().__init__(
-            {MAP: lambda: self._inference.predict_on_batch(picture)},
-            input_shape=picture.shape,
+            {MAP: lambda: self._inference.predict_on_batch(image)},
+            input_shape=image.shape,
             device=keras_device(),
             **facts,
         )
 
-    def burst(self, pictures):
-        self._inference.predict_on_batch(noise((pictures, *self.input_shape[1:])))
+    def burst(self, images):
+        self._inference.predict_on_batch(noise((images, *self.input_shape[1:])))
 
     def operations(self):
         return {MAP: _operations(self, self._inference)}
 
 
 class KerasGroups(GroupNetwork):
-    """The parts of a preset of groups."""
+    """The parts of a co-saliency preset."""
 
-    def __init__(self, contestant: Contestant, threads: int):
-        facts = _prepare(contestant, threads)
-        engine = KerasGroupEngine(presets.find(contestant.source), size=contestant.size)
+    def __init__(self, candidate: Candidate, threads: int):
+        facts = _configure(candidate, threads)
+        engine = KerasGroupEngine(presets.find(candidate.source), size=candidate.size)
         self._inference = engine.model.to_inference()
         super().__init__(engine, device=engine.device, **facts)
 
-    def burst(self, pictures):
-        images = noise((1, pictures, *self.input_shape[1:]))
-        self._inference.predict_on_batch({"images": images, "mask": np.ones((1, pictures), bool)})
+    def burst(self, images):
+        group = noise((1, images, *self.input_shape[1:]))
+        self._inference.predict_on_batch({"images": group, "mask": np.ones((1, images), bool)})
 
     def operations(self):
         model = self.engine.model
@@ -55,22 +55,22 @@ class KerasGroups(GroupNetwork):
 
 
 def _operations(network, model):
-    if "tensorflow" not in network.packages:  # whose graphs alone are counted
+    if "tensorflow" not in network.packages:  # operations are counted in TensorFlow graphs
         return None
     if not isinstance(model.input, dict):
         spec = ((1, *model.input.shape[1:]), "float32")
-        return flops.of_function(lambda image: model(image, training=False), image=spec)
+        return flops.count_function(lambda image: model(image, training=False), image=spec)
     specs = {name: ((1, *tensor.shape[1:]), "float32") for name, tensor in model.input.items()}
-    return flops.of_function(lambda **given: model(given, training=False), **specs)
+    return flops.count_function(lambda **inputs: model(inputs, training=False), **specs)
 
 
-def _prepare(contestant, threads):
-    """Sets the threads and the precision, and gives what a report says of both."""
+def _configure(candidate, threads):
+    """Set the threads and the precision, and return the facts about them."""
     try:
         import keras
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f'{contestant}: needs Keras and one of its backends: pip install "keras-recnet[tensorflow]". '
+            f'{candidate}: needs Keras and one of its backends: pip install "keras-recnet[tensorflow]". '
             f"Missing: {error.name}"
         ) from error
     backend = keras.backend.backend()
@@ -80,14 +80,14 @@ def _prepare(contestant, threads):
         import torch
 
         torch.set_num_threads(threads)
-    else:  # JAX knows no switch for it
+    else:  # JAX has no setting for it
         threads = None
-    keras.config.set_dtype_policy(POLICIES[contestant.precision])
+    keras.config.set_dtype_policy(POLICIES[candidate.precision])
     return {"threads": threads, "packages": ("keras", backend)}
 
 
 def limit_tensorflow(threads: int) -> None:
-    """Sets TensorFlow's threads, which it takes before its first operation only."""
+    """Set the number of threads of TensorFlow; this must precede its first operation."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -1,10 +1,10 @@
-"""LiteRT files. A burst of pictures is worked off by one interpreter of one thread for each of the threads."""
+"""LiteRT files. In a burst, each thread runs its own single-threaded interpreter."""
 
 from pathlib import Path
 
 from keras_recnet.bench import flops
-from keras_recnet.bench.candidates import Contestant
-from keras_recnet.bench.networks import MAP, AtOnce, GroupNetwork, Network, noise
+from keras_recnet.bench.candidates import Candidate
+from keras_recnet.bench.networks import MAP, Concurrent, GroupNetwork, Network, noise
 from keras_recnet.inference.engines import InterpreterPool
 from keras_recnet.inference.group_engines import LiteRTGroupEngine
 
@@ -12,12 +12,12 @@ PACKAGES = ("ai-edge-litert",)
 
 
 class LiteRT(Network):
-    """A file of single pictures, float32 or uint8, with XNNPACK on the CPU."""
+    """A LiteRT file for single images, float32 or uint8, with XNNPACK on the CPU."""
 
-    def __init__(self, contestant: Contestant, threads: int):
-        self._file = Path(contestant.source)
-        interpreters = InterpreterPool(self._file, threads=threads, prepare=self._prepared)
-        self._of_one_thread = None
+    def __init__(self, candidate: Candidate, threads: int):
+        self._file = Path(candidate.source)
+        interpreters = InterpreterPool(self._file, threads=threads, prepare=self._prepare)
+        self._single_threaded = None
         super().__init__(
             {MAP: lambda: _run(interpreters)},
             input_shape=self._shape,
@@ -26,22 +26,22 @@ class LiteRT(Network):
             packages=PACKAGES,
         )
 
-    def burst(self, pictures):
-        if self._of_one_thread is None:
-            self._of_one_thread = InterpreterPool(self._file, threads=1, prepare=self._prepared)
-            self._at_once = AtOnce(self.threads)
-        self._at_once(lambda: _run(self._of_one_thread), pictures)
+    def burst(self, images):
+        if self._single_threaded is None:
+            self._single_threaded = InterpreterPool(self._file, threads=1, prepare=self._prepare)
+            self._concurrent = Concurrent(self.threads)
+        self._concurrent(lambda: _run(self._single_threaded), images)
 
     def operations(self):
-        return {MAP: next(iter(flops.of_litert(self._file).values()))}
+        return {MAP: next(iter(flops.count_litert(self._file).values()))}
 
-    def _prepared(self, interpreter):
+    def _prepare(self, interpreter):
         (image,), (saliency,) = interpreter.get_input_details(), interpreter.get_output_details()
         self._shape = tuple(image["shape"].tolist())
-        picture = noise(self._shape, image["dtype"])
+        values = noise(self._shape, image["dtype"])
 
         def run():
-            interpreter.set_tensor(image["index"], picture)
+            interpreter.set_tensor(image["index"], values)
             interpreter.invoke()
             return interpreter.get_tensor(saliency["index"])
 
@@ -49,24 +49,24 @@ class LiteRT(Network):
 
 
 class LiteRTGroups(GroupNetwork):
-    """A file with the signatures encode, step and decode."""
+    """A LiteRT file with the signatures encode, step and decode."""
 
-    def __init__(self, contestant: Contestant, threads: int):
-        self._file, self._of_one_thread = Path(contestant.source), None
+    def __init__(self, candidate: Candidate, threads: int):
+        self._file, self._single_threaded = Path(candidate.source), None
         engine = LiteRTGroupEngine(self._file, threads=threads)
         super().__init__(engine, device=engine.device, threads=threads, packages=PACKAGES)
 
-    def burst(self, pictures):
-        if self._of_one_thread is None:
-            self._of_one_thread = LiteRTGroupEngine(self._file, threads=1)
-            self._at_once = AtOnce(self.threads)
-        self._at_once(lambda: self.encode(self._of_one_thread), pictures)
-        for _ in range(pictures if self.engine.has_state else 0):  # each step needs the one before
+    def burst(self, images):
+        if self._single_threaded is None:
+            self._single_threaded = LiteRTGroupEngine(self._file, threads=1)
+            self._concurrent = Concurrent(self.threads)
+        self._concurrent(lambda: self.encode(self._single_threaded), images)
+        for _ in range(images if self.engine.has_state else 0):  # each step needs the previous one
             self.step()
-        self._at_once(lambda: self.decode(self._of_one_thread), pictures)
+        self._concurrent(lambda: self.decode(self._single_threaded), images)
 
     def operations(self):
-        counts = flops.of_litert(self._file)
+        counts = flops.count_litert(self._file)
         return self.with_group({part: counts[part] for part in self.parts if part in counts})
 
 

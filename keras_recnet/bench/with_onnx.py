@@ -1,9 +1,9 @@
-"""ONNX files in ONNX Runtime, on the CPU. A burst of pictures is one run of one thread for each of the threads."""
+"""ONNX files in ONNX Runtime on the CPU. In a burst, each thread makes single-threaded runs."""
 
 import numpy as np
 
-from keras_recnet.bench.candidates import Contestant
-from keras_recnet.bench.networks import MAP, AtOnce, Network
+from keras_recnet.bench.candidates import Candidate
+from keras_recnet.bench.networks import MAP, Concurrent, Network
 from keras_recnet.errors import ConfigError
 
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
@@ -11,35 +11,38 @@ CHANNELS = (1, 3, 4)
 
 
 class Onnx(Network):
-    """A network of one picture, in any order of its dimensions: noise with mean 0 and deviation 1, or in 0…255."""
+    """A network for one image, channels first or last.
 
-    def __init__(self, contestant: Contestant, threads: int):
-        self._file = contestant.source
+    The input is noise: uint8 in 0…255, or float with mean 0 and standard deviation 1.
+    """
+
+    def __init__(self, candidate: Candidate, threads: int):
+        self._file = candidate.source
         session = self._session(threads)
         if len(session.get_inputs()) != 1:
             names = ", ".join(one.name for one in session.get_inputs())
-            raise ConfigError(f"{self._file}: must have one input, a picture. Received: {names}")
+            raise ConfigError(f"{self._file}: must have one input, an image. Received: {names}")
         (self._input,) = session.get_inputs()
         if self._input.type not in TYPES:
             raise ConfigError(
-                f"{self._file}: its input {self._input.name} must be of one of the types {', '.join(TYPES)}. "
+                f"{self._file}: the type of its input {self._input.name} must be one of {', '.join(TYPES)}. "
                 f"Received: {self._input.type}"
             )
-        shape = _closed(self._input.shape, contestant.size, self._file)
-        self._given = {self._input.name: _noise(shape, TYPES[self._input.type])}
-        self._of_one_thread = None
+        shape = _fixed_shape(self._input.shape, candidate.size, self._file)
+        self._inputs = {self._input.name: _noise(shape, TYPES[self._input.type])}
+        self._single_threaded = None
         super().__init__(
-            {MAP: lambda: session.run(None, self._given)},
+            {MAP: lambda: session.run(None, self._inputs)},
             input_shape=shape,
             device=f"CPU, {threads} threads" if threads > 1 else "CPU, 1 thread",
             threads=threads,
             packages=("onnxruntime",),
         )
 
-    def burst(self, pictures):
-        if self._of_one_thread is None:
-            self._of_one_thread, self._at_once = self._session(1), AtOnce(self.threads)
-        self._at_once(lambda: self._of_one_thread.run(None, self._given), pictures)
+    def burst(self, images):
+        if self._single_threaded is None:
+            self._single_threaded, self._concurrent = self._session(1), Concurrent(self.threads)
+        self._concurrent(lambda: self._single_threaded.run(None, self._inputs), images)
 
     def _session(self, threads):
         import onnxruntime
@@ -49,10 +52,10 @@ class Onnx(Network):
         options.log_severity_level = 3  # errors
         try:
             return onnxruntime.InferenceSession(self._file, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # a class of its own for each kind of failure, none of them common to all
+        except Exception as error:  # ONNX Runtime has a class for each kind of error, without a common base
             if type(error).__module__.split(".")[0] != "onnxruntime":
                 raise
-            raise ConfigError(f"{self._file}: not an ONNX file that ONNX Runtime loads ({error}).") from error
+            raise ConfigError(f"{self._file}: not an ONNX file that ONNX Runtime can load ({error}).") from error
 
 
 def _noise(shape, dtype):
@@ -60,17 +63,17 @@ def _noise(shape, dtype):
     return random.integers(0, 256, shape).astype(dtype) if dtype == "uint8" else random.normal(size=shape).astype(dtype)
 
 
-def _closed(shape, size, file):
-    """The shape of one picture: what the file leaves open becomes 1 for the batch, `size` for height and width."""
+def _fixed_shape(shape, size, file):
+    """Return the shape of one image: open dimensions become 1 for the batch and `size` for height and width."""
     batch, *rest = [length if isinstance(length, int) and length > 0 else None for length in shape] or [None]
-    is_picture = len(rest) == 3 and (rest[0] in CHANNELS or rest[2] in CHANNELS)
+    is_image = len(rest) == 3 and (rest[0] in CHANNELS or rest[2] in CHANNELS)
     if None not in rest:
         return ((batch or 1), *rest)
-    places = (1, 2) if is_picture and rest[0] in CHANNELS else (0, 1)
-    if not is_picture or None in (length for place, length in enumerate(rest) if place not in places):
-        raise ConfigError(f"{file}: its input must be a picture (batch, channels, height, width). Received: {shape}")
+    spatial = (1, 2) if is_image and rest[0] in CHANNELS else (0, 1)
+    if not is_image or None in (length for index, length in enumerate(rest) if index not in spatial):
+        raise ConfigError(f"{file}: its input must be an image (batch, channels, height, width). Received: {shape}")
     if size is None:
-        raise ConfigError(f"{file}: leaves the size of its input open: give it by --against-size. Received: {shape}")
-    for place, length in zip(places, size, strict=True):
-        rest[place] = rest[place] or length
+        raise ConfigError(f"{file}: accepts any image size. Set it with --against-size. Received: {shape}")
+    for index, length in zip(spatial, size, strict=True):
+        rest[index] = rest[index] or length
     return ((batch or 1), *rest)

@@ -1,9 +1,9 @@
-"""SavedModels, and the product of two matrices, in TensorFlow. A burst of pictures is one batch, or one group."""
+"""SavedModels and matrix products in TensorFlow. A burst is one batch, or one group."""
 
 import numpy as np
 
 from keras_recnet.bench import flops
-from keras_recnet.bench.candidates import Contestant
+from keras_recnet.bench.candidates import Candidate
 from keras_recnet.bench.networks import DECODE, ENCODE, MAP, STEP, GroupNetwork, Network, noise
 from keras_recnet.bench.with_keras import limit_tensorflow
 from keras_recnet.errors import ConfigError
@@ -12,81 +12,76 @@ SERVING = "serving_default"
 
 
 class SavedModel(Network):
-    """The signature `serving_default` of a SavedModel, on pictures of the network's size."""
+    """The signature `serving_default` of a SavedModel, on images of the network's input size."""
 
-    def __init__(self, contestant: Contestant, threads: int):
-        self._loaded, facts = _load(contestant, threads)
+    def __init__(self, candidate: Candidate, threads: int):
+        self._loaded, facts = _load(candidate, threads)
         if SERVING not in self._loaded.signatures:
-            raise ConfigError(f"{contestant.source}: has no signature {SERVING}. It has: {_names(self._loaded)}.")
+            raise ConfigError(f"{candidate.source}: no signature {SERVING}. Received: {_names(self._loaded)}")
         self._serve = self._loaded.signatures[SERVING]
         ((self._name, self._spec),) = self._serve.structured_input_signature[1].items()
-        shape = (1, *_closed(self._spec.shape[1:3], contestant), 3)
-        picture = noise(shape, self._spec.dtype.as_numpy_dtype)
-        super().__init__({MAP: lambda: self._run(picture)}, input_shape=shape, **facts)
+        shape = (1, *_fixed_size(self._spec.shape[1:3], candidate), 3)
+        image = noise(shape, self._spec.dtype.as_numpy_dtype)
+        super().__init__({MAP: lambda: self._run(image)}, input_shape=shape, **facts)
 
-    def burst(self, pictures):
-        batch = self._spec.shape[0] or pictures
-        images = noise((batch, *self.input_shape[1:]), self._spec.dtype.as_numpy_dtype)
-        for _ in range(-(-pictures // batch)):
-            self._run(images)
+    def burst(self, images):
+        batch_size = self._spec.shape[0] or images
+        batch = noise((batch_size, *self.input_shape[1:]), self._spec.dtype.as_numpy_dtype)
+        for _ in range(-(-images // batch_size)):
+            self._run(batch)
 
     def operations(self):
-        return {MAP: flops.of_function(self._serve, **{self._name: (self.input_shape, self._spec.dtype)})}
+        return {MAP: flops.count_function(self._serve, **{self._name: (self.input_shape, self._spec.dtype)})}
 
     def _run(self, images):
         return {name: value.numpy() for name, value in _call(self._serve, {self._name: images}).items()}
 
 
 class SavedModelGroups(GroupNetwork):
-    """The signatures encode, step and decode of a SavedModel; a burst is one call of `group`, if there is one."""
+    """The signatures encode, step and decode of a SavedModel. A burst calls the signature group, if it exists."""
 
-    def __init__(self, contestant: Contestant, threads: int):
-        self._loaded, facts = _load(contestant, threads)
+    def __init__(self, candidate: Candidate, threads: int):
+        self._loaded, facts = _load(candidate, threads)
         if not {ENCODE, DECODE} <= set(self._loaded.signatures):
             raise ConfigError(
-                f"{contestant.source}: has not the signatures encode and decode of a network of groups. "
-                f"It has: {_names(self._loaded)}."
+                f"{candidate.source}: a co-saliency network must have the signatures encode and decode. "
+                f"Received: {_names(self._loaded)}"
             )
-        super().__init__(_Signatures(self._loaded.signatures, contestant), **facts)
+        super().__init__(_Signatures(self._loaded.signatures, candidate), **facts)
 
-    def burst(self, pictures):
-        group = self._loaded.signatures.get("group")
-        if group is None:
-            features = [self.encode() for _ in range(pictures)]
-            state = None
-            for of_image in features if self.engine.has_state else ():
-                state = self.engine.advance(of_image["x"], state)
-            for of_image in features:
-                self.engine.decode(of_image, state)
+    def burst(self, images):
+        signature = self._loaded.signatures.get("group")
+        if signature is None:
+            self.run_group(images)
             return
-        images = noise((1, pictures, *self.input_shape[1:]))
-        _call(group, {"images": images, "mask": np.ones((1, pictures), bool)})["saliency"].numpy()
+        group = noise((1, images, *self.input_shape[1:]))
+        _call(signature, {"images": group, "mask": np.ones((1, images), bool)})["saliency"].numpy()
 
     def operations(self):
         counts = {}
         for part in (ENCODE, STEP, DECODE):
             if part in self.parts:
                 function = self._loaded.signatures[part]
-                given = {"image": np.zeros(self.input_shape)} if part == ENCODE else {**self.features}
-                given["state"] = self.state
+                inputs = {"image": np.zeros(self.input_shape)} if part == ENCODE else {**self.features}
+                inputs["state"] = self.state
                 specs = function.structured_input_signature[1]
-                counts[part] = flops.of_function(
-                    function, **{name: (given[name].shape, spec.dtype) for name, spec in specs.items()}
+                counts[part] = flops.count_function(
+                    function, **{name: (inputs[name].shape, spec.dtype) for name, spec in specs.items()}
                 )
         return self.with_group(counts)
 
 
 class Product(Network):
-    """The product of two square float32 matrices, what a processor does fastest."""
+    """The product of two square float32 matrices, an upper bound for the speed of the processor."""
 
-    def __init__(self, contestant: Contestant, threads: int):
+    def __init__(self, candidate: Candidate, threads: int):
         limit_tensorflow(threads)
         import tensorflow as tf
 
-        self._side = int(contestant.source)
+        self._side = int(candidate.source)
         left, right = tf.random.stateless_normal((2, self._side, self._side), (0, 0))
         super().__init__(
-            # one number is fetched, so that the clock waits for the product also where a GPU works beside Python
+            # fetching one number waits for the product, which a GPU computes asynchronously
             {MAP: lambda: tf.matmul(left, right)[0, 0].numpy()},
             input_shape=(self._side, self._side),
             **_facts(threads),
@@ -97,13 +92,13 @@ class Product(Network):
 
 
 class _Signatures:
-    """The parts of a SavedModel as a `group_stream.GroupEngine`."""
+    """The parts of a SavedModel, with the methods of `keras_recnet.inference.group_engines.LiteRTGroupEngine`."""
 
-    def __init__(self, signatures, contestant):
+    def __init__(self, signatures, candidate):
         self._signatures = signatures
         self.has_state = STEP in signatures
         image = signatures[ENCODE].structured_input_signature[1]["image"]
-        self.size = _closed(image.shape[1:3], contestant)
+        self.size = _fixed_size(image.shape[1:3], candidate)
         if self.has_state:
             self._channels = signatures[STEP].structured_input_signature[1]["state"].shape[-1]
 
@@ -111,7 +106,7 @@ class _Signatures:
         return self._call(ENCODE, image=rgb[None].astype(np.float32))
 
     def advance(self, x, state):
-        if state is None:  # the first image's X, and zeros where the state has more channels
+        if state is None:  # the features of the first image, zero in additional channels
             state = np.zeros((*x.shape[:-1], self._channels), np.float32)
             state[..., : x.shape[-1]] = x
         return self._call(STEP, x=x, state=state)["state"]
@@ -124,14 +119,14 @@ class _Signatures:
         return {key: value.numpy() for key, value in _call(self._signatures[name], inputs).items()}
 
 
-def _load(contestant, threads):
+def _load(candidate, threads):
     limit_tensorflow(threads)
     import tensorflow as tf
 
     try:
-        return tf.saved_model.load(contestant.source), _facts(threads)
+        return tf.saved_model.load(candidate.source), _facts(threads)
     except (OSError, ValueError, tf.errors.OpError) as error:
-        raise ConfigError(f"{contestant.source}: not a SavedModel that TensorFlow loads ({error}).") from error
+        raise ConfigError(f"{candidate.source}: not a SavedModel that TensorFlow can load ({error}).") from error
 
 
 def _facts(threads):
@@ -147,13 +142,13 @@ def _call(signature, inputs):
     return signature(**{name: tf.constant(value) for name, value in inputs.items()})
 
 
-def _closed(size, contestant):
-    """Height and width: those of a signature, or where it leaves them open the contestant's."""
+def _fixed_size(size, candidate):
+    """Return the height and width of a signature, or of the candidate if the signature accepts any size."""
     if None not in size:
         return tuple(size)
-    if contestant.size is None:
-        raise ConfigError(f"{contestant.source}: takes pictures of any size, so give --size, the network's own.")
-    return contestant.size
+    if candidate.size is None:
+        raise ConfigError(f"{candidate.source}: accepts any image size. Set the input size of the network with --size.")
+    return candidate.size
 
 
 def _names(loaded):

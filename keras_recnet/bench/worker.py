@@ -1,16 +1,16 @@
-"""The process of one contestant: it loads the network, then does what it is told, one run at a time, and is still.
+"""Process of one candidate: loads the network, then runs one request at a time and is idle in between.
 
-Orders come as lines of JSON on standard input, and each is answered by one on standard output:
+Requests are lines of JSON on standard input. Each is answered with a line of JSON on standard output:
 
-| order | answer |
+| request | answer |
 |---|---|
-| `{"do": "load", "contestant": {…}, "threads": n}` | the network's facts |
-| `{"do": "run", "part": name}` | `seconds`, and `processor`: seconds of all threads together |
-| `{"do": "burst", "pictures": n}` | the same |
-| `{"do": "peak"}` | `bytes`: the most memory that this process has held so far |
-| `{"do": "operations"}` | `operations`: part → floating point operations |
+| `{"do": "load", "candidate": {…}, "threads": n}` | facts about the network |
+| `{"do": "run", "part": name}` | `seconds`, and `processor`: CPU seconds of all threads |
+| `{"do": "burst", "images": n}` | same as `run` |
+| `{"do": "peak_memory"}` | `bytes`: peak memory of the process so far |
+| `{"do": "operations"}` | `operations`: part → floating-point operations |
 
-An answer with `refused` says what is wrong with what should be loaded; one with `failed`, what else went wrong.
+After an error, the answer has the message as `load_error` (the source cannot be loaded) or `run_error` (anything else).
 """
 
 import json
@@ -20,42 +20,42 @@ import sys
 import time
 import traceback
 
-from keras_recnet.bench.candidates import Contestant
+from keras_recnet.bench.candidates import Candidate
 from keras_recnet.errors import RecNetError
 
-SHORT = 0.1  # seconds: such a run comes after one that is not timed, since the others' runs have emptied the caches
+SHORT = 0.1  # seconds; shorter runs follow an untimed one, because the other candidates have evicted the caches
 
 
 def main() -> None:
-    """Answers orders until standard input ends, as it does when the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    """Answer requests until standard input is closed, which happens when the parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not come between
+    os.dup2(2, 1)  # libraries that print must not disturb the answers
     session = _Session()
     for line in sys.stdin:
-        order = json.loads(line)
-        do = order.pop("do")
+        request = json.loads(line)
+        do = request.pop("do")
         try:
-            answer = getattr(session, do)(**order)
+            answer = getattr(session, do)(**request)
         except RecNetError as error:
-            answer = {"refused" if do == "load" else "failed": str(error)}
+            answer = {"load_error" if do == "load" else "run_error": str(error)}
         except Exception as error:
             traceback.print_exc()
-            answer = {"failed": f"{type(error).__name__}: {error}"}
+            answer = {"run_error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 class _Session:
-    """The orders as methods."""
+    """The requests as methods."""
 
     def __init__(self):
         self._baseline, self._network, self._last = peak_memory(), None, {}
 
-    def load(self, contestant, threads):
+    def load(self, candidate, threads):
         from keras_recnet.bench import networks
 
-        size = contestant.pop("size")
-        self._network = networks.load(Contestant(**contestant, size=size and tuple(size)), threads)
+        size = candidate.pop("size")
+        self._network = networks.load(Candidate(**candidate, size=size and tuple(size)), threads)
         return {"baseline": self._baseline, **self._network.facts()}
 
     def run(self, part):
@@ -66,10 +66,10 @@ class _Session:
         self._last[part] = times["seconds"]
         return times
 
-    def burst(self, pictures):
-        return _timed(lambda: self._network.burst(pictures))
+    def burst(self, images):
+        return _timed(lambda: self._network.burst(images))
 
-    def peak(self):
+    def peak_memory(self):
         return {"bytes": peak_memory()}
 
     def operations(self):
@@ -77,9 +77,9 @@ class _Session:
 
 
 def peak_memory() -> int:
-    """The most bytes of memory that this process has held at a time."""
+    """Return the peak memory of this process in bytes."""
     try:
-        # What `getrusage` tells counts what the parent held when it forked.
+        # `getrusage` would include the memory of the parent at the time of the fork.
         with open("/proc/self/status", encoding="utf-8") as status:
             (line,) = (line for line in status if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""`keras-recnet bench`: networks beside each other, timed in turns."""
+"""`keras-recnet bench`: compare the speed, memory and size of networks."""
 
 import json
 import sys
@@ -8,51 +8,55 @@ from pathlib import Path
 import click
 
 from keras_recnet.cli import options
-from keras_recnet.cli.running import FAILED, INTERRUPTED, NotStarted, progress, say
+from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, NotStarted, progress, say
 from keras_recnet.errors import RecNetError
 
 ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32")
 
 
-@click.command()
+@click.command(epilog=EXIT_STATUS)
 @click.argument("target", metavar="PRESET_OR_FOLDER")
 @click.option(
     "--engine",
     "engines",
     type=options.Choices(ENGINES),
     metavar="ENGINE[,ENGINE…]",
-    help=f"{', '.join(ENGINES)}.  [default: litert and keras, or what the folder holds]",
+    help=f"{', '.join(ENGINES)}.  [default: litert and keras, or the engine of the export]",
 )
 @click.option(
     "--precision",
     "precisions",
     type=options.Choices(PRECISIONS),
     metavar="PRECISION[,PRECISION…]",
-    help=f"{', '.join(PRECISIONS)}.  [default: that of the files; keras, savedmodel: float32]",
+    help=f"{', '.join(PRECISIONS)}.  [default: that of the files; float32 for keras and savedmodel]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Of every contestant.  [default: cores]")
-@click.option("--against", multiple=True, metavar="FILE.onnx", help="Run this model beside; may be repeated.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of each network.  [default: cores]")
+@click.option("--against", multiple=True, metavar="FILE.onnx", help="Compare with this ONNX model. Repeatable.")
 @click.option(
     "--against-size",
     type=options.IntegerPair("N or HxW", "x", 1, True),
     metavar="N|HxW",
-    help="Its input, if the file leaves that open.",
+    help="Input size of the ONNX model, if the file does not fix it.",
 )
-@click.option("--rate", is_flag=True, help="GFLOP/s, and those of a float32 matrix product in TensorFlow beside.")
+@click.option("--rate", is_flag=True, help="Add GFLOP/s, compared with a float32 matrix product in TensorFlow.")
 @click.option(
-    "--matrix", type=click.IntRange(min=1), default=4096, show_default=True, help="Rows and columns in that product."
+    "--matrix",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    help="Rows and columns of the matrices for --rate.",
 )
-@click.option("--runs", type=click.IntRange(min=1), default=30, show_default=True, help="Timed runs of each network.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Instead of --runs: so long in all.")
+@click.option("--runs", type=click.IntRange(min=1), default=30, show_default=True, help="Timed runs per network.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Total duration in place of --runs.")
 @click.option(
     "--burst",
     type=click.IntRange(min=0),
     default=8,
     show_default=True,
-    help="Pictures at a time that the throughput is measured on; 0: it is not.",
+    help="Images per throughput measurement; 0 skips it.",
 )
 @options.size
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, with every time, instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every time, not a table.")
 @click.pass_context
 def bench(
     context,
@@ -72,72 +76,68 @@ def bench(
 ):
     """Measure latency, throughput, memory and size of a network.
 
-    PRESET_OR_FOLDER is the name of a preset that ships, a preset's folder, or a folder that `keras-recnet export`
-    wrote. Engines and precisions that a preset has no file of are made first, in a temporary folder.
+    PRESET_OR_FOLDER is the name or folder of a preset, or a folder written by `keras-recnet export`. If a preset has no
+    file for an engine or precision, it is exported to a temporary folder first.
 
-    Each contestant is loaded in a process of its own. They run in turns, one run each, over and over, while the others
-    hold still: so what else the machine does hits all alike, and ratios hold though it is busy. A run is the network
-    alone, on one picture that is decoded and of its size.
-
-    Exit status: 0 all good; 1 a contestant failed (the others were measured, the failed are named at the end); 2
-    nothing was started: a wrong option, a preset, file or package that is not there; 130 interrupted (what was measured
-    so far is printed).
+    Each network runs in its own process. They take turns, one run each, while the others are idle, so that the load of
+    the machine affects all alike. A run is the network only, on one decoded image of its input size.
     """
     if context.get_parameter_source("matrix").name == "COMMANDLINE" and not rate:
         raise click.UsageError("--matrix needs --rate.")
     if seconds is not None and context.get_parameter_source("runs").name == "COMMANDLINE":
-        raise click.UsageError("--runs and --seconds say the same in two ways: give one of them.")
+        raise click.UsageError("--runs and --seconds exclude each other.")
     if against_size and not against:
         raise click.UsageError("--against-size needs --against.")
 
     from keras_recnet.bench import candidates, discovery
-    from keras_recnet.bench.benchmark import Race, Rules
+    from keras_recnet.bench.benchmark import Benchmark, Settings
     from keras_recnet.parallel import cores
 
-    rules = Rules(threads or cores(), runs=runs, seconds=seconds, burst=burst, count_operations=rate)
-    race, interrupted = None, False
+    settings = Settings(threads or cores(), runs=runs, seconds=seconds, burst=burst, count_operations=rate)
+    benchmark, interrupted = None, False
     with tempfile.TemporaryDirectory() as workspace:
         try:
             others = [candidates.peer(file, against_size) for file in against]
             others += [candidates.product(matrix)] if rate else []
-            choice = {"engines": engines, "precisions": precisions, "size": size}
-            ours = discovery.find(target, **choice, workspace=Path(workspace), say=say)
-            race = Race([*ours, *others], rules)
+            requested = {"engines": engines, "precisions": precisions, "size": size}
+            own = discovery.find(target, **requested, workspace=Path(workspace), say=say)
+            benchmark = Benchmark([*own, *others], settings)
             with progress(runs if seconds is None else 0) as advance:
-                race.run(advance)
+                benchmark.run(advance)
         except KeyboardInterrupt:
             interrupted = True
         except RecNetError as error:
             raise NotStarted(str(error)) from error
-    return _tell(race.results if race else [], rules, as_json, interrupted)
+    return _print(benchmark.results if benchmark else [], settings, as_json, interrupted)
 
 
-def _tell(results, rules, as_json, interrupted):
-    """Prints what was measured, and what failed, and returns the exit status."""
-    from keras_recnet.bench import table
+def _print(results, settings, as_json, interrupted):
+    """Print the measurements and the failures, and return the exit status."""
     from keras_recnet.bench.report import report
 
-    measured = report(results, rules, interrupted=interrupted)
+    measurements = report(results, settings, interrupted=interrupted)
     if as_json:
-        click.echo(json.dumps(measured, indent=2))
+        click.echo(json.dumps(measurements, indent=2))
     elif any(result.seconds for result in results):
-        _print_table(table, measured)
+        _print_table(measurements)
     if interrupted:
-        say("Interrupted. The numbers are of the runs until then." if results else "Interrupted.")
+        say("Interrupted. The measurements so far are shown." if results else "Interrupted.")
         return INTERRUPTED
-    failed = [result.error for result in results if result.error]
-    if failed:
-        say(f"{len(failed)} failed:", *(f"  {error}" for error in failed))
-    return FAILED if failed else 0
+    failures = [result.error for result in results if result.error]
+    if failures:
+        say(f"{len(failures)} failed:", *(f"  {failure}" for failure in failures))
+    return FAILED if failures else 0
 
 
-def _print_table(table, measured):
-    heads, rows = table.cells(measured)
-    click.echo(table.heading(measured))
+def _print_table(measurements):
+    from keras_recnet.bench import report
+
+    header, rows = report.cells(measurements)
+    click.echo(report.heading(measurements))
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(table.rich(heads, rows))
+        Console().print(report.rich(header, rows))
     else:
-        click.echo(f"\n{table.plain(heads, rows)}\n")
-    click.echo("\n".join(table.notes(measured)))
+        click.echo(f"\n{report.plain(header, rows)}\n")
+    click.echo("\n".join(report.notes(measurements)))

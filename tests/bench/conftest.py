@@ -1,13 +1,13 @@
-"""ONNX files, written without the package of that name."""
+"""Small ONNX files, written without the onnx package."""
 
 import pytest
 
-FLOAT = 1  # of ONNX' types; 11 is a double
+FLOAT = 1  # ONNX data type; 11 is double
 
 
 @pytest.fixture(scope="session")
 def write_onnx():
-    """Writes a network of one ReLU: `write_onnx(path, (1, 3, 8, 8))`; a name among the dimensions is an open one."""
+    """Write a network of one ReLU: `write_onnx(path, (1, 3, 8, 8))`. A string is an open dimension."""
 
     def write(path, shape, kind=FLOAT, inputs=1):
         names = ["image", *(f"more{number}" for number in range(1, inputs))]
@@ -27,7 +27,7 @@ def value(name, shape, kind):
 
 
 def field(number, content):
-    """A field of a protocol buffer: a number as a varint; bytes and text with their length before them."""
+    """A protocol buffer field: a number as a varint; bytes and text with a length prefix."""
     if isinstance(content, int):
         return varint(number << 3) + varint(content)
     content = content.encode() if isinstance(content, str) else content

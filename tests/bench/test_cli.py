@@ -12,7 +12,7 @@ from keras_recnet.cli import main
 
 @pytest.fixture
 def run(tiny_preset, capfd):
-    """Runs `keras-recnet bench` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
+    """Run `keras-recnet bench` on the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
 
     def run(*arguments, target=tiny_preset):
         status = main.main(["bench", str(target), "--runs", "3", *map(str, arguments)])
@@ -26,32 +26,32 @@ def peer(write_onnx, tmp_path):
     return write_onnx(tmp_path / "peer.onnx", (1, 3, 16, 16))
 
 
-def test_json_of_a_preset_against_another_network(run, peer):
+def test_writes_json_for_a_preset_and_a_peer(run, peer):
     status, stdout, stderr = run("--engine", "litert", "--against", peer, "--threads", 1, "--burst", 2, "--json")
     assert (status, stderr) == (0, "")
-    measured = json.loads(stdout)
-    assert (measured["threads"], measured["burst"], measured["interrupted"]) == (1, 2, False)
-    ours, theirs = measured["contestants"]
-    assert (ours["network"], ours["engine"], ours["precision"]) == ("tiny", "litert", "float16")
-    assert (theirs["network"], theirs["engine"], theirs["source"]) == ("peer", "onnx", str(peer))
-    for one in (ours, theirs):
+    report = json.loads(stdout)
+    assert (report["threads"], report["burst"], report["interrupted"]) == (1, 2, False)
+    own, other = report["candidates"]
+    assert (own["network"], own["engine"], own["precision"]) == ("tiny", "litert", "float16")
+    assert (other["network"], other["engine"], other["source"]) == ("peer", "onnx", str(peer))
+    for one in (own, other):
         assert set(one["memory"]) == {"baseline", "latency", "throughput"}
         assert one["memory"]["baseline"] < one["memory"]["latency"] <= one["memory"]["throughput"]
         (part,) = one["parts"].values()
         assert len(part["times"]) == part["runs"] == 3
         assert min(part["times"]) <= part["p50"] <= part["p90"] <= max(part["times"])
-        assert len(one["throughput"]["bursts"]) == benchmark.LEAST
+        assert len(one["throughput"]["bursts"]) == benchmark.MIN_ROUNDS
         assert (one["threads"], one["error"]) == (1, None)
-    ratio = theirs["parts"]["map"]["p50"] / ours["parts"]["map"]["p50"]
-    assert ours["parts"]["map"]["times_as_fast_as"] == {"peer": pytest.approx(ratio)}
+    ratio = other["parts"]["map"]["p50"] / own["parts"]["map"]["p50"]
+    assert own["parts"]["map"]["times_as_fast_as"] == {"peer": pytest.approx(ratio)}
 
 
-def test_a_table_of_rates_and_of_every_part_of_a_group(run, tiny_group_preset):
+def test_prints_a_table_with_rates_and_every_part_of_a_group(run, tiny_group_preset):
     status, stdout, stderr = run("--engine", "litert", "--rate", "--matrix", 64, "--burst", 0, target=tiny_group_preset)
     assert (status, stderr) == (0, "")
-    machine, _, heads, *rows = stdout.splitlines()
+    machine, _, header, *rows = stdout.splitlines()
     assert "cores; " in machine
-    assert heads.split()[-3:] == ["GFLOP/s", "of", "product"]
+    assert header.split()[-3:] == ["GFLOP/s", "of", "product"]
     assert [row.split()[4] for row in rows[:1]] == ["encode"]
     assert [row.split()[0] for row in rows[1:4]] == ["step", "decode", "group"]
     assert rows[4].startswith("64×64 product")
@@ -65,62 +65,62 @@ def test_a_table_of_rates_and_of_every_part_of_a_group(run, tiny_group_preset):
         (["--threads", "0"], "0 is not in the range x>=1"),
         (["--engine", "tpu"], "must be one or several of litert, keras, savedmodel. Received: 'tpu'"),
         (["--precision", "int4"], "must be one or several of float16, float32. Received: 'int4'"),
-        (["--seconds", "5"], "give one of them"),
+        (["--seconds", "5"], "--runs and --seconds exclude each other"),
         (["--matrix", "64"], "--matrix needs --rate"),
         (["--against-size", "64"], "--against-size needs --against"),
-        (["--against", "gone.onnx"], "gone.onnx: there is no such file"),
+        (["--against", "gone.onnx"], "gone.onnx: no such file"),
     ],
 )
-def test_a_wrong_option_starts_nothing(run, arguments, message, monkeypatch):
-    monkeypatch.setattr(benchmark.Race, "run", None)
+def test_an_invalid_option_starts_nothing(run, arguments, message, monkeypatch):
+    monkeypatch.setattr(benchmark.Benchmark, "run", None)
     status, stdout, stderr = run(*arguments)
     assert (status, stdout) == (2, "")
     assert message in stderr
 
 
-def test_an_unknown_preset_and_a_file_that_is_no_network_start_nothing(run, tmp_path):
+def test_an_unknown_preset_and_a_damaged_file_start_nothing(run, tmp_path):
     status, _, stderr = run(target="recnet_lite1")
     assert status == 2
     assert "Did you mean 'recnet_lite0'" in stderr
-    (tmp_path / "text.onnx").write_text("This is no network.")
+    (tmp_path / "text.onnx").write_text("not a network")
     status, stdout, stderr = run("--engine", "litert", "--against", tmp_path / "text.onnx")
     assert (status, stdout) == (2, "")
     assert "text.onnx: not an ONNX file" in stderr
 
 
-class Fragile(Process):
-    """A process of which the peer's fails at its fourth run, in the way that `how` says."""
+class FailingProcess(Process):
+    """A process that calls `fail` before the fourth run of the peer."""
 
-    how = None
-    made = ()
+    fail = None
+    started = ()
 
-    def __init__(self, contestant, threads):
-        super().__init__(contestant, threads)
-        self.made.append(self)
+    def __init__(self, candidate, threads):
+        super().__init__(candidate, threads)
+        self.started.append(self)
         self.runs = 0
 
-    def ask(self, do, **order):
+    def request(self, do, **arguments):
         self.runs += do == "run"
-        if self.runs == benchmark.WARM_UP + 2 and self.contestant.is_peer:
-            self.how(self)
-        return super().ask(do, **order)
+        if self.runs == benchmark.WARM_UP + 2 and self.candidate.is_peer:
+            self.fail(self)
+        return super().request(do, **arguments)
 
 
 @pytest.fixture
-def fragile(monkeypatch):
-    """Lets the peer's process fail: `fragile(how)`; gives the list of processes that are made."""
+def fail_in_run(monkeypatch):
+    """Make the process of the peer fail: `fail_in_run(fail)`. Returns the list of processes, filled as they start."""
 
-    def arrange(how):
-        monkeypatch.setattr(Fragile, "how", staticmethod(how))
-        monkeypatch.setattr(Fragile, "made", [])
-        monkeypatch.setattr(benchmark.Race.__init__, "__kwdefaults__", {"start": Fragile})
-        return Fragile.made
+    def arrange(fail):
+        monkeypatch.setattr(FailingProcess, "fail", staticmethod(fail))
+        monkeypatch.setattr(FailingProcess, "started", [])
+        monkeypatch.setattr(benchmark.Benchmark.__init__, "__kwdefaults__", {"start": FailingProcess})
+        return FailingProcess.started
 
     return arrange
 
 
-def test_a_crash_is_named_and_the_others_are_measured(run, peer, fragile):
-    fragile(lambda process: process._process.kill())
+def test_a_crash_is_reported_and_the_others_are_measured(run, peer, fail_in_run):
+    fail_in_run(lambda process: process._process.kill())
     status, stdout, stderr = run("--engine", "litert", "--against", peer)
     assert status == 1
     assert "1 failed:\n  peer (onnx, float32): its process ended (SIGKILL" in stderr
@@ -128,17 +128,17 @@ def test_a_crash_is_named_and_the_others_are_measured(run, peer, fragile):
     assert float(row.split()[5]) > 0
 
 
-def test_ctrl_c_ends_the_processes_and_prints_what_there_is(run, peer, fragile):
+def test_ctrl_c_ends_the_processes_and_prints_the_measurements_so_far(run, peer, fail_in_run):
     def interrupt(process):
         raise KeyboardInterrupt
 
-    processes = fragile(interrupt)
+    processes = fail_in_run(interrupt)
     status, stdout, stderr = run("--engine", "litert", "--against", peer, "--json")
     assert status == 130
-    assert stderr == "Interrupted. The numbers are of the runs until then.\n"
-    measured = json.loads(stdout)
-    assert measured["interrupted"]
-    assert [one["parts"]["map"]["runs"] for one in measured["contestants"]] == [2, 1]
+    assert stderr == "Interrupted. The measurements so far are shown.\n"
+    report = json.loads(stdout)
+    assert report["interrupted"]
+    assert [one["parts"]["map"]["runs"] for one in report["candidates"]] == [2, 1]
     assert all(process._process.poll() is not None for process in processes)
 
 
@@ -147,6 +147,6 @@ def test_needs_no_keras_and_no_tensorflow(tiny_preset, tmp_path):
         (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('no', name={package!r})\n")
     command = [sys.executable, "-m", "keras_recnet", "bench", tiny_preset, "--engine", "litert", "--runs", "1"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "tiny" in done.stdout
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "tiny" in process.stdout

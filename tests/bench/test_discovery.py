@@ -11,53 +11,53 @@ from keras_recnet.errors import ConfigError, MissingExtraError, PresetError
 
 @pytest.fixture
 def exports(monkeypatch):
-    """Writes down what is exported, which takes long, and makes files of that name."""
-    asked = []
+    """Replace the export, which is slow, by small files. Returns the list of exports."""
+    requests = []
 
     def export_model(source, out, *, format, precision, size, signatures):
-        asked.append((format, precision, size, signatures))
+        requests.append((format, precision, size, signatures))
         folder = out / "1" if format == "savedmodel" else out
         folder.mkdir(parents=True)
         (folder / "model.tflite").write_bytes(b"1234567")
         return {"folder": str(folder)}
 
     monkeypatch.setattr(export, "export_model", export_model, raising=False)
-    return asked
+    return requests
 
 
-def brief(found):
-    return [(one.engine, one.precision) for one in found]
+def kinds(candidates):
+    return [(one.engine, one.precision) for one in candidates]
 
 
-def test_a_preset_runs_in_what_it_has_files_for(tiny_preset, tmp_path, exports):
+def test_a_preset_has_a_candidate_per_file(tiny_preset, tmp_path, exports):
     found = find(str(tiny_preset), workspace=tmp_path)
-    assert brief(found) == [("litert", "float16"), ("keras", "float32")]
+    assert kinds(found) == [("litert", "float16"), ("keras", "float32")]
     litert, keras = found
     assert litert.source == str(tiny_preset / "model.tflite")
     assert litert.bytes == (tiny_preset / "model.tflite").stat().st_size
     assert keras.source == str(tiny_preset)
     assert keras.bytes == (tiny_preset / "model.weights.h5").stat().st_size
-    assert {(one.network, one.size, one.of_groups) for one in found} == {("tiny", (64, 64), False)}
+    assert {(one.network, one.size, one.takes_groups) for one in found} == {("tiny", (64, 64), False)}
     assert not exports
 
 
-def test_every_engine_in_every_precision_and_the_files_that_are_missing_are_made(tiny_preset, tmp_path, exports):
-    told = []
+def test_missing_files_of_all_engines_and_precisions_are_exported(tiny_preset, tmp_path, exports):
+    messages = []
     engines, precisions = ["litert", "savedmodel", "keras"], ["float16", "float32"]
-    found = find(str(tiny_preset), engines=engines, precisions=precisions, workspace=tmp_path, say=told.append)
-    assert brief(found) == [(engine, precision) for engine in engines for precision in precisions]
+    found = find(str(tiny_preset), engines=engines, precisions=precisions, workspace=tmp_path, say=messages.append)
+    assert kinds(found) == [(engine, precision) for engine in engines for precision in precisions]
     serving = ["serving_default"]
     assert exports == [
         ("litert", "float32", None, None),
         ("savedmodel", "float16", None, serving),
         ("savedmodel", "float32", None, serving),
     ]
-    assert len(told) == 3
+    assert len(messages) == 3
     assert found[1].source == str(tmp_path / "litert-float32" / "model.tflite")
     assert (found[2].source, found[2].bytes) == (str(tmp_path / "savedmodel-float16" / "1"), 7)
 
 
-def test_another_size_needs_another_file(tiny_preset, tmp_path, exports):
+def test_another_size_is_exported(tiny_preset, tmp_path, exports):
     (litert,) = find(str(tiny_preset), engines=["litert"], size=(96, 64), workspace=tmp_path)
     assert exports == [("litert", "float16", (96, 64), None)]
     assert litert.size == (96, 64)
@@ -65,13 +65,13 @@ def test_another_size_needs_another_file(tiny_preset, tmp_path, exports):
     assert (keras.engine, keras.size) == ("keras", (96, 64))
 
 
-def test_a_preset_of_groups_is_exported_with_all_its_parts(tiny_group_preset, tmp_path, exports):
+def test_a_cosaliency_preset_is_exported_with_all_its_parts(tiny_group_preset, tmp_path, exports):
     (served,) = find(str(tiny_group_preset), engines=["savedmodel"], workspace=tmp_path)
-    assert served.of_groups
+    assert served.takes_groups
     assert set(exports[0][3]) == {"group", "encode", "step", "decode"}
 
 
-def test_a_preset_that_ships_has_its_litert_file(tmp_path):
+def test_a_shipped_preset_has_a_litert_file(tmp_path):
     (litert,) = find("recnet_lite0", engines=["litert"], workspace=tmp_path)
     assert (litert.precision, litert.size) == ("float16", (320, 320))
 
@@ -81,11 +81,11 @@ def litert_export(tiny_preset, tmp_path):
     folder = tmp_path / "litert_export"
     folder.mkdir()
     shutil.copy(tiny_preset / "model.tflite", folder)
-    description = {
+    metadata = {
         "precision": "float16",
         "model": {"name": "tiny", "class": "RecNet", "task": "saliency", "image_size": [64, 64]},
     }
-    (folder / "export.json").write_text(json.dumps(description))
+    (folder / "export.json").write_text(json.dumps(metadata))
     return folder
 
 
@@ -94,19 +94,24 @@ def saved_model_export(tmp_path):
     for version in ("2", "10", "9"):
         (tmp_path / "served" / version).mkdir(parents=True)
         (tmp_path / "served" / version / "saved_model.pb").write_bytes(b"123")
-    description = {
+    metadata = {
         "precision": "float16",
         "model": {"name": "group", "class": "RCAUNet", "task": "cosaliency", "image_size": [64, 96]},
     }
-    (tmp_path / "served" / "10" / "export.json").write_text(json.dumps(description))
+    (tmp_path / "served" / "10" / "export.json").write_text(json.dumps(metadata))
     return tmp_path / "served"
 
 
-def test_an_export_is_one_contestant(litert_export, saved_model_export, tmp_path):
+def test_an_export_is_one_candidate(litert_export, saved_model_export, tmp_path):
     (litert,) = find(str(litert_export), workspace=tmp_path)
-    assert (litert.network, litert.engine, litert.precision, litert.of_groups) == ("tiny", "litert", "float16", False)
+    assert (litert.network, litert.engine, litert.precision, litert.takes_groups) == (
+        "tiny",
+        "litert",
+        "float16",
+        False,
+    )
     (served,) = find(str(saved_model_export), engines=["savedmodel"], size=(64, 96), workspace=tmp_path)
-    assert (served.network, served.engine, served.precision, served.of_groups) == (
+    assert (served.network, served.engine, served.precision, served.takes_groups) == (
         *("group", "savedmodel", "float16", True),
     )
     assert served.source == str(saved_model_export / "10")
@@ -114,7 +119,7 @@ def test_an_export_is_one_contestant(litert_export, saved_model_export, tmp_path
     assert served.bytes == 3 + (saved_model_export / "10" / "export.json").stat().st_size
 
 
-def test_the_description_may_be_missing(litert_export, saved_model_export, tmp_path):
+def test_the_metadata_may_be_missing(litert_export, saved_model_export, tmp_path):
     for file in (litert_export / "export.json", saved_model_export / "10" / "export.json"):
         file.unlink()
     assert find(str(litert_export), workspace=tmp_path)[0].network == "litert_export"
@@ -122,35 +127,35 @@ def test_the_description_may_be_missing(litert_export, saved_model_export, tmp_p
     assert (served.network, served.precision, served.size) == ("served", "float32", (32, 32))
 
 
-def test_says_what_an_export_is_not(litert_export, tmp_path):
+def test_an_export_that_does_not_match_is_an_error(litert_export, tmp_path):
     for options, message in (
         ({"engines": ["litert", "keras"]}, "is a litert export .* Received: --engine keras"),
         ({"precisions": ["float32"]}, "of precision float16.* Received: --precision float32"),
-        ({"size": (96, 96)}, "for pictures of 64×64.* Received: --size 96x96"),
+        ({"size": (96, 96)}, "for images of 64×64.* Received: --size 96x96"),
     ):
         with pytest.raises(ConfigError, match=message):
             find(str(litert_export), **options, workspace=tmp_path)
     (litert_export / "export.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"export\.json: not readable"):
+    with pytest.raises(ConfigError, match=r"export\.json: not valid JSON"):
         find(str(litert_export), workspace=tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(PresetError, match="neither a preset nor an export"):
         find(str(tmp_path / "empty"), workspace=tmp_path)
 
 
-def test_says_what_a_preset_lacks(tiny_preset, tmp_path):
+def test_a_missing_preset_or_file_is_an_error(tiny_preset, tmp_path):
     with pytest.raises(PresetError, match="Did you mean 'recnet_lite0'"):
         find("recnet_lite", workspace=tmp_path)
     folder = shutil.copytree(tiny_preset, tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())
     del config["files"]["model.weights.h5"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert brief(find(str(folder), workspace=tmp_path)) == [("litert", "float16")]
+    assert kinds(find(str(folder), workspace=tmp_path)) == [("litert", "float16")]
     with pytest.raises(PresetError, match=r"no model\.weights\.h5"):
         find(str(folder), engines=["keras"], workspace=tmp_path)
 
 
-def test_says_what_is_not_installed(monkeypatch, tmp_path, write_onnx):
+def test_a_missing_package_is_an_error(monkeypatch, tmp_path, write_onnx):
     file = str(write_onnx(tmp_path / "peer.onnx", (1, 3, 8, 8)))
     assert candidates.peer(file).network == "peer"
     with pytest.raises(ConfigError, match="no such file"):

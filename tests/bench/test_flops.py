@@ -15,11 +15,11 @@ def kernel(*shape):
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
-        # 5 outputs, each of a 3×3×3 kernel, at 4×3 places; two operations a multiplication
+        # 5 outputs of a 3×3×3 kernel at 4×3 positions; two operations per multiplication
         (lambda image: tf.nn.conv2d(image, kernel(3, 3, 3, 5), 2, "SAME"), 2 * 5 * 27 * 12),
-        # two outputs a channel, each of a 3×3 kernel
+        # two outputs per channel, each of a 3×3 kernel
         (lambda image: tf.nn.depthwise_conv2d(image, kernel(3, 3, 3, 2), (1, 1, 1, 1), "SAME"), 2 * 6 * 9 * 48),
-        # each of the 8×6 places goes with 3 channels into 2×2 places of 5
+        # 3 channels at each of 8×6 positions contribute to 5 channels at 2×2 positions
         (lambda image: tf.nn.conv2d_transpose(image, kernel(2, 2, 5, 3), (1, 16, 12, 5), 2), 2 * 48 * 3 * 20),
         (lambda image: tf.reshape(image, (48, 3)) @ kernel(3, 7), 2 * 48 * 3 * 7),
         (lambda image: tf.matmul(tf.reshape(image, (3, 48)), kernel(3, 7), transpose_a=True), 2 * 48 * 3 * 7),
@@ -28,43 +28,43 @@ def kernel(*shape):
         (lambda image: tf.nn.relu(tf.image.resize(image, (16, 12))), 0),
     ],
 )
-def test_equals_the_count_by_hand(function, expected):
-    assert flops.of_function(function, image=IMAGE) == expected
+def test_equals_the_value_computed_by_hand(function, expected):
+    assert flops.count_function(function, image=IMAGE) == expected
 
 
-def test_counts_inside_of_inner_functions_and_from_the_inputs_size():
+def test_counts_inner_functions_with_the_size_of_the_inputs():
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
     def inner(image):
         return tf.nn.conv2d(tf.image.resize(image, (4, 4)), kernel(1, 1, 3, 5), 1, "SAME")
 
-    assert flops.of_function(lambda image: inner(image), image=((2, 9, 9, 3), "float32")) == 2 * 2 * 16 * 15
+    assert flops.count_function(lambda image: inner(image), image=((2, 9, 9, 3), "float32")) == 2 * 2 * 16 * 15
 
 
-def test_a_shape_that_stays_open_gives_no_count():
-    def cut(image):
+def test_an_unknown_shape_has_no_count():
+    def crop(image):
         return tf.nn.conv2d(image[:, : tf.cast(image[0, 0, 0, 0], tf.int32)], kernel(1, 1, 3, 5), 1, "SAME")
 
-    assert flops.of_function(cut, image=IMAGE) is None
+    assert flops.count_function(crop, image=IMAGE) is None
 
 
 def test_a_litert_file_has_the_operations_of_its_model(tiny_model, tiny_preset):
     inference = tiny_model.to_inference()
-    count = flops.of_function(lambda image: inference(image, training=False), image=((1, 64, 64, 3), "float32"))
-    assert flops.of_litert(tiny_preset / "model.tflite")["serving_default"] == count > 20e6
+    count = flops.count_function(lambda image: inference(image, training=False), image=((1, 64, 64, 3), "float32"))
+    assert flops.count_litert(tiny_preset / "model.tflite")["serving_default"] == count > 20e6
 
 
-def test_a_litert_file_of_groups_has_those_of_each_part(tiny_group_model, tiny_group_preset):
-    counts = flops.of_litert(tiny_group_preset / "model.tflite")
+def test_a_cosaliency_litert_file_has_the_operations_of_each_part(tiny_group_model, tiny_group_preset):
+    counts = flops.count_litert(tiny_group_preset / "model.tflite")
     assert set(counts) >= {"encode", "step", "decode"}
     step = tiny_group_model.step
     specs = {name: ((1, *tensor.shape[1:]), "float32") for name, tensor in step.input.items()}
-    assert counts["step"] == flops.of_function(lambda **given: step(given, training=False), **specs) > 0
+    assert counts["step"] == flops.count_function(lambda **inputs: step(inputs, training=False), **specs) > 0
     assert counts["encode"] > counts["decode"] > 0
 
 
-def test_knows_how_weights_are_stored_and_what_is_no_litert_file(tiny_preset, tmp_path):
-    assert flops.precision_of_litert(tiny_preset / "model.tflite") == "float16"
-    assert "serving_default" in flops.signatures_of_litert(tiny_preset / "model.tflite")
+def test_reads_the_precision_and_signatures_of_a_litert_file(tiny_preset, tmp_path):
+    assert flops.litert_precision(tiny_preset / "model.tflite") == "float16"
+    assert "serving_default" in flops.litert_signatures(tiny_preset / "model.tflite")
     (tmp_path / "model.tflite").write_bytes(np.zeros(100, "uint8"))
     with pytest.raises(PresetError, match=r"model\.tflite: not a LiteRT file"):
-        flops.of_litert(tmp_path / "model.tflite")
+        flops.count_litert(tmp_path / "model.tflite")

@@ -3,8 +3,8 @@ import signal
 
 import pytest
 
-from keras_recnet.bench.candidates import Contestant, peer
-from keras_recnet.bench.processes import Crashed, Process, Refused
+from keras_recnet.bench.candidates import Candidate, peer
+from keras_recnet.bench.processes import LoadError, Process, RunError
 
 
 @pytest.fixture
@@ -12,51 +12,53 @@ def relu(write_onnx, tmp_path):
     return peer(str(write_onnx(tmp_path / "relu.onnx", (1, 3, 64, 64))))
 
 
-def loaded(process):
-    process.start()
-    return process.ready()
+def load(process):
+    process.start_loading()
+    return process.finish_loading()
 
 
-def test_does_what_it_is_told_and_knows_its_own_memory(relu):
-    ballast = bytearray(os.urandom(1 << 20)) * 500  # which a forked child would count as its own
+def test_answers_requests_and_measures_only_its_own_memory(relu):
+    ballast = bytearray(os.urandom(1 << 20)) * 500  # a forked child would count this as its own
     with Process(relu, 1) as process:
-        facts = loaded(process)
+        facts = load(process)
         assert (facts["parts"], facts["input_shape"]) == (["map"], [1, 3, 64, 64])
-        assert process.ask("run", part="map")["seconds"] > 0
-        assert process.ask("burst", pictures=3)["seconds"] > 0
-        assert process.ask("operations") == {"operations": {}}
-        peak = process.ask("peak")["bytes"]
+        assert process.request("run", part="map")["seconds"] > 0
+        assert process.request("burst", images=3)["seconds"] > 0
+        assert process.request("operations") == {"operations": {}}
+        peak = process.request("peak_memory")["bytes"]
     assert 10e6 < facts["baseline"] < peak < 300e6 < len(ballast)
 
 
-def test_a_killed_process_is_named(relu):
+def test_a_killed_process_is_reported(relu):
     with Process(relu, 1) as process:
-        loaded(process)
+        load(process)
         os.kill(process._process.pid, signal.SIGKILL)
-        with pytest.raises(Crashed, match=r"relu \(onnx, float32\): its process ended \(SIGKILL, perhaps for want of"):
-            process.ask("run", part="map")
+        with pytest.raises(
+            RunError, match=r"relu \(onnx, float32\): its process ended \(SIGKILL, possibly for lack of"
+        ):
+            process.request("run", part="map")
 
 
-def test_a_run_that_fails_is_told_and_what_cannot_be_loaded_as_well(relu, tmp_path):
+def test_a_failed_run_and_a_failed_load_are_reported(relu, tmp_path):
     with Process(relu, 1) as process:
-        loaded(process)
-        with pytest.raises(Crashed, match=r"relu \(onnx, float32\): KeyError: 'encode'"):
-            process.ask("run", part="encode")
+        load(process)
+        with pytest.raises(RunError, match=r"relu \(onnx, float32\): KeyError: 'encode'"):
+            process.request("run", part="encode")
     (tmp_path / "broken.onnx").write_bytes(b"broken")
-    with Process(peer(str(tmp_path / "broken.onnx")), 1) as process, pytest.raises(Refused, match="not an ONNX file"):
-        loaded(process)
+    with Process(peer(str(tmp_path / "broken.onnx")), 1) as process, pytest.raises(LoadError, match="not an ONNX file"):
+        load(process)
 
 
-def test_ctrl_c_is_the_parents_to_answer_and_the_parents_end_its_own(relu):
+def test_ignores_ctrl_c_and_ends_with_its_parent(relu):
     process = Process(relu, 1)
-    loaded(process)
+    load(process)
     os.kill(process._process.pid, signal.SIGINT)
-    assert process.ask("peak")["bytes"] > 0
+    assert process.request("peak_memory")["bytes"] > 0
     process._process.stdin.close()
     assert process._process.wait(timeout=20) == 0
     process.__exit__()
 
 
-def test_an_engine_that_is_not_there_is_told_with_the_last_lines():
-    with Process(Contestant("n", "abacus", "float32", "n"), 1) as process, pytest.raises(Crashed, match="abacus"):
-        loaded(process)
+def test_an_unknown_engine_is_reported():
+    with Process(Candidate("n", "abacus", "float32", "n"), 1) as process, pytest.raises(RunError, match="abacus"):
+        load(process)

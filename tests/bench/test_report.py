@@ -2,10 +2,9 @@ import json
 
 import pytest
 
-from keras_recnet.bench import table
-from keras_recnet.bench.benchmark import Result, Rules
-from keras_recnet.bench.candidates import Contestant
-from keras_recnet.bench.report import report
+from keras_recnet.bench.benchmark import Result, Settings
+from keras_recnet.bench.candidates import Candidate
+from keras_recnet.bench.report import cells, plain, report
 
 MEGABYTE = 1_000_000
 
@@ -16,9 +15,9 @@ def facts(*shape):
 
 @pytest.fixture
 def results():
-    """A network of 10 ms beside a peer of 80 ms and a product of 100 GFLOP/s."""
-    ours = Result(
-        Contestant("ours", "litert", "float16", "ours.tflite", 7 * MEGABYTE),
+    """A network of 10 ms, a peer of 80 ms and a matrix product of 100 GFLOP/s."""
+    own = Result(
+        Candidate("ours", "litert", "float16", "ours.tflite", 7 * MEGABYTE),
         facts(4, 4, 3),
         {"map": [0.008, 0.009, 0.010, 0.011, 0.030]},
         {"map": [0.015, 0.016, 0.017, 0.018, 0.030]},
@@ -27,7 +26,7 @@ def results():
         {"map": 900_000_000},
     )
     peer = Result(
-        Contestant("peer", "onnx", "float32", "peer.onnx", MEGABYTE, is_peer=True),
+        Candidate("peer", "onnx", "float32", "peer.onnx", MEGABYTE, is_peer=True),
         facts(3, 8, 8),
         {"map": [0.07, 0.08, 0.09]},
         {"map": [0.10, 0.14, 0.15]},
@@ -35,26 +34,26 @@ def results():
         {"baseline": 30 * MEGABYTE, "latency": 500 * MEGABYTE, "throughput": 600 * MEGABYTE},
     )
     product = Result(
-        Contestant("4×4 product", "product", "float32", "4"),
+        Candidate("4×4 product", "product", "float32", "4"),
         facts(),
         {"map": [1.0]},
         {"map": [2.0]},
         operations={"map": 100_000_000_000},
     )
-    return [ours, peer, product]
+    return [own, peer, product]
 
 
-def test_numbers_equal_those_by_hand(results):
-    ours, peer, product = report(results, Rules(2))["contestants"]
-    part = ours["parts"]["map"]
+def test_numbers_equal_the_values_computed_by_hand(results):
+    own, peer, product = report(results, Settings(2))["candidates"]
+    part = own["parts"]["map"]
     assert (part["runs"], part["p50"]) == (5, pytest.approx(10))
-    assert part["p90"] == pytest.approx(11 + 0.6 * 19)  # six tenths of the way from the fourth to the fifth
+    assert part["p90"] == pytest.approx(11 + 0.6 * 19)  # 60 % between the fourth and the fifth value
     assert part["processor"] == pytest.approx(17)
     assert part["times"] == pytest.approx([8, 9, 10, 11, 30])
     assert part["times_as_fast_as"] == {"peer": pytest.approx(8)}
     assert part["gflops"] == pytest.approx(90)
     assert part["of_product"] == pytest.approx(0.9)
-    assert ours["throughput"]["pictures_per_second"] == 100
+    assert own["throughput"]["images_per_second"] == 100
     assert "times_as_fast_as" not in peer["parts"]["map"]
     assert peer["parts"]["map"]["gflops"] is None
     assert product["parts"]["map"]["gflops"] == pytest.approx(100)
@@ -62,42 +61,42 @@ def test_numbers_equal_those_by_hand(results):
     assert product["source"] is None
 
 
-def test_json_tells_what_the_numbers_depend_on(results):
-    whole = json.loads(json.dumps(report(results, Rules(2, burst=4), interrupted=True)))
+def test_json_has_the_machine_and_the_versions(results):
+    whole = json.loads(json.dumps(report(results, Settings(2, burst=4), interrupted=True)))
     assert set(whole) == {
-        *("keras_recnet", "date", "machine", "python", "threads", "burst", "interrupted", "contestants"),
+        *("keras_recnet", "date", "machine", "python", "threads", "burst", "interrupted", "candidates"),
     }
     assert (whole["threads"], whole["burst"], whole["interrupted"]) == (2, 4, True)
     assert set(whole["machine"]) == {"processor", "cores", "system"}
     assert whole["machine"]["processor"]
-    ours = whole["contestants"][0]
-    assert (ours["network"], ours["engine"], ours["precision"]) == ("ours", "litert", "float16")
-    assert ours["versions"] == {"runtime": "1.2"}
-    assert ours["bytes"] == 7 * MEGABYTE
-    assert ours["memory"]["latency"] == 90 * MEGABYTE
+    own = whole["candidates"][0]
+    assert (own["network"], own["engine"], own["precision"]) == ("ours", "litert", "float16")
+    assert own["versions"] == {"runtime": "1.2"}
+    assert own["bytes"] == 7 * MEGABYTE
+    assert own["memory"]["latency"] == 90 * MEGABYTE
 
 
-def test_the_table_has_a_row_a_part_and_a_column_a_peer(results):
+def test_the_table_has_a_row_per_part_and_a_column_per_peer(results):
     results[0].seconds = {"encode": [0.008], "group": [0.010]}
     results[0].processor = {"encode": [0.015], "group": [0.018]}
     results[0].operations = {"encode": 80_000_000}
-    heads, rows = table.cells(report(results, Rules(2)))
-    assert heads[-3:] == ["× peer", "GFLOP/s", "of product"]
-    assert heads[:11] == [
-        *("network", "engine", "precision", "input", "part", "p50", "p90", "CPU", "pictures/s", "memory", "size"),
+    header, rows = cells(report(results, Settings(2)))
+    assert header[-3:] == ["× peer", "GFLOP/s", "of product"]
+    assert header[:11] == [
+        *("network", "engine", "precision", "input", "part", "p50", "p90", "CPU", "images/s", "memory", "size"),
     ]
     assert rows[0] == [
         *("ours", "litert", "float16", "1×4×4×3", "encode", "8.00", "8.00", "15.0", "", "90.0 MB", "7.00 MB"),
         *("", "10.0", "10%"),
     ]
     assert rows[1] == ["", "", "", "", "group", "10.0", "10.0", "18.0", "100", "", "", "8.00", "–", "–"]
-    lines = table.plain(heads, rows).splitlines()
+    lines = plain(header, rows).splitlines()
     assert len(lines) == 1 + 4
-    assert lines[0].index("p50") + 3 == lines[1].index("8.00") + 4  # numbers stand to the right
+    assert lines[0].index("p50") + 3 == lines[1].index("8.00") + 4  # numbers are right-aligned
 
 
-def test_one_that_failed_has_no_numbers(results):
+def test_a_failed_candidate_has_no_numbers(results):
     results[1].seconds, results[1].facts = {}, {}
-    heads, rows = table.cells(report(results, Rules(2)))
+    header, rows = cells(report(results, Settings(2)))
     assert rows[1] == ["peer", "onnx", "float32", "–", "–", "–", "–", "–", "12.0", "500 MB", "1.00 MB", "–", "–", "–"]
-    assert dict(zip(heads, rows[0], strict=True))["× peer"] == "–"
+    assert dict(zip(header, rows[0], strict=True))["× peer"] == "–"
