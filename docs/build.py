@@ -1,8 +1,7 @@
 """Build the documentation site: `python docs/build.py` (or `make docs`), then open build/docs/site/index.html.
 
-The pages of `docs/`, the preset cards, CONTRIBUTING and CHANGELOG are copied to `build/docs/pages`, together with the
-API reference and the list of configuration keys, which are generated here. Zensical builds the site from these. Any
-warning is an error.
+`build/docs/pages` gets the pages of `docs/`, the preset cards, CONTRIBUTING and CHANGELOG, and the generated pages: the API
+reference, the configuration keys and the help of the commands. Zensical builds the site from them. Warnings are errors.
 """
 
 import importlib
@@ -15,10 +14,12 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import click
 import griffe
 import pydantic
 from latex2mathml.converter import convert
 
+from keras_recnet.cli.main import cli
 from keras_recnet.training.config import loading
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,7 @@ def main():
     for page in PAGES.rglob("*.md"):
         text = with_site_links(page.read_text(encoding="utf-8"), page, origins.get(page))
         page.write_text(with_math(text), encoding="utf-8")
+    (PAGES / "commands.md").write_text(commands_page(), encoding="utf-8")
     (PAGES / "configuration.md").write_text(configuration_page(), encoding="utf-8")
     (PAGES / "api").mkdir()
     for title, entries in API.items():
@@ -90,7 +92,7 @@ def with_site_links(text: str, page: Path, origin: Path | None) -> str:
         if not path.is_relative_to(ROOT):
             raise ValueError(f"{origin}: {target} is outside the repository")
         inside = path.relative_to(ROOT).as_posix()
-        generated = ("docs/configuration.md", *(f"docs/{api_file(title)}" for title in API))
+        generated = ("docs/commands.md", "docs/configuration.md", *(f"docs/{api_file(title)}" for title in API))
         if not path.exists() and inside not in generated:
             raise ValueError(f"{origin}: there is no {target}")
         if inside in OTHER_PAGES:
@@ -117,6 +119,15 @@ def with_math(text: str) -> str:
         return f"<span>{convert(inline)}</span>"  # Markdown takes a line that starts with <math> for a block.
 
     return re.sub(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$([^$\s](?:[^$\n]*[^$\s])?)\$", replace, text, flags=re.DOTALL)
+
+
+def commands_page() -> str:
+    """A page with the help of every command."""
+    lines = ["# Commands", ""]
+    for name, command in cli.commands.items():
+        context = click.Context(command, info_name=f"keras-recnet {name}", max_content_width=84)
+        lines += [f"## `keras-recnet {name}`", "", "```text", command.get_help(context), "```", ""]
+    return "\n".join(lines)
 
 
 def api_file(title: str) -> str:
