@@ -1,7 +1,7 @@
 """Build the documentation site: `python docs/build.py` (or `make docs`), then open build/docs/site/index.html.
 
-`build/docs/pages` gets the pages of `docs/`, the preset cards, CONTRIBUTING and CHANGELOG, and the generated pages: the API
-reference, the configuration keys and the help of the commands. Zensical builds the site from them. Warnings are errors.
+The site contains the pages of `docs/`, the preset cards, CONTRIBUTING and CHANGELOG, and generated pages: the API
+reference, the configuration keys and the help of the commands. Warnings are errors.
 """
 
 import importlib
