@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from keras_recnet.training.config.loading import as_of_now, differences, names_backbone_weights
+from keras_recnet.training.config.loading import differences, names_backbone_weights, with_current_defaults
 
 LOG = Path(__file__).parents[1] / "docs" / "training_runs.csv"
 COLUMNS = ["run", "base", "changes", "seed", "epochs", "image_size", "minutes", "best_epoch", "val_mae", "val_f"]
@@ -73,7 +73,7 @@ def tells(key: str, config: dict) -> bool:
 
 def configuration(run: Path) -> dict:
     """What a run was made with, as far as it bears on the result."""
-    return as_of_now(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
+    return with_current_defaults(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

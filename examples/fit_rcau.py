@@ -20,9 +20,10 @@ EPOCHS = 10
 
 def main(root):
     training, held_out = pipelines.split_groups(pipelines.find_groups(root), share=0.9, by="groups")
-    augment = pipelines.Augment()
-    train = pipelines.SaliencyGroups(training, IMAGE_SIZE, 2, images_per_group=6, distractors=(0, 2), augment=augment)
-    valid = pipelines.SaliencyGroups(held_out, IMAGE_SIZE, 1, drop_remainder=False, cache=None)
+    source = pipelines.ImageSource(IMAGE_SIZE, pipelines.Augment())
+    train = pipelines.SaliencyGroups(training, source, batch_size=2, images_per_group=6, distractors=(0, 2))
+    source = pipelines.ImageSource(IMAGE_SIZE, cache=None)
+    valid = pipelines.SaliencyGroups(held_out, source, batch_size=1, drop_remainder=False)
 
     model = RCAUNet.from_recnet("recnet_lite0", IMAGE_SIZE)
     optimizer = keras.optimizers.AdamW(1e-3, global_clipnorm=5.0)

@@ -14,6 +14,7 @@ from keras_recnet.pipelines.groups import read_groups as read_groups
 from keras_recnet.pipelines.groups import single_images as single_images
 from keras_recnet.pipelines.groups import split_groups as split_groups
 from keras_recnet.pipelines.groups import write_groups as write_groups
+from keras_recnet.pipelines.image_source import ImageSource as ImageSource
 from keras_recnet.pipelines.pair_reading import read_image as read_image
 from keras_recnet.pipelines.pair_reading import read_pair as read_pair
 from keras_recnet.pipelines.pairs import Pair as Pair

@@ -1,4 +1,4 @@
-"""Which images are shown to a group as distractors, and how many."""
+"""Drawing of distractors: images that do not belong to a group."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,20 @@ from keras_recnet.pipelines.groups import Group
 from keras_recnet.pipelines.pairs import Pair
 
 
-class Distractors:
-    """Draws images that are distractors to a group.
+class DistractorSampler:
+    """Draws distractors for groups.
 
     Args:
-        groups: all groups. No image of any group of a category is distractors to that category.
-        pool: pairs to take from; None takes the own images of all groups.
+        groups: all groups. An image of any group of a category is never a distractor for that category.
+        pool: pairs to draw from; None: the own images of all groups.
         amount: a number, a range `(least, most)`, or a share (a float) of a group's images.
-        images_per_group: most images of a group.
+        images_per_group: maximal number of images per group.
 
     Attributes:
-        pairs: all that may be drawn, each image once; empty when `amount` is 0.
+        pairs: all pairs that may be drawn, each image once; empty if `amount` is 0.
 
     Raises:
-        ValueError: if `amount` is out of range or no group has anything distractors to it.
+        ValueError: if `amount` is out of range, or there are no distractors for any group.
     """
 
     def __init__(
@@ -35,94 +35,91 @@ class Distractors:
     ):
         self.images_per_group = images_per_group
         self.share = float(amount) if isinstance(amount, float) else None
-        self.least, self.most = _range_of(amount, images_per_group)
+        self.least, self.most = _range(amount, images_per_group)
         self.pairs, self._members = [], {}
-        self._near, self._near_share = {}, 0.0
+        self._hard_negatives, self._hard_negative_share = {}, 0.0
         if self.most == 0:
             return
-        known = dict.fromkeys(pair for group in groups for pair in group.own)
-        if pool is None:
-            candidates = list(known)
-        else:
-            # Masks of the pool are not needed, except that a pair of the groups shall stay the same.
-            candidates = [pair if pair in known else replace(pair, mask=None) for pair in pool]
-        # One photograph may have several masks, and a name in several folders: its file tells that it is the same.
+        own = dict.fromkeys(pair for group in groups for pair in group.own)
+        # the pool's masks are not needed, but a pair of the groups must stay the same pair
+        candidates = own if pool is None else [pair if pair in own else replace(pair, mask=None) for pair in pool]
+        # an image may have several masks, and several names: it is identified by its file
         files = {}
         for pair in candidates:
             files.setdefault(os.path.realpath(pair.image), pair)
         self.pairs = list(files.values())
-        places = {file: place for place, file in enumerate(files)}
+        indices = {file: index for index, file in enumerate(files)}
         for group in groups:
-            found = self._members.setdefault(group.category, set())
-            found.update(places[f] for f in (os.path.realpath(p.image) for p in group.own) if f in places)
-        if all(len(found) == len(files) for found in self._members.values()):
+            members = self._members.setdefault(group.category, set())
+            members.update(indices[f] for f in (os.path.realpath(p.image) for p in group.own) if f in indices)
+        if all(len(members) == len(files) for members in self._members.values()):
             raise ValueError(
                 "`distractors` needs images of other groups, or a `distractor_pool` with other images. Received: "
                 f"{len(groups)} groups of {len(self._members)} categories, "
                 f"distractor_pool={None if pool is None else f'{len(pool)} pairs'}"
             )
 
-    def prefer(self, near: Mapping[str, Sequence[str]], share: float) -> None:
-        """Draws `share` of the distractors from categories that are like the group's: they are the harder to tell.
+    def prefer(self, hard_negatives: Mapping[str, Sequence[str]], share: float) -> None:
+        """Draw a share of the distractors from categories that are easily confused with the group's category.
 
-        A category is drawn first, then one of its images, so that a large one comes as often as a small one.
+        A category is drawn first, then one of its images, so that large and small categories are equally frequent.
 
         Args:
-            near: for each category, others that are like it.
-            share: 0…1.
+            hard_negatives: category → similar categories.
+            share: share of the distractors, 0…1.
 
         Raises:
-            ValueError: if the share is out of range.
+            ValueError: if `share` is out of range.
         """
         if not 0 <= share <= 1:
-            raise ValueError(f"`share` must lie in 0…1. Received: share={share!r}")
-        self._near_share = share
-        for category, others in near.items():
+            raise ValueError(f"`share` must be in 0…1. Received: share={share!r}")
+        self._hard_negative_share = share
+        for category, others in hard_negatives.items():
             own = self._members.get(category, set())
-            places = [sorted(self._members[other] - own) for other in others if self._members.get(other)]
-            self._near[category] = [found for found in places if found]
+            indices = [sorted(self._members[other] - own) for other in others if self._members.get(other)]
+            self._hard_negatives[category] = [members for members in indices if members]
 
     def draw(self, random: np.random.Generator, group: Group) -> tuple[int, list[Pair]]:
-        """Draws for one group.
+        """Draw the distractors of one group.
 
         Args:
-            random: where the numbers come from.
+            random: source of the random numbers.
             group: one of the groups.
 
         Returns:
-            `(count, pairs)`: how many of the group's places they take, and the images.
+            `(count, pairs)`: the number of distractors, and their pairs.
         """
         if self.most == 0:
             return 0, []
         members = self._members[group.category]
         count = min(self._count(random, len(group.own)), len(self.pairs) - len(members))
-        taken, chosen = set(members), []
-        near, tries = self._near.get(group.category), 0
-        while len(chosen) < count:
-            # a few tries, since the categories that are like this one may have no image left
-            if near and tries < 4 * count and random.random() < self._near_share:
+        taken, drawn = set(members), []
+        hard_negatives, tries = self._hard_negatives.get(group.category), 0
+        while len(drawn) < count:
+            # the number of tries is limited, because the similar categories may have no image left
+            if hard_negatives and tries < 4 * count and random.random() < self._hard_negative_share:
                 tries += 1
-                among = near[int(random.integers(len(near)))]
-                place = among[int(random.integers(len(among)))]
+                category = hard_negatives[int(random.integers(len(hard_negatives)))]
+                index = category[int(random.integers(len(category)))]
             else:
-                place = int(random.integers(len(self.pairs)))
-            if place not in taken:
-                taken.add(place)
-                chosen.append(self.pairs[place])
-        return count, chosen
+                index = int(random.integers(len(self.pairs)))
+            if index not in taken:
+                taken.add(index)
+                drawn.append(self.pairs[index])
+        return count, drawn
 
     def _count(self, random, own):
         if self.share is not None:
-            # Rounded at random, so that small groups meet the share on the average.
+            # rounded at random, so that small groups meet the share on average
             count = int(self.share * min(self.images_per_group, own / (1 - self.share)) + random.random())
         else:
             count = int(random.integers(self.least, self.most + 1))
-        # Always fewer than the group's own images.
+        # always fewer than the group's own images
         return min(count, (self.images_per_group - 1) // 2, max(own - 1, 0))
 
 
-def _range_of(amount, images_per_group):
-    """(least, most) distractors of a group."""
+def _range(amount, images_per_group):
+    """Return the least and the largest number of distractors per group."""
     if isinstance(amount, float):
         least, most = (0, int(amount > 0)) if 0 <= amount < 0.5 else (-1, -1)
     else:

@@ -1,4 +1,4 @@
-"""Groups of images -> padded batches of several groups, with distractors among them."""
+"""Padded batches of image groups, with distractors, for co-saliency."""
 
 import functools
 import math
@@ -7,84 +7,75 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_recnet.pipelines.augment import Augment
 from keras_recnet.pipelines.batches import AUGMENTATION, MEMBERS, ORDER, Batches, generator
-from keras_recnet.pipelines.cache import fill_cache
-from keras_recnet.pipelines.checks import Progress
-from keras_recnet.pipelines.distractors import Distractors
+from keras_recnet.pipelines.distractors import DistractorSampler
 from keras_recnet.pipelines.groups import Group
+from keras_recnet.pipelines.image_source import ImageSource
 from keras_recnet.pipelines.pairs import Pair
 
 
 class SaliencyGroups(Batches):
-    """Groups as `tf.data` batches; the batch at (seed, epoch, step) is a pure function of these three.
+    """Groups as `tf.data` batches; a batch is a pure function of (seed, epoch, step).
 
-    Every epoch shows each group once, in an order drawn from `(seed, epoch)`. What it shows of a group is drawn from
-    `(seed, epoch, position in the epoch)`: how many distractors, which of the group's own, which distractors, the
-    order of all, and their augmentation. A group shows `images_per_group` images; one that has fewer shows all it
-    has, and the places left are padding. So a training can start again at any step and sees what it would have seen,
-    and nothing that is skipped is decoded.
+    Every epoch contains each group once, in an order drawn from `(seed, epoch)`. The images of a group are drawn from
+    `(seed, epoch, position in the epoch)`: the number of distractors, which of the group's own images, which
+    distractors, the order of all, and their augmentation. A group has `images_per_group` places; a smaller group uses
+    all of its images, and the remaining places are padding. Training can therefore resume at any step with the same
+    batches, and skipped images are not decoded.
 
-    Distractors ("noise") take places of the group's own and have empty masks: what they show is nothing that the
-    group has in common. They are always fewer than the group's own images, since otherwise nobody could tell which is
-    which: a small group gets fewer than it should, and a group of one none.
+    Distractors ("noise") replace images of the group and have empty masks, because they do not show what the group has
+    in common. They are always fewer than the group's own images, since otherwise the common object would be ambiguous:
+    a small group gets fewer than requested, and a group of one image gets none.
 
     Args:
-        groups: sequence of `Group`, see `find_groups` and `read_groups`. Distractors that the groups themselves
-            name are shown by `evaluation()` alone. Single images join in by `single_images`.
-        image_size: side of the square pictures, or `(height, width)`.
-        batch_size: groups a batch.
-        images_per_group: most images of a group in a batch, N (5: the RCAU paper's).
+        groups: sequence of `Group`, see `find_groups` and `read_groups`. Distractors listed in the groups themselves
+            are used by `evaluation()` only. To add single images, see `single_images`.
+        source: reads the images, or features computed from them: `ImageSource(224)`. One source per data set.
+        batch_size: groups per batch.
+        images_per_group: maximal number N of images per group in a batch; 5 as in the RCAU paper.
         seed: any integer.
-        augment: an `Augment`, drawn anew for each image, or None for unchanged pictures.
-        cache: `"memory"`, or None to decode the files anew each time. An image of several groups is cached once.
-        cache_size: side of the cached squares, or `(height, width)`; a little above `image_size`, since crops are cut
-            from them.
-        drop_remainder: whether an epoch leaves out the last, smaller batch.
-        distractors: distractors a group: a number, a range `(least, most)` of which each group draws its own, or a
-            share of its images (a float). Below half of `images_per_group`.
-        distractor_pool: pairs to take distractors from (their masks are not looked at and may be None). None: images
-            of the groups of another category. In both cases no image of the group's category is taken.
+        drop_remainder: whether to drop the last, smaller batch of an epoch.
+        distractors: distractors per group: a number, a range `(least, most)` from which each group draws a number, or a
+            share of its images (a float). Less than half of `images_per_group`.
+        distractor_pool: pairs to draw distractors from; their masks are ignored and may be None. None: the images of
+            all groups. Images of the group's own category are never drawn.
         workers: threads that prepare batches and fill the cache.
-        progress: called as `progress(done, total)` while the cache is filled.
+
+    Attributes:
+        distractor_sampler: the `DistractorSampler`.
 
     Raises:
-        PipelineDataError: naming every file that cannot be used (with the memory cache), or when the cache does not
-            fit in memory.
-        ValueError: if an argument is out of range, or there is nothing to take distractors from.
+        PipelineDataError: naming every file that cannot be used (if the source reads all of them in advance), or if the
+            cache does not fit in memory.
+        ValueError: if an argument is out of range, or there are no images to draw distractors from.
 
     Batches:
-        `({"images": images, "mask": mask}, targets)`, as `fit` takes them for a model of two inputs: images
-        `(batch, N, height, width, 3)` float32 RGB in 0…255, 0 where padded; mask `(batch, N)` bool, False where padded,
-        which is behind all images; targets `(batch, N, height, width, 1)` float32 in 0…1, 0 for distractors and padding
+        `({"images": images, "mask": mask}, targets)`, the input of a group model in `fit`: images
+        `(batch, N, height, width, 3)` float32 RGB in 0…255, 0 where padded; mask `(batch, N)` bool, True for images and
+        False for padding, which follows the images; targets `(batch, N, height, width, 1)` float32 in 0…1, 0 for
+        distractors and padding. A source of features puts its own arrays in place of `images`.
 
     Example:
         >>> groups = read_groups("DUTS-TR/groups.csv", "DUTS-TR/images", "DUTS-TR/masks", split="train")
-        >>> data = SaliencyGroups(groups, image_size=224, batch_size=4, images_per_group=8, distractors=(0, 3))
+        >>> data = SaliencyGroups(groups, ImageSource(224), batch_size=4, images_per_group=8, distractors=(0, 3))
         >>> for inputs, targets in data.epoch(0):  # (4, 8, 224, 224, 3), (4, 8); (4, 8, 224, 224, 1)
         ...     ...
     """
 
-    DTYPES = (tf.uint8, tf.bool, tf.uint8)
-
     def __init__(
         self,
         groups: Sequence[Group],
-        image_size: int | tuple[int, int],
+        source: ImageSource,
         batch_size: int,
         images_per_group: int = 5,
         seed: int = 0,
-        augment: Augment | None = None,
-        cache: str | None = "memory",
-        cache_size: int | tuple[int, int] = 272,
         drop_remainder: bool = True,
         *,
         distractors: int | float | tuple[int, int] = 0,
         distractor_pool: Sequence[Pair] | None = None,
         workers: int = 2,
-        progress: Progress | None = None,
     ):
-        super().__init__(image_size, batch_size, seed, augment, cache, cache_size, drop_remainder, workers)
+        super().__init__(source, batch_size, seed, drop_remainder, workers)
         self.groups = list(groups)
         self.images_per_group = images_per_group
         if not self.groups:
@@ -93,53 +84,50 @@ class SaliencyGroups(Batches):
             raise ValueError(f"`images_per_group` must be 1 or more. Received: images_per_group={images_per_group}")
         if self.steps_per_epoch == 0:
             raise ValueError(
-                f"{len(self.groups)} groups do not fill a batch: take a smaller `batch_size` or "
+                f"{len(self.groups)} groups do not fill a batch: use a smaller `batch_size` or "
                 f"`drop_remainder=False`. Received: batch_size={batch_size}"
             )
-        self._distractors = Distractors(self.groups, distractor_pool, distractors, images_per_group)
-        pairs = [pair for group in self.groups for pair in group.pairs] + self._distractors.pairs
-        # One row for each image and mask, however many groups show them.
-        self._rows = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
-        self._array = None
-        if cache == "memory":
-            size = self.image_size if augment is None else self.cache_size
-            self._array = fill_cache(list(self._rows), size, workers=workers, progress=progress)
+        self.distractor_sampler = DistractorSampler(self.groups, distractor_pool, distractors, images_per_group)
+        self._dtypes = [*(tf.as_dtype(dtype) for _, dtype in source.inputs.values()), tf.bool, tf.uint8]
+        pairs = [pair for group in self.groups for pair in group.pairs] + self.distractor_sampler.pairs
+        source.open(list(dict.fromkeys(pairs)), workers)
         self._order = functools.lru_cache(maxsize=4)(self._make_order)
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def members(self, epoch: int, position: int) -> tuple[Group, list[Pair], list[bool]]:
-        """What an epoch shows at a position: step `position // batch_size`, place `position % batch_size` of a batch.
+        """Return the images at a position of an epoch.
 
         Args:
             epoch: number of the epoch, 0 or more.
-            position: 0 up to the number of groups.
+            position: index in the epoch, less than the number of groups; the group is in batch
+                `position // batch_size`, at index `position % batch_size`.
 
         Returns:
-            `(group, pairs, distractors)`: the images in their order, and one flag for each.
+            `(group, pairs, distractors)`: the images in order, and for each whether it is a distractor.
         """
         group = self.groups[self._order(epoch)[position]]
         random = generator(self.seed, epoch, MEMBERS, position)
         own = group.own
-        count, strangers = self._distractors.draw(random, group)
+        count, drawn = self.distractor_sampler.draw(random, group)
         own = [own[i] for i in random.permutation(len(own))[: self.images_per_group - count]]
-        shown = [*((pair, False) for pair in own), *((pair, True) for pair in strangers)]
-        pairs, distractors = zip(*(shown[i] for i in random.permutation(len(shown))), strict=True)
+        images = [*((pair, False) for pair in own), *((pair, True) for pair in drawn)]
+        pairs, distractors = zip(*(images[i] for i in random.permutation(len(images))), strict=True)
         return group, list(pairs), list(distractors)
 
     def evaluation(self, images_per_group: int | None = None) -> tf.data.Dataset:
-        """All groups in their order with all their images in their order, unaugmented, the distractors they name too.
+        """Return all images of all groups in their order, without augmentation, including listed distractors.
 
-        A batch is padded to its largest group. Each picture is resized once, from its file to `image_size`, as
-        prediction does: the cache is read only when it holds exactly these pictures (`augment=None`).
+        A batch is padded to its largest group. Each image is resized once from its file to `image_size`, as in
+        prediction; the cache is used only if it holds exactly these images (`augment=None`).
 
         Args:
-            images_per_group: cuts groups that are larger into parts of at most so many images, as equal as they can
-                be, and pads every batch to this number; None shows groups whole.
+            images_per_group: splits larger groups into parts of at most this many images, as equal as possible, and
+                pads every batch to this number; None keeps groups whole.
 
         Returns:
-            A `tf.data.Dataset` as `epoch` gives, the last batch as large as what is left.
+            A `tf.data.Dataset` of batches as described by the class; the last one may be smaller.
         """
         if images_per_group is not None and images_per_group < 1:
             raise ValueError(
@@ -147,52 +135,50 @@ class SaliencyGroups(Batches):
             )
         parts = []
         for group in self.groups:
-            shown = list(zip(group.pairs, group.distractors, strict=True))
-            cuts = math.ceil(len(shown) / (images_per_group or len(shown)))
-            parts += [[shown[i] for i in part] for part in np.array_split(np.arange(len(shown)), cuts)]
-        array = self._array if self.augment is None else None
+            images = [(*image, None) for image in zip(group.pairs, group.distractors, strict=True)]
+            count = math.ceil(len(images) / (images_per_group or len(images)))
+            parts += [[images[i] for i in part] for part in np.array_split(np.arange(len(images)), count)]
 
         def batch(step):
             chosen = parts[step * self.batch_size : (step + 1) * self.batch_size]
-            return self._batch(chosen, None, array, images_per_group or max(map(len, chosen)))
+            return self._batch(chosen, images_per_group or max(map(len, chosen)))
 
         return self._dataset(batch, 0, math.ceil(len(parts) / self.batch_size), training=False)
 
-    def _to_tensors(self, images, mask, targets, *, training):
-        size = self.batch_size if training and self.drop_remainder else None
-        length = self.images_per_group if training else None
-        images = tf.ensure_shape(images, (size, length, *self.image_size, 3))
-        mask = tf.ensure_shape(mask, (size, length))
-        targets = tf.ensure_shape(targets, (size, length, *self.image_size, 1))
-        return {"images": tf.cast(images, tf.float32), "mask": mask}, tf.cast(targets, tf.float32) / 255.0
-
     def _make_order(self, epoch):
-        return generator(self.seed, epoch, ORDER).permutation(len(self.groups))
+        return generator(self.seed, epoch, ORDER).permutation(len(self))
 
     def _training_batch(self, epoch, step):
-        positions = range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.groups)))
-        parts, draws = [], []
-        for position in positions:
+        groups = []
+        for position in range(len(self))[step * self.batch_size : (step + 1) * self.batch_size]:
             _, pairs, distractors = self.members(epoch, position)
-            parts.append(list(zip(pairs, distractors, strict=True)))
-            draws.append(self._draws(generator(self.seed, epoch, AUGMENTATION, position)))
-        return self._batch(parts, draws, self._array, self.images_per_group)
+            draws = self.source.draw(generator(self.seed, epoch, AUGMENTATION, position), self.images_per_group)
+            groups.append(list(zip(pairs, distractors, draws, strict=False)))
+        return self._batch(groups, self.images_per_group)
 
-    def _draws(self, random):
-        """What changes each of a group's places: random numbers for `Augment`, or None."""
-        if self.augment is None:
-            return [None] * self.images_per_group
-        return random.random((self.images_per_group, Augment.DRAWS))
-
-    def _batch(self, parts, draws, array, length):
-        images = np.zeros((len(parts), length, *self.image_size, 3), np.uint8)
-        mask = np.zeros((len(parts), length), bool)
-        targets = np.zeros((len(parts), length, *self.image_size, 1), np.uint8)
-        for i, part in enumerate(parts):
-            for n, (pair, distractors) in enumerate(part):
-                cached = None if array is None else array[self._rows[pair]]
-                image, target = self._picture(pair, cached, None if draws is None else draws[i][n])
-                images[i, n], mask[i, n] = image, True
-                if not distractors:
+    def _batch(self, groups, length):
+        """Return the arrays of a batch; a group is a list of `(pair, is_distractor, draws)`, padded to `length`."""
+        places = len(groups), length
+        inputs = {name: np.zeros((*places, *shape), dtype) for name, (shape, dtype) in self.source.inputs.items()}
+        mask = np.zeros(places, bool)
+        targets = np.zeros((*places, *self.image_size, 1), np.uint8)
+        for i, images in enumerate(groups):
+            for n, (pair, is_distractor, draws) in enumerate(images):
+                arrays, target = self.source.read(pair, draws)
+                for name, array in arrays.items():
+                    inputs[name][i, n] = array
+                mask[i, n] = True
+                if not is_distractor:
                     targets[i, n, ..., 0] = target
-        return images, mask, targets
+        return *inputs.values(), mask, targets
+
+    def _to_tensors(self, *arrays, training):
+        *arrays, mask, targets = arrays
+        size = self.batch_size if training and self.drop_remainder else None
+        places = size, self.images_per_group if training else None
+        inputs = {
+            name: tf.cast(tf.ensure_shape(array, (*places, *shape)), tf.float32)
+            for (name, (shape, _)), array in zip(self.source.inputs.items(), arrays, strict=True)
+        }
+        targets = tf.ensure_shape(targets, (*places, *self.image_size, 1))
+        return {**inputs, "mask": tf.ensure_shape(mask, places)}, tf.cast(targets, tf.float32) / 255.0

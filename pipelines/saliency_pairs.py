@@ -1,4 +1,4 @@
-"""Pairs of photograph and saliency mask (DUTS, or any folder pair) -> batches for training and evaluation."""
+"""Batches of image-mask pairs (DUTS, or any two folders) for training and evaluation."""
 
 import functools
 import math
@@ -9,37 +9,33 @@ import tensorflow as tf
 
 from keras_recnet.pipelines.augment import Augment
 from keras_recnet.pipelines.batches import AUGMENTATION, ORDER, Batches, generator
-from keras_recnet.pipelines.cache import fill_cache
 from keras_recnet.pipelines.checks import Progress
+from keras_recnet.pipelines.image_source import ImageSource
 from keras_recnet.pipelines.pairs import Pair
 
 
 class SaliencyPairs(Batches):
-    """Image-mask pairs as `tf.data` batches; the batch at (seed, epoch, step) is a pure function of these three.
+    """Image-mask pairs as `tf.data` batches; a batch is a pure function of (seed, epoch, step).
 
-    Every epoch shows each pair once, in an order drawn from `(seed, epoch)`. The augmentation of a sample is drawn from
-    `(seed, epoch, position in the epoch)`. So a training can start again at any step and sees what it would have
-    seen, and nothing that is skipped is decoded.
-
-    Each picture is resized by one rule, Pillow's antialiased bilinear. With `cache="memory"` all pairs are decoded
-    once, at construction, to `cache_size`² (or to `image_size` when nothing is augmented), and crops are cut from that.
+    Every epoch contains each pair once, in an order drawn from `(seed, epoch)`. The augmentation of a sample is drawn
+    from `(seed, epoch, position in the epoch)`. Training can therefore resume at any step with the same batches, and
+    skipped images are not decoded.
 
     Args:
         pairs: sequence of `Pair`, see `find_pairs`.
-        image_size: side of the square batches, or `(height, width)`.
-        batch_size: pairs a batch.
+        image_size: side of the square images, or `(height, width)`.
+        batch_size: pairs per batch.
         seed: any integer.
-        augment: an `Augment`, or None for unchanged pictures.
-        cache: `"memory"`, or None to decode the files anew each time.
-        cache_size: side of the cached squares, or `(height, width)`; a little above `image_size`, since crops are cut
-            from them.
-        drop_remainder: whether an epoch leaves out the last, smaller batch.
+        augment: see `ImageSource`, as the next two and `progress`.
+        cache: `"memory"` or None.
+        cache_size: side of the cached squares, or `(height, width)`.
+        drop_remainder: whether to drop the last, smaller batch of an epoch.
         workers: threads that prepare batches and fill the cache.
         progress: called as `progress(done, total)` while the cache is filled.
 
     Raises:
-        PipelineDataError: naming every file that cannot be used (with the memory cache), or when the cache does not
-            fit in memory.
+        PipelineDataError: naming every file that cannot be used (with the memory cache), or if the cache does not fit
+            in memory.
         ValueError: if an argument is out of range.
 
     Batches:
@@ -52,8 +48,6 @@ class SaliencyPairs(Batches):
         >>> for images, masks in data.epoch(0):  # (16, 224, 224, 3) in 0…255, (16, 224, 224, 1) in 0…1
         ...     ...
     """
-
-    DTYPES = (tf.uint8, tf.uint8)
 
     def __init__(
         self,
@@ -69,19 +63,18 @@ class SaliencyPairs(Batches):
         workers: int = 2,
         progress: Progress | None = None,
     ):
-        super().__init__(image_size, batch_size, seed, augment, cache, cache_size, drop_remainder, workers)
+        source = ImageSource(image_size, augment, cache, cache_size, progress=progress)
+        super().__init__(source, batch_size, seed, drop_remainder, workers)
         self.pairs = list(pairs)
         if not self.pairs:
             raise ValueError("`SaliencyPairs` needs at least one pair. Received: pairs=[]")
         if self.steps_per_epoch == 0:
             raise ValueError(
-                f"{len(self.pairs)} pairs do not fill a batch: take a smaller `batch_size` or `drop_remainder=False`. "
+                f"{len(self.pairs)} pairs do not fill a batch: use a smaller `batch_size` or `drop_remainder=False`. "
                 f"Received: batch_size={batch_size}"
             )
-        self._array = None
-        if cache == "memory":
-            size = self.image_size if augment is None else self.cache_size
-            self._array = fill_cache(self.pairs, size, workers=workers, progress=progress)
+        self._dtypes = [tf.uint8, tf.uint8]
+        source.open(self.pairs, workers)
         self._plan = functools.lru_cache(maxsize=4)(self._make_plan)
 
     def __len__(self) -> int:
@@ -93,16 +86,15 @@ class SaliencyPairs(Batches):
         return [pair.name for pair in self.pairs]
 
     def evaluation(self) -> tf.data.Dataset:
-        """All pairs in their order, unaugmented, the last batch as large as what is left.
+        """Return all pairs in their order without augmentation; the last batch may be smaller.
 
-        Each picture is resized once, from its file to `image_size`, as prediction does: the cache is read only when
-        it holds exactly these pictures (`augment=None`).
+        Each image is resized once from its file to `image_size`, as in prediction; the cache is used only if it holds
+        exactly these images (`augment=None`).
 
         Returns:
-            A `tf.data.Dataset` as `epoch` gives.
+            A `tf.data.Dataset` of batches as described by the class.
         """
-        steps = math.ceil(len(self.pairs) / self.batch_size)
-        return self._dataset(self._evaluation_batch, 0, steps, training=False)
+        return self._dataset(self._evaluation_batch, 0, math.ceil(len(self) / self.batch_size), training=False)
 
     def _to_tensors(self, images, masks, *, training):
         size = self.batch_size if training and self.drop_remainder else None
@@ -111,27 +103,23 @@ class SaliencyPairs(Batches):
         return tf.cast(images, tf.float32), tf.cast(masks, tf.float32) / 255.0
 
     def _make_plan(self, epoch):
-        """Order of an epoch, and the random numbers of each position in it."""
-        order = generator(self.seed, epoch, ORDER).permutation(len(self.pairs))
-        draws = generator(self.seed, epoch, AUGMENTATION).random((len(self.pairs), Augment.DRAWS))
-        return order, draws
+        """Draw the order of an epoch, and the augmentation of each position."""
+        order = generator(self.seed, epoch, ORDER).permutation(len(self))
+        return order, self.source.draw(generator(self.seed, epoch, AUGMENTATION), len(self))
 
     def _training_batch(self, epoch, step):
         order, draws = self._plan(epoch)
         positions = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        return self._batch(order[positions], draws[positions] if self.augment is not None else None, self._array)
+        return self._batch(order[positions], draws[positions])
 
     def _evaluation_batch(self, step):
-        first = int(step) * self.batch_size
-        rows = range(first, min(first + self.batch_size, len(self.pairs)))
-        return self._batch(rows, None, self._array if self.augment is None else None)
+        rows = range(len(self))[step * self.batch_size : (step + 1) * self.batch_size]
+        return self._batch(rows, [None] * len(rows))
 
-    def _batch(self, rows, draws, array):
+    def _batch(self, rows, draws):
         images = np.empty((len(rows), *self.image_size, 3), np.uint8)
         masks = np.empty((len(rows), *self.image_size, 1), np.uint8)
-        for place, row in enumerate(rows):
-            cached = None if array is None else array[row]
-            images[place], masks[place, ..., 0] = self._picture(
-                self.pairs[row], cached, None if draws is None else draws[place]
-            )
+        for place, (row, drawn) in enumerate(zip(rows, draws, strict=True)):
+            inputs, masks[place, ..., 0] = self.source.read(self.pairs[row], drawn)
+            images[place] = inputs["images"]
         return images, masks

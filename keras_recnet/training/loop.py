@@ -1,4 +1,4 @@
-"""The epochs of a training: fit, validate, write down, go on or stop."""
+"""The training loop: train and validate each epoch, write checkpoints and logs, stop on request."""
 
 import dataclasses
 import math
@@ -19,20 +19,20 @@ from keras_recnet.training.config.loading import Config
 from keras_recnet.training.data import Data
 from keras_recnet.training.ema import averaged_weights
 from keras_recnet.training.logs import Logs
-from keras_recnet.training.progress import Progress, clock
+from keras_recnet.training.progress import Progress, format_duration
 
 
 @dataclasses.dataclass
 class State:
-    """Where a run is; written into every checkpoint.
+    """State of a run besides the variables of model and optimizer; part of every checkpoint.
 
     Attributes:
-        step: optimizer steps done.
-        epoch: number of the epoch, from 0.
-        epoch_step: steps done in it.
+        step: optimizer steps so far.
+        epoch: index of the current epoch, from 0.
+        epoch_step: steps of the current epoch so far.
         loss_sum: sum of the training loss over these steps.
-        seconds: time spent so far, over all resumptions.
-        history: one row for each finished epoch.
+        seconds: training time so far, over all resumptions.
+        history: one row per finished epoch.
         config: `Config.fixed()`.
         data: `Data.fingerprint`.
     """
@@ -47,34 +47,38 @@ class State:
     data: str = ""
 
     @classmethod
-    def of(cls, values: dict) -> "State":
-        """The state that a checkpoint holds; entries that only another version of the library knows are left out."""
+    def from_dict(cls, values: dict) -> "State":
+        """Create the state from a checkpoint; entries of other versions of the library are ignored."""
         return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values})
 
     def best(self) -> dict | None:
-        """The row of the epoch with the least error on the validation images."""
+        """Return the row of the epoch with the lowest validation error."""
         return min(self.history, key=lambda row: row["val_mae"], default=None)
 
 
-class Stop:
-    """Turns Ctrl-C and SIGTERM into a flag that the loop looks at between two steps; a second one ends at once."""
+class StopSignal:
+    """Requests a stop on SIGINT or SIGTERM; a second signal raises KeyboardInterrupt.
+
+    Attributes:
+        requested: whether a signal was received.
+    """
 
     def __init__(self):
         self.requested = False
         self._previous = {}
 
     def __enter__(self):
-        # Python lets only the main thread handle signals; elsewhere the caller has to
+        # Python allows only the main thread to set signal handlers
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number, frame):
+    def _handle(self, number, frame):
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
@@ -85,23 +89,23 @@ class Loop:
 
     Args:
         config: the whole configuration.
-        model: the whole model, compiled with the optimizer; checkpoints hold it.
-        fitted: what `fit` trains: the model itself, or a part of it with the same optimizer and weights; compiled with
-            the loss, its only metric.
-        judge: shares the model's weights, compiled with the metrics for validation.
-        data: what to train and validate on.
-        state: where to begin.
-        checkpoints: where to write.
-        logs: where to note.
-        progress: where to show.
+        model: the whole model, compiled with the optimizer; checkpoints hold its variables.
+        train_model: the model that `fit` trains: `model`, or a part of it with the same optimizer and weights; compiled
+            with the loss and without metrics.
+        eval_model: shares the weights of `model`; compiled with the validation metrics.
+        data: training and validation data.
+        state: state to start from.
+        checkpoints: folder of the checkpoints.
+        logs: log files.
+        progress: progress display.
     """
 
     def __init__(
         self,
         config: Config,
         model: keras.Model,
-        fitted: keras.Model,
-        judge: keras.Model,
+        train_model: keras.Model,
+        eval_model: keras.Model,
         data: Data,
         state: State,
         checkpoints: CheckpointFolder,
@@ -110,8 +114,8 @@ class Loop:
     ):
         self.config = config
         self.model = model
-        self.fitted = fitted
-        self.judge = judge
+        self.train_model = train_model
+        self.eval_model = eval_model
         self.data = data
         self.state = state
         self.checkpoints = checkpoints
@@ -125,53 +129,48 @@ class Loop:
         self._started = time.monotonic() - state.seconds
 
     def run(self) -> bool:
-        """Goes on from the state.
+        """Train from the current state on.
 
         Returns:
-            True when the training is complete, False when a signal stopped it; the checkpoint is written then.
+            True if the training is complete; False if a signal stopped it, after a checkpoint was written.
         """
-        with Stop() as stop:
+        with StopSignal() as stop:
             while self.state.epoch < self.epochs:
                 self._train_epoch(stop)
-                if stop.requested:
-                    self.checkpoint()
+                scores = None if stop.requested else self._validate(stop)
+                if scores is None:
+                    self.write_checkpoint()
                     return False
-                row = self._validate(stop)
-                if row is None:
-                    self.checkpoint()
-                    return False
-                self._finish_epoch(row)
+                self._finish_epoch(scores)
         return True
 
-    def checkpoint(self) -> None:
-        """Writes the state, the model and the optimizer."""
+    def write_checkpoint(self) -> None:
+        """Write the state, the model and the optimizer."""
         self.state.seconds = time.monotonic() - self._started
         self.checkpoints.write(self.model, dataclasses.asdict(self.state))
 
-    def _steps_of(self, epoch: int) -> int:
-        return min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
-
-    def _train_epoch(self, stop: Stop):
-        state, steps = self.state, self._steps_of(self.state.epoch)
+    def _train_epoch(self, stop: StopSignal):
+        state = self.state
+        steps = min(self.steps_per_epoch, self.total_steps - state.epoch * self.steps_per_epoch)
         self.progress.start_epoch(state.epoch + 1, self.epochs, state.epoch_step, steps)
         try:
             if state.epoch_step < steps:
                 batches = self.data.training.epoch(state.epoch, state.epoch_step)
-                self.fitted.fit(
+                self.train_model.fit(
                     batches.take(steps - state.epoch_step),
                     initial_epoch=state.epoch,
                     epochs=state.epoch + 1,
                     verbose=0,
                     shuffle=False,
-                    callbacks=[_Watch(self, stop)],
+                    callbacks=[_StepCallback(self, stop)],
                 )
         finally:
             self.progress.end_epoch()
 
-    def _validate(self, stop: Stop) -> dict[str, float] | None:
-        """The errors of the averaged weights on the validation images, or None when a signal came."""
+    def _validate(self, stop: StopSignal) -> dict[str, float] | None:
+        """Return the validation scores of the EMA weights, or None if a stop was requested."""
         with averaged_weights(self.model):
-            results = self.judge.evaluate(
+            results = self.eval_model.evaluate(
                 self.data.validation.evaluation(), verbose=0, return_dict=True, callbacks=[_StopEvaluation(stop)]
             )
             if stop.requested:
@@ -191,7 +190,7 @@ class Loop:
         maps = inference.predict_on_batch(inputs).reshape(-1, *masks.shape[1:])[: len(masks)]
         sample_sheet.draw(images, masks, maps, self.folder / "samples" / f"epoch-{self.state.epoch + 1:03d}.png")
 
-    def _finish_epoch(self, validation: dict[str, float]):
+    def _finish_epoch(self, scores: dict[str, float]):
         state = self.state
         state.seconds = time.monotonic() - self._started
         rates = optimizers.learning_rates(self.model.optimizer)
@@ -199,7 +198,7 @@ class Loop:
             "epoch": state.epoch + 1,
             "step": state.step,
             "loss": state.loss_sum / state.epoch_step,
-            **validation,
+            **scores,
             **{f"learning_rate_{name}": float(rate) for name, rate in rates.items()},
             "seconds": state.seconds,
             "peak_memory_mb": peak_memory_mb(),
@@ -207,57 +206,57 @@ class Loop:
         state.history.append(row)
         state.epoch, state.epoch_step, state.loss_sum = state.epoch + 1, 0, 0.0
         self.logs.epoch(state.history)
-        self.checkpoint()
-        mark = " (best)" if state.best() is row else ""
-        self.progress.say(
-            f"epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.4f}, validation loss {row['val_loss']:.4f}, "
-            f"MAE {row['val_mae']:.4f}, F {row['val_f']:.4f}{mark}, {clock(state.seconds)} so far"
+        self.write_checkpoint()
+        best = " (best)" if state.best() is row else ""
+        self.progress.log(
+            f"Epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.4f}, validation loss {row['val_loss']:.4f}, "
+            f"MAE {row['val_mae']:.4f}, F {row['val_f']:.4f}{best}, {format_duration(state.seconds)} elapsed"
         )
 
 
-class _Watch(keras.callbacks.Callback):
-    """Counts the steps of one `fit`, shows and notes them, writes checkpoints when due, stops when asked to."""
+class _StepCallback(keras.callbacks.Callback):
+    """Updates the state after each step of one `fit`, logs it, and writes checkpoints."""
 
-    def __init__(self, loop: Loop, stop: Stop):
+    def __init__(self, loop: Loop, stop: StopSignal):
         super().__init__()
         self.loop = loop
         self.stop = stop
-        self.written = time.monotonic()
-        self.sum_before = loop.state.loss_sum
-        self.steps_before = loop.state.epoch_step
+        self.last_checkpoint = time.monotonic()
+        self.start_sum = loop.state.loss_sum
+        self.start_step = loop.state.epoch_step
 
     def on_train_batch_end(self, batch, logs=None):
         loop, state = self.loop, self.loop.state
         state.step += 1
         state.epoch_step += 1
-        # Keras gives the mean over the steps of this `fit`
-        total = self.sum_before + logs["loss"] * (state.epoch_step - self.steps_before)
+        # Keras reports the mean over the steps of this `fit`
+        total = self.start_sum + logs["loss"] * (state.epoch_step - self.start_step)
         if not math.isfinite(total):
             raise RecNetError(
-                f"The loss is no longer a finite number at step {state.step}. Lower optimizer.learning_rate, or give "
-                f"optimizer.clip, and start again; the checkpoints in {loop.checkpoints.folder} are from before."
+                f"The loss is not finite at step {state.step}. Lower optimizer.learning_rate or set optimizer.clip, "
+                f"and start again. The checkpoints in {loop.checkpoints.folder} are from earlier steps."
             )
         loss, state.loss_sum = total - state.loss_sum, total
         loop.progress.step(state.loss_sum / state.epoch_step)
         loop.logs.step(state.step, {"loss": loss})
-        due = time.monotonic() - self.written >= 60 * loop.config.checkpoint.minutes
-        every = loop.config.checkpoint.steps
-        if due or (every and state.step % every == 0):
+        due = time.monotonic() - self.last_checkpoint >= 60 * loop.config.checkpoint.minutes
+        interval = loop.config.checkpoint.steps
+        if due or (interval and state.step % interval == 0):
             self._sync()
-            loop.checkpoint()
-            self.written = time.monotonic()
+            loop.write_checkpoint()
+            self.last_checkpoint = time.monotonic()
         if self.stop.requested:
             self._sync()
             self.model.stop_training = True
 
     def _sync(self):
-        # on JAX the weights of a running `fit` are not in the variables until asked for
+        # on JAX, `fit` updates the model's variables only on request
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
 
 
 class _StopEvaluation(keras.callbacks.Callback):
-    def __init__(self, stop: Stop):
+    def __init__(self, stop: StopSignal):
         super().__init__()
         self.stop = stop
 
@@ -267,11 +266,11 @@ class _StopEvaluation(keras.callbacks.Callback):
 
 
 def total_steps(config: Config, steps_per_epoch: int) -> int:
-    """Optimizer steps of a whole training."""
+    """Return the number of optimizer steps of the whole training."""
     return config.steps if config.steps is not None else config.epochs * steps_per_epoch
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held."""
+    """Return the peak memory of this process in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)

@@ -1,180 +1,235 @@
-"""`keras-recnet train`: from a configuration to a preset folder."""
+"""A training run: from a configuration to a preset folder."""
 
 import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 
 from keras_recnet import optimizers
 from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError
-from keras_recnet.files import atomic_path, disk_errors, is_disk_full
-from keras_recnet.training import cosaliency_task, ema, logs, saliency_task
+from keras_recnet.files import atomic_path, disk_errors
+from keras_recnet.training import ema, logs
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
-from keras_recnet.training.config.loading import Config, as_of_now, differences, load
+from keras_recnet.training.config.loading import Config, differences, load, with_current_defaults
+from keras_recnet.training.config.schema import OptimizerConfig
+from keras_recnet.training.cosaliency_task import CoSaliencyTask
+from keras_recnet.training.data import Data
 from keras_recnet.training.loop import Loop, State, peak_memory_mb, total_steps
-from keras_recnet.training.progress import Progress, clock
+from keras_recnet.training.progress import Progress, format_duration
+from keras_recnet.training.saliency_task import SaliencyTask
+from keras_recnet.training.task import TrainingTask
 
-LOG_BYTES = 50_000_000  # room for tables, events, curves and sheets
-TASKS = {"saliency": saliency_task, "cosaliency": cosaliency_task}
+LOG_BYTES = 50_000_000  # space for tables, events, curves and sample sheets
+TASKS = {"saliency": SaliencyTask, "cosaliency": CoSaliencyTask}
 
 
-def train(
-    config_path: str | os.PathLike, overrides: list[str] | tuple[str, ...] = (), resume: bool = False, stream=None
-) -> Path:
-    """Trains as a configuration says, and writes a preset folder.
+def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume: bool = False, stream=None) -> Path:
+    """Train as specified by a configuration, and write a preset folder.
 
     Args:
-        config_path: a shipped configuration's name, or a YAML file.
-        overrides: `"dotted.key=value"` entries that are laid over it.
-        resume: go on with the run in the output folder from its newest checkpoint. On a CPU with `deterministic: true`
-            the weights end the same, to the bit, as without the interruption.
-        stream: where progress is shown; standard error by default.
+        config_path: name of a shipped configuration, or path of a YAML file.
+        overrides: `"dotted.key=value"` entries that override the file.
+        resume: whether to continue the run in the output folder from its newest checkpoint. On a CPU with
+            `deterministic: true` the final weights are bit-identical to those of an uninterrupted run.
+        stream: where progress is printed; standard error by default.
 
     Returns:
-        The preset's folder.
+        The folder of the preset.
 
     Raises:
-        RecNetError: if the configuration, the data, the disk or the run's folder do not allow the training.
-        SystemExit: with status 130 after Ctrl-C or SIGTERM; a checkpoint is written then.
+        RecNetError: if the configuration, the data, the disk or the output folder do not allow the training.
+        SystemExit: with status 130 on SIGINT or SIGTERM, after a checkpoint was written.
     """
     config = load(config_path, overrides)
-    command = shlex.join(
-        ["keras-recnet", "train", os.fspath(config_path), *(part for entry in overrides for part in ("--set", entry))]
-    )
+    options = [part for entry in overrides for part in ("--set", entry)]
+    command = shlex.join(["keras-recnet", "train", os.fspath(config_path), *options])
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         return _train(config, command, resume, stream or sys.stderr)
     except KeyboardInterrupt:
-        print(f"\nStopped before anything new was to be saved. Go on with: {command} --resume", file=sys.stderr)
+        print(f"\nStopped; there was nothing new to save. Resume with: {command} --resume", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a training of `steps` steps, with a learning rate of its own for the backbone if wanted."""
-    chosen = config.optimizer
-
-    def one(rate: float):
-        average = {} if config.ema is None else {"use_ema": True, "ema_momentum": config.ema}
-        decay = {"weight_decay": chosen.weight_decay or None, "global_clipnorm": chosen.clip}
-        schedule = _schedule(chosen, rate, steps)
-        if chosen.name == "sgd":
-            return ema.SGD(schedule, momentum=chosen.momentum, **decay, **average)
-        return ema.AdamW(schedule, **{**decay, "weight_decay": chosen.weight_decay}, **average)
-
-    if chosen.backbone_learning_rate is None:
-        return one(chosen.learning_rate)
-    return optimizers.two_rates(model, one(chosen.backbone_learning_rate), one(chosen.learning_rate))
-
-
-def _schedule(chosen, rate: float, steps: int):
-    warmup = chosen.warmup_steps
-    if warmup >= steps:
-        raise ConfigError(
-            f"optimizer.warmup_steps: {warmup} is not less than the {steps} steps of the whole training. "
-            f"Say --set optimizer.warmup_steps={steps // 10}, or train longer."
-        )
-    if chosen.schedule == "cosine":
-        return optimizers.warmup_cosine(rate, steps, warmup)
-    if warmup:
-        raise ConfigError(
-            f"optimizer.warmup_steps: goes with schedule: cosine alone. Received: schedule={chosen.schedule!r}"
-        )
-    if chosen.schedule == "poly":
-        return keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0, power=chosen.power)
-    return rate
-
-
 def _train(config: Config, command: str, resume: bool, stream) -> Path:
-    def say(text: str):
+    def log(text: str):
         print(text, file=stream, flush=True)
 
-    folder = Path(config.output)
+    folder, resume_command = Path(config.output), f"{command} --resume"
     checkpoints = CheckpointFolder(folder / "checkpoints", config.checkpoint.keep)
-    found = _checkpoint_to_resume(config, checkpoints, command, resume)
-    if config.tensorboard and not logs.tensorboard_installed():
-        raise MissingExtraError(
-            "tensorboard: the package is not installed. Install it with: pip install tensorboard, or go without: "
-            "--set tensorboard=false"
-        )
-    if config.steps is not None:
-        _schedule(config.optimizer, config.optimizer.learning_rate, config.steps)  # is wrong before it costs time
+    checkpoint = _checkpoint_to_resume(config, checkpoints, resume_command, resume)
+    _check_config(config)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     checkpoints.remove_unfinished()
-    of_task = TASKS[config.task]
-    files = of_task.find(config, folder)
+    task = TASKS[config.task](config)
+    files = task.find_files(folder)
 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         _make_deterministic()
-    model = of_task.build_model(config)
-    slots = {"adamw": 2, "sgd": 1}[config.optimizer.name] + (config.ema is not None)
-    check_disk(folder, checkpoints.bytes_needed(model, slots) - checkpoints.bytes_used() + LOG_BYTES)
-    say(describe_device())
-    data = of_task.data_of(config, files, model, say)
-    if found and found.state["data"] != data.fingerprint:
-        raise DataError(
-            f"{folder}: the images have changed since this run began: others are found or held out now. Restore them, "
-            f"or start a new run with --set output=FOLDER."
-        )
-
+    model = task.build_model()
+    _check_free_space(config, model, checkpoints)
+    log(describe_device())
+    data = task.build_data(files, model, log)
+    _check_data(folder, data, checkpoint)
     steps = total_steps(config, data.training.steps_per_epoch)
-    loss, fitted = of_task.loss(config, model), of_task.fitted(config, model)
-    fitted.compile(build_optimizer(config, model, steps), loss, jit_compile=_jit_compile())
-    fitted.optimizer.build(fitted.trainable_variables)
-    if fitted is not model:
-        model.compile(fitted.optimizer, loss, jit_compile=_jit_compile())
-    judge, scores = of_task.judge(model, fitted)
-    judge.compile(None, loss, **scores, jit_compile=_jit_compile())
+    train_model, eval_model = _compile(task, model, steps)
 
     state = State(config=config.fixed(), data=data.fingerprint)
-    if found:
-        found.restore(model)
-        state = State.of(found.state)
-        say(f"Going on from {found.path}: epoch {state.epoch + 1}, {state.step:,} of {steps:,} steps done.")
-    say(
-        f"{data.counts}; {steps:,} steps of "
-        f"{config.batch_size}; {model.count_params() / 1e6:.2f} M parameters; output in {folder}"
-    )
+    if checkpoint:
+        checkpoint.restore(model)
+        state = State.from_dict(checkpoint.state)
+        log(f"Resuming from {checkpoint.path}: epoch {state.epoch + 1}, {state.step:,} of {steps:,} steps done")
+    parameters = model.count_params() / 1e6
+    log(f"{data.counts}; {steps:,} steps of {config.batch_size} {task.unit}; {parameters:.2f} M parameters")
+    log(f"Output folder: {folder}")
     _write_config(config, folder)
     run_logs = logs.Logs(folder, state.step, config.tensorboard)
-    progress = Progress(steps, config.batch_size, state.step, stream=stream, of=of_task.COUNTED)
-    loop = Loop(config, model, fitted, judge, data, state, checkpoints, run_logs, progress)
-    try:
-        complete = loop.run()
-    except (DiskError, OSError) as error:
-        if isinstance(error, OSError) and not is_disk_full(error):
-            raise
-        said = error if isinstance(error, DiskError) else f"{folder}: the disk is full."
-        kept = checkpoints.paths()
-        rest = f"{kept[-1]} is whole, go on from it" if kept else "No checkpoint was written yet, start again"
-        raise DiskError(f"{said} {rest} with: {_resume(command)}") from error
-    finally:
-        # where the disk is full the events cannot be written out either; the reason is being told already
-        with contextlib.suppress(OSError):
-            run_logs.close()
-    if not complete:
-        say(f"Stopped at step {state.step:,}; the checkpoint is written. Go on with: {_resume(command)}")
+    progress = Progress(steps, config.batch_size, state.step, stream=stream, unit=task.unit)
+    loop = Loop(config, model, train_model, eval_model, data, state, checkpoints, run_logs, progress)
+    if not _run(loop, resume_command):
+        log(f"Stopped at step {state.step:,}; checkpoint written. Resume with: {resume_command}")
         raise SystemExit(130)
-    return _finish(config, model, state, checkpoints, command, say)
+    preset = _write_preset(config, model, state, checkpoints, command, log)
+    log(f"Use it with: keras-recnet {task.usage} -o OUT --preset {shlex.quote(str(preset))}")
+    return preset
 
 
-def _finish(config, model, state, checkpoints, command, say) -> Path:
-    """Writes the preset of the best or the last epoch and says what to do with it."""
+def _checkpoint_to_resume(
+    config: Config, checkpoints: CheckpointFolder, resume_command: str, resume: bool
+) -> Checkpoint | None:
+    folder = config.output
+    if not resume:
+        if checkpoints.paths() or checkpoints.best.exists():
+            raise ConfigError(
+                f"{folder}: this folder already has a run. Resume it with: {resume_command}; or start a new run in "
+                f"another folder: --set output=FOLDER"
+            )
+        return None
+    checkpoint = checkpoints.newest()
+    if checkpoint:
+        before = with_current_defaults(checkpoint.state["config"])
+        if changed := differences(before, config.fixed()):
+            raise ConfigError(
+                f"{folder}: this run was started with a different configuration and cannot be resumed with this one. "
+                f"Differences (then → now): {'; '.join(changed)}. Undo them, or start a new run with "
+                f"--set output=FOLDER."
+            )
+    return checkpoint
+
+
+def _check_config(config: Config) -> None:
+    """Raise the errors that can be found before the data is read."""
+    if config.tensorboard and not logs.tensorboard_installed():
+        raise MissingExtraError(
+            "tensorboard: the package is not installed. Install it with: pip install tensorboard, or use: "
+            "--set tensorboard=false"
+        )
+    if config.steps is not None:
+        _schedule(config.optimizer, config.optimizer.learning_rate, config.steps)
+
+
+def _check_free_space(config: Config, model: keras.Model, checkpoints: CheckpointFolder) -> None:
+    slots = {"adamw": 2, "sgd": 1}[config.optimizer.name] + (config.ema is not None)
+    check_disk(config.output, checkpoints.bytes_needed(model, slots) - checkpoints.bytes_used() + LOG_BYTES)
+
+
+def _check_data(folder: Path, data: Data, checkpoint: Checkpoint | None) -> None:
+    if checkpoint and checkpoint.state["data"] != data.fingerprint:
+        raise DataError(
+            f"{folder}: the training or validation images have changed since this run was started. Restore them, or "
+            f"start a new run with --set output=FOLDER."
+        )
+
+
+def _compile(task: TrainingTask, model: keras.Model, steps: int) -> tuple[keras.Model, keras.Model]:
+    """Compile the model, and return the compiled models for training and for validation."""
+    loss, train_model, jit_compile = task.loss(model), task.train_model(model), _jit_compile()
+    train_model.compile(build_optimizer(task.config, model, steps), loss, jit_compile=jit_compile)
+    train_model.optimizer.build(train_model.trainable_variables)
+    if train_model is not model:
+        model.compile(train_model.optimizer, loss, jit_compile=jit_compile)
+    eval_model, scores = task.eval_model(model, train_model)
+    eval_model.compile(None, loss, **scores, jit_compile=jit_compile)
+    return train_model, eval_model
+
+
+def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
+    """Build the optimizer for a training of `steps` steps, with its own learning rate for the backbone if set."""
+    options = config.optimizer
+    average = {} if config.ema is None else {"use_ema": True, "ema_momentum": config.ema}
+
+    def build(rate: float):
+        schedule = _schedule(options, rate, steps)
+        if options.name == "sgd":
+            decay = options.weight_decay or None
+            return ema.SGD(
+                schedule, momentum=options.momentum, weight_decay=decay, global_clipnorm=options.clip, **average
+            )
+        return ema.AdamW(schedule, weight_decay=options.weight_decay, global_clipnorm=options.clip, **average)
+
+    if options.backbone_learning_rate is None:
+        return build(options.learning_rate)
+    return optimizers.two_rates(model, build(options.backbone_learning_rate), build(options.learning_rate))
+
+
+def _schedule(options: OptimizerConfig, rate: float, steps: int):
+    warmup = options.warmup_steps
+    if warmup >= steps:
+        raise ConfigError(
+            f"optimizer.warmup_steps: {warmup} must be less than the {steps} steps of the training. "
+            f"Use --set optimizer.warmup_steps={steps // 10}, or train longer."
+        )
+    if options.schedule == "cosine":
+        return optimizers.warmup_cosine(rate, steps, warmup)
+    if warmup:
+        raise ConfigError(
+            f"optimizer.warmup_steps: is supported with schedule: cosine only. Received: schedule={options.schedule!r}"
+        )
+    if options.schedule == "poly":
+        return keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0, power=options.power)
+    return rate
+
+
+def _run(loop: Loop, resume_command: str) -> bool:
+    """Run the loop; on a full disk, report which checkpoint to resume from."""
+    try:
+        with disk_errors(loop.folder):
+            return loop.run()
+    except DiskError as error:
+        paths = loop.checkpoints.paths()
+        advice = f"{paths[-1].name} is complete; resume" if paths else "No checkpoint was written; start again"
+        raise DiskError(f"{error} {advice} with: {resume_command}") from error
+    finally:
+        with contextlib.suppress(OSError):  # a full disk has been reported already
+            loop.logs.close()
+
+
+def _write_preset(
+    config: Config,
+    model: keras.Model,
+    state: State,
+    checkpoints: CheckpointFolder,
+    command: str,
+    log: Callable[[str], object],
+) -> Path:
+    """Write the preset with the weights of the best or of the last epoch."""
     folder = Path(config.output) / "preset"
-    is_best = config.preset.weights == "best"
-    shown = state.best() if is_best else state.history[-1]
-    if is_best:
-        # a checkpoint holds the seeds of dropout too, which are no weights
+    if config.preset.weights == "best":
+        row = state.best()
+        # the variables in a checkpoint include seeds of dropout, which are not weights
         values = dict(zip(map(id, model.variables), read(checkpoints.best).model, strict=True))
         weights = [values[id(weight)] for weight in model.weights]
     else:
+        row = state.history[-1]
         with ema.averaged_weights(model):
             weights = model.get_weights()
     keras.config.set_dtype_policy("float32")
@@ -183,55 +238,30 @@ def _finish(config, model, state, checkpoints, command, say) -> Path:
         arguments["image_size"] = config.preset.image_size
     final = type(model).from_config(arguments)
     final.set_weights(weights)
-    notes = {key: shown[key] for key in shown if key in ("epoch", "step") or key.startswith("val_")}
-    final.save_to_preset(folder, training={"command": command, "seed": config.seed, config.preset.weights: notes})
+    scores = {key: row[key] for key in row if key in ("epoch", "step") or key.startswith("val_")}
+    final.save_to_preset(folder, training={"command": command, "seed": config.seed, config.preset.weights: scores})
     if config.preset.litert:
-        _add_litert(folder, say)
-    say(
-        f"Done in {clock(state.seconds)}, {peak_memory_mb():,.0f} MB at most. {'Best' if is_best else 'Last'}: epoch "
-        f"{shown['epoch']} with MAE {shown['val_mae']:.4f}, F {shown['val_f']:.4f} on the validation images.\n"
-        f"The preset is in {folder}. Use it with: "
-        f"keras-recnet {TASKS[config.task].USE} -o OUT --preset {shlex.quote(str(folder))}"
+        _add_litert(folder, log)
+    log(
+        f"Finished in {format_duration(state.seconds)} with a peak memory of {peak_memory_mb():,.0f} MB\n"
+        f"{config.preset.weights.capitalize()} epoch: {row['epoch']}, validation MAE {row['val_mae']:.4f}, "
+        f"F {row['val_f']:.4f}\n"
+        f"Preset: {folder}"
     )
     return folder
 
 
-def _add_litert(folder: Path, say) -> None:
+def _add_litert(folder: Path, log: Callable[[str], object]) -> None:
     if keras.backend.backend() != "tensorflow":
-        say("No LiteRT file was added to the preset: the conversion needs the TensorFlow backend.")
+        log("The preset has no LiteRT file, because the conversion needs the TensorFlow backend.")
         return
     from keras_recnet.export.litert import converting
 
     converting.add_to_preset(folder)
 
 
-def _checkpoint_to_resume(config, checkpoints, command, resume) -> Checkpoint | None:
-    folder = config.output
-    if not resume:
-        if checkpoints.paths() or checkpoints.best.exists():
-            raise ConfigError(
-                f"{folder}: holds a run already. Go on with it: {_resume(command)}; or start another one beside it: "
-                f"--set output=FOLDER"
-            )
-        return None
-    found = checkpoints.newest()
-    if found:
-        before = as_of_now(found.state["config"])
-        if changed := differences(before, config.fixed()):
-            raise ConfigError(
-                f"{folder}: this run was started with another configuration, so it cannot be resumed with this one. "
-                f"Differences (then → now): {'; '.join(changed)}. Undo them, or start a new run with "
-                f"--set output=FOLDER."
-            )
-    return found
-
-
-def _resume(command: str) -> str:
-    return f"{command} --resume"
-
-
 def _write_config(config: Config, folder: Path) -> None:
-    """The configuration with all defaults filled in, as a record of what ran."""
+    """Record the configuration with all defaults."""
     import yaml
 
     with atomic_path(folder / "config.yaml") as temporary:
@@ -246,14 +276,14 @@ def _make_deterministic() -> None:
 
 
 def _jit_compile():
-    # XLA takes minutes over the gradients of depthwise convolutions on a CPU and gains nothing
+    # on a CPU, XLA takes minutes to compile the gradients of depthwise convolutions, and training is no faster
     return False if keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu") else "auto"
 
 
 def describe_device() -> str:
-    """One sentence on which device will compute."""
+    """Describe the device and the backend of the training."""
     backend = keras.backend.backend()
     gpus = keras.distribution.list_devices("gpu")
     if gpus:
-        return f"Training on {', '.join(gpus)} with the {backend} backend."
-    return f"Training on the CPU ({os.cpu_count()} cores) with the {backend} backend; no GPU was found."
+        return f"Training on {', '.join(gpus)} with the {backend} backend"
+    return f"Training on the CPU ({os.cpu_count()} cores) with the {backend} backend; no GPU was found"

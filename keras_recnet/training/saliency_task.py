@@ -1,98 +1,100 @@
-"""What is particular to training a RecNet on single images; `of_groups` has the same functions for an RCAUNet."""
+"""Training of a RecNet on single images."""
 
 import keras
+import numpy as np
 
-from keras_recnet import losses, metrics, presets
-from keras_recnet.errors import ConfigError, PresetError
+from keras_recnet import losses, metrics, pipelines
+from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.models import RecNet
-from keras_recnet.training.config.loading import Config, names_backbone_weights
-from keras_recnet.training.data import Data, find, prepare
-
-__all__ = ["USE", "build_model", "data_of", "find", "fitted", "judge", "loss"]
-
-USE = "predict PHOTO.jpg"  # the command that uses what was trained
-COUNTED = "images"  # what a batch is of
-PRESET_ARGUMENTS = ("image_size", "fusion")  # what may differ from the preset that a training starts from
+from keras_recnet.training import sample_sheet, synthetic
+from keras_recnet.training.data import HELD_OUT, Data, ProgressLog, fingerprint, folders, names_of
+from keras_recnet.training.task import TrainingTask
 
 
-def build_model(config: Config) -> RecNet:
-    """The network with its starting weights.
+class SaliencyTask(TrainingTask):
+    """Training of a RecNet on single images."""
 
-    Raises:
-        ConfigError: if `init` names nothing, or `model` contradicts the preset that it names.
-        PresetError, WeightsError: if the weights cannot be had or do not fit.
-    """
-    arguments = config.model.model_dump(exclude_unset=True)
-    if names_backbone_weights(config.init):
-        return from_backbone(RecNet, config.init, arguments)
-    find_start(config.init)
-    refuse_others(arguments, PRESET_ARGUMENTS, config.init)
-    return RecNet.from_preset(config.init, **arguments)
+    model_class = RecNet
+    usage = "predict PHOTO.jpg"
+    unit = "images"
 
+    def find_files(self, output):
+        config = self.config
+        training, validation = self._split(output)
+        if len(training) < config.batch_size:
+            raise ConfigError(
+                f"batch_size: {config.batch_size} is more than the {len(training)} training images. "
+                f"Use --set batch_size={len(training)}, or add images."
+            )
+        # filling the memory cache decodes every file anyway
+        pipelines.check_pairs([*training, *validation], decode=config.data.cache is None)
+        return training, validation
 
-def data_of(config: Config, files: tuple[list, list], model: RecNet, say) -> Data:
-    """The batches for the model; arguments and errors as of `data.prepare`."""
-    return prepare(config, files, model.image_size, say)
+    def build_data(self, files, model, log):
+        config, (training, validation) = self.config, files
+        options = {"batch_size": config.batch_size, "seed": config.seed, "cache": config.data.cache}
+        augmentation = {}
+        if config.data.augment is not None:
+            augment = pipelines.Augment(**config.data.augment.model_dump())
+            augmentation = {"augment": augment, "cache_size": config.data.cache_size}
+        progress = ProgressLog(log, "Reading images")
+        train_data = pipelines.SaliencyPairs(training, model.image_size, progress=progress, **options, **augmentation)
+        eval_data = pipelines.SaliencyPairs(validation, model.image_size, drop_remainder=False, **options)
 
+        def samples(count):
+            indices = sample_sheet.choose(count, len(eval_data))
+            images, masks = sample_sheet.collect(eval_data.evaluation(), indices)
+            return images, images, masks
 
-def loss(config: Config, model: RecNet) -> keras.losses.Loss:
-    """The loss that the configuration says."""
-    arguments = config.loss.model_dump()
-    if model.branches == "foreground" and "cooperative_weight" not in config.loss.model_fields_set:
-        arguments["cooperative_weight"] = 0.0  # there is nothing to cooperate with
-    return losses.SaliencyLoss(**arguments)
-
-
-def fitted(config: Config, model: RecNet) -> keras.Model:
-    """What `fit` trains: the model."""
-    return model
-
-
-def judge(model: RecNet, fitted: keras.Model) -> tuple[keras.Model, dict]:
-    """A model of the same weights to validate with, and the metrics to compile it with."""
-    scores = [
-        metrics.SaliencyMAE(fusion=model.fusion, name="mae"),
-        metrics.SaliencyFMeasure(fusion=model.fusion, name="f"),
-    ]
-    return keras.Model(fitted.inputs, fitted.outputs), {"metrics": scores}
-
-
-def from_backbone(cls: type, init: str, arguments: dict) -> keras.Model:
-    """A new network whose backbone has the weights that `init` says.
-
-    Raises:
-        ConfigError: if the arguments are not possible.
-        WeightsError: if the weights cannot be had or do not fit.
-    """
-    weights = {"imagenet": "imagenet", "random": None}.get(init, init)
-    try:
-        return cls(**arguments, backbone_weights=weights)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
-
-
-def find_start(init: str) -> presets.Preset:
-    """The preset that `init` names.
-
-    Raises:
-        PresetError: if there is none.
-    """
-    try:
-        return presets.find(init)
-    except PresetError as error:
-        raise PresetError(f"init: {error} It may also be imagenet, random, or a file of backbone weights.") from error
-
-
-def refuse_others(arguments: dict, allowed: tuple[str, ...], init: str) -> None:
-    """Refuses arguments that contradict the preset which the training starts from.
-
-    Raises:
-        ConfigError: if there are any but the `allowed`.
-    """
-    other = [name for name in arguments if name not in allowed]
-    if other:
-        given = f"Of `model` only {' and '.join(allowed)} may" if allowed else "Nothing of `model` may"
-        raise ConfigError(
-            f"model.{other[0]}: comes with the preset that `init` names. {given} be given beside such a preset. "
-            f"Received: init={init!r}"
+        return Data(
+            training=train_data,
+            validation=eval_data,
+            fingerprint=fingerprint(names_of(training), names_of(validation)),
+            samples=samples,
+            counts=f"{len(training):,} training images, {len(validation):,} validation images",
         )
+
+    def loss(self, model):
+        arguments = self.config.loss.model_dump()
+        if model.branches == "foreground" and "cooperative_weight" not in self.config.loss.model_fields_set:
+            arguments["cooperative_weight"] = 0.0  # it needs two branches
+        return losses.SaliencyLoss(**arguments)
+
+    def eval_model(self, model, train_model):
+        scores = [
+            metrics.SaliencyMAE(fusion=model.fusion, name="mae"),
+            metrics.SaliencyFMeasure(fusion=model.fusion, name="f"),
+        ]
+        return keras.Model(train_model.inputs, train_model.outputs), {"metrics": scores}
+
+    def _from_preset(self, preset, arguments):
+        self._check_arguments(arguments, ("image_size", "fusion"))
+        return RecNet.from_preset(self.config.init, **arguments)
+
+    def _split(self, output):
+        config, data = self.config, self.config.data
+        images, masks, root = folders(data, lambda: synthetic.write(output / "shapes", data.synthetic, config.seed))
+        if images is None and data.list is None:
+            raise ConfigError(
+                "data: no images are given. Use --set data.root=FOLDER (with the subfolders images and masks), or set "
+                "data.images and data.masks, or data.list."
+            )
+        held_out = data.validation
+        if held_out is None:
+            names_file = root / "validation.txt" if root else None
+            held_out = str(names_file) if names_file is not None and names_file.is_file() else HELD_OUT
+        pairs = pipelines.find_pairs(images, masks, names=data.list, exclude=data.exclude)
+        if isinstance(held_out, str):
+            validation = pipelines.find_pairs(images, masks, names=held_out)
+        else:
+            count = max(1, round(held_out * len(pairs)))
+            chosen = np.random.default_rng(config.seed).permutation(len(pairs))[:count]
+            validation = [pairs[index] for index in sorted(chosen)]
+        names = {pair.name for pair in validation}
+        training = [pair for pair in pairs if pair.name not in names]
+        if not training:
+            raise DataError(
+                f"data: {len(validation)} of {len(pairs)} images are held out for validation, and none is left for "
+                f"training. Add images, or change data.validation."
+            )
+        return training, validation

@@ -11,6 +11,7 @@ from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines import (
     Augment,
     Group,
+    ImageSource,
     Pair,
     PipelineDataError,
     SaliencyGroups,
@@ -32,16 +33,11 @@ def groups(folders, save_pair):
 
 
 def make(groups, **changes):
-    arguments = {
-        "image_size": 12,
-        "batch_size": 2,
-        "images_per_group": 6,
-        "seed": 1,
-        "augment": Augment(),
-        "cache_size": 16,
-        "distractors": (0, 2),
-    }
-    return SaliencyGroups(groups, **{**arguments, **changes})
+    source = {"image_size": 12, "augment": Augment(), "cache": "memory", "cache_size": 16, "progress": None}
+    options = {"batch_size": 2, "images_per_group": 6, "seed": 1, "distractors": (0, 2)}
+    for name, value in changes.items():
+        (source if name in source else options)[name] = value
+    return SaliencyGroups(groups, ImageSource(**source), **options)
 
 
 def arrays(dataset):
@@ -58,11 +54,11 @@ def differ(one, other):
     return any((images != other_images).any() for (images, *_), (other_images, *_) in zip(one, other, strict=True))
 
 
-# What the batches are
+# Contents of the batches
 
 
 @CACHES
-def test_batches_are_what_a_model_of_two_inputs_is_fitted_with(groups, cache):
+def test_batches_have_images_a_mask_and_targets(groups, cache):
     data = make(groups, image_size=(12, 16), cache=cache)
     dataset = data.epoch(0)
     assert dataset.element_spec == (
@@ -76,7 +72,7 @@ def test_batches_are_what_a_model_of_two_inputs_is_fitted_with(groups, cache):
         assert images.min() >= 0
         assert targets.max() == 1
         assert targets.min() == 0
-        # What is padded is behind all images, and 0.
+        # padding follows the images, and is 0
         assert (mask[:, :-1] >= mask[:, 1:]).all()
         assert mask[:, 0].all()
         assert not images[~mask].any()
@@ -84,7 +80,7 @@ def test_batches_are_what_a_model_of_two_inputs_is_fitted_with(groups, cache):
         assert images[mask].any(axis=(1, 2, 3)).all()
 
 
-def test_fits_a_model_of_two_inputs(groups):
+def test_a_model_with_two_inputs_can_be_trained(groups):
     import keras
 
     images = keras.Input((6, 12, 12, 3), name="images")
@@ -99,12 +95,12 @@ def test_fits_a_model_of_two_inputs(groups):
 
 
 def shown(data, epoch):
-    """`members` of every position of an epoch."""
+    """`members` at every position of an epoch."""
     return [data.members(epoch, position) for position in range(len(data))]
 
 
 @CACHES
-def test_a_batch_holds_the_members_of_its_positions(groups, cache):
+def test_a_batch_holds_the_members_at_its_positions(groups, cache):
     data = make(groups, augment=None, cache=cache)
     batches = arrays(data.epoch(3).unbatch())
     for (images, mask, targets), (_, pairs, distractors) in zip(batches, shown(data, 3), strict=True):
@@ -115,7 +111,7 @@ def test_a_batch_holds_the_members_of_its_positions(groups, cache):
             np.testing.assert_array_equal(targets[n, ..., 0] * 255, 0 if is_distractor else np.float32(target))
 
 
-def test_distractors_come_from_other_groups_and_are_fewer(groups):
+def test_distractors_come_from_other_groups_and_are_the_minority(groups):
     data = make(groups)
     counts = set()
     for epoch in range(20):
@@ -131,40 +127,40 @@ def test_distractors_come_from_other_groups_and_are_fewer(groups):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_distractors_may_come_from_categories_that_are_preferred(groups, share):
+def test_a_share_of_the_distractors_comes_from_hard_negatives(groups, share):
     data = make(groups, distractors=1)
     names = [group.category for group in groups if len(group) > 1]
-    wanted = names[1]
-    data._distractors.prefer({names[0]: [wanted]}, share)
+    hard_negative = names[1]
+    data.distractor_sampler.prefer({names[0]: [hard_negative]}, share)
     category_of = {pair: group.category for group in groups for pair in group.pairs}
-    found = {name: [] for name in names}
+    drawn = {name: [] for name in names}
     for epoch in range(60):
         for group, pairs, distractors in shown(data, epoch):
             for pair, is_distractor in zip(pairs, distractors, strict=True):
                 if is_distractor:
-                    found[group.category].append(category_of[pair])
-    assert all(other != name for name, others in found.items() for other in others)
-    assert (set(found[names[0]]) == {wanted}) == (share == 1.0)
-    evenly = np.mean([other == wanted for other in found[names[0]]])
-    assert {0.0: evenly < 0.6, 0.5: 0.45 < evenly < 0.95, 1.0: evenly == 1.0}[share]
-    assert len(set(found[names[1]])) > 1
+                    drawn[group.category].append(category_of[pair])
+    assert all(other != name for name, others in drawn.items() for other in others)
+    assert (set(drawn[names[0]]) == {hard_negative}) == (share == 1.0)
+    frequency = np.mean([other == hard_negative for other in drawn[names[0]]])
+    assert {0.0: frequency < 0.6, 0.5: 0.45 < frequency < 0.95, 1.0: frequency == 1.0}[share]
+    assert len(set(drawn[names[1]])) > 1
     with pytest.raises(ValueError, match="Received: share=2"):
-        data._distractors.prefer({}, 2)
+        data.distractor_sampler.prefer({}, 2)
 
 
-def test_distractors_stand_at_every_place_and_members_in_every_order(groups):
+def test_distractors_appear_at_every_position_and_images_in_every_order(groups):
     data = make(groups, distractors=1)
-    places, first = set(), set()
+    positions, first = set(), set()
     for epoch in range(60):
         for group, pairs, distractors in shown(data, epoch):
             if group.name == "a":
-                places.add(distractors.index(True))
+                positions.add(distractors.index(True))
                 first.add(pairs[0].name)
-    assert places == set(range(6))
+    assert positions == set(range(6))
     assert len([name for name in first if name.startswith("a/")]) == 9
 
 
-def test_an_epoch_shows_each_group_once_in_an_order_of_its_own(groups):
+def test_every_epoch_has_each_group_once_in_a_new_order(groups):
     data = make(groups)
     orders = [[group.name for group, *_ in shown(data, epoch)] for epoch in range(4)]
     for order in orders:
@@ -173,7 +169,7 @@ def test_an_epoch_shows_each_group_once_in_an_order_of_its_own(groups):
         assert one != other
 
 
-def test_sub_groups_are_drawn_anew_and_evenly(groups):
+def test_images_of_large_groups_are_drawn_uniformly_in_every_epoch(groups):
     data = make(groups, images_per_group=3, distractors=0)
     counts = Counter(pair for epoch in range(300) for group, pairs, _ in shown(data, epoch) for pair in pairs)
     of_a = [counts[pair] for pair in groups[0].pairs]
@@ -183,7 +179,7 @@ def test_sub_groups_are_drawn_anew_and_evenly(groups):
 
 
 @pytest.mark.parametrize(("share", "images_per_group"), [(1 / 6, 6), (0.25, 5)])
-def test_a_share_of_foreign_images_is_met_on_the_average(groups, share, images_per_group):
+def test_a_share_of_distractors_is_met_on_average(groups, share, images_per_group):
     data = make(groups, distractors=share, images_per_group=images_per_group)
     flags = [
         flag
@@ -196,7 +192,7 @@ def test_a_share_of_foreign_images_is_met_on_the_average(groups, share, images_p
 
 
 @pytest.mark.parametrize("batch_size", [1, 6])
-def test_a_group_of_one_stays_alone(groups, batch_size):
+def test_a_group_of_one_image_gets_no_distractors(groups, batch_size):
     data = make(single_images(groups[0].pairs[:2]) + groups[1:], batch_size=batch_size)
     for group, pairs, distractors in shown(data, 0):
         if len(group) == 1:
@@ -204,10 +200,10 @@ def test_a_group_of_one_stays_alone(groups, batch_size):
             assert distractors == [False]
 
 
-# Where distractors come from
+# Sources of distractors
 
 
-def test_a_pool_of_images_whose_masks_are_not_looked_at(groups, tmp_path):
+def test_masks_of_the_distractor_pool_are_ignored(groups, tmp_path):
     pool = []
     for number in range(3):
         Image.new("RGB", (30, 20), (250, 0, 0)).save(tmp_path / f"red{number}.png")
@@ -223,24 +219,24 @@ def test_a_pool_of_images_whose_masks_are_not_looked_at(groups, tmp_path):
                 assert not targets[n].any()
 
 
-def test_a_pool_never_shows_a_group_its_own_images(groups):
+def test_own_images_in_the_pool_are_never_distractors(groups):
     data = make(groups, distractors=2, distractor_pool=[*groups[0].pairs, *groups[2].pairs])
     for epoch in range(20):
         for group, pairs, distractors in shown(data, epoch):
-            strangers = {pair.name[0] for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor}
-            assert strangers <= {"a", "c"} - {group.name}
+            drawn = {pair.name[0] for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor}
+            assert drawn <= {"a", "c"} - {group.name}
 
 
-def test_groups_of_one_category_are_not_foreign_to_each_other(groups):
+def test_groups_of_the_same_category_provide_no_distractors_for_each_other(groups):
     groups = [Group(group.name, group.pairs, category="animal" if group.name in "abc" else "") for group in groups]
     data = make(groups, distractors=2)
     for epoch in range(20):
         for group, pairs, distractors in shown(data, epoch):
-            strangers = {pair.name[0] for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor}
-            assert not strangers & set("abc" if group.name in "abc" else group.name)
+            drawn = {pair.name[0] for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor}
+            assert not drawn & set("abc" if group.name in "abc" else group.name)
 
 
-def test_a_photograph_under_another_name_is_not_distractors(groups, tmp_path):
+def test_an_own_image_under_another_name_is_not_a_distractor(groups, tmp_path):
     linked = tmp_path / "again.jpg"
     linked.symlink_to(groups[1].pairs[0].image)
     other = Group("z", (Pair("z/again", linked, groups[1].pairs[0].mask), *groups[0].pairs[:1]))
@@ -251,7 +247,7 @@ def test_a_photograph_under_another_name_is_not_distractors(groups, tmp_path):
                 assert "z/again" not in [pair.name for pair in pairs]
 
 
-def test_distractors_of_a_list_are_for_evaluation_alone(groups):
+def test_listed_distractors_are_used_in_evaluation_only(groups):
     named = Group("x", (*groups[0].pairs[:3], groups[1].pairs[0]), (False, True, False, False))
     data = make([named], batch_size=1, distractors=0, augment=None)
     for epoch in range(5):
@@ -268,7 +264,7 @@ def test_distractors_of_a_list_are_for_evaluation_alone(groups):
 
 @CACHES
 @pytest.mark.parametrize("augment", [None, Augment()])
-def test_evaluation_shows_all_in_order_padded_to_the_largest(groups, cache, augment):
+def test_evaluation_has_all_images_in_order_padded_to_the_largest_group(groups, cache, augment):
     data = make(groups, augment=augment, cache=cache, batch_size=4)
     batches = arrays(data.evaluation())
     assert [mask.shape for _, mask, _ in batches] == [(4, 9), (2, 7)]
@@ -281,7 +277,7 @@ def test_evaluation_shows_all_in_order_padded_to_the_largest(groups, cache, augm
             np.testing.assert_array_equal(targets[n, ..., 0], np.float32(target) / np.float32(255))
 
 
-def test_evaluation_in_parts_as_equal_as_they_can_be(groups):
+def test_evaluation_splits_groups_into_parts_of_nearly_equal_size(groups):
     data = make(groups, augment=None, batch_size=1)
     batches = arrays(data.evaluation(images_per_group=4))
     assert {mask.shape for _, mask, _ in batches} == {(1, 4)}
@@ -291,44 +287,44 @@ def test_evaluation_in_parts_as_equal_as_they_can_be(groups):
     np.testing.assert_array_equal(joined, np.concatenate([images[mask] for images, mask, _ in whole]))
 
 
-# The batch at (seed, epoch, step) is a function of these three
+# Batches are a pure function of (seed, epoch, step)
 
 
 @CACHES
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_fresh_object_gives_the_same_batches(groups, cache, workers):
+def test_a_new_data_set_yields_the_same_batches(groups, cache, workers):
     assert_same(arrays(make(groups, cache=cache).epoch(3)), arrays(make(groups, cache=cache, workers=workers).epoch(3)))
 
 
 @CACHES
-def test_starting_at_a_step_equals_skipping_to_it(groups, cache):
+def test_starting_at_a_step_equals_skipping_the_steps_before_it(groups, cache):
     whole = arrays(make(groups, cache=cache).epoch(2))
     for start in range(4):
         assert_same(arrays(make(groups, cache=cache).epoch(2, start)), whole[start:])
 
 
-def test_starting_at_a_step_decodes_nothing_before_it(groups, monkeypatch):
+def test_skipped_steps_are_not_decoded(groups, monkeypatch):
     data = make(groups, cache=None, workers=1)
     read = []
     monkeypatch.setattr(
-        "keras_recnet.pipelines.batches.read_pair", lambda pair, *rest: read.append(pair) or read_pair(pair, *rest)
+        "keras_recnet.pipelines.image_source.read_pair", lambda pair, *rest: read.append(pair) or read_pair(pair, *rest)
     )
     arrays(data.epoch(0, 2))
     assert read == [pair for position in (4, 5) for pair in data.members(0, position)[1]]
 
 
-def test_training_joins_the_epochs(groups):
+def test_training_concatenates_the_epochs(groups):
     data = make(groups)
     joined = [*arrays(data.epoch(1, 1)), *arrays(data.epoch(2))]
     assert_same(arrays(data.training(3, start_epoch=1, start_step=1)), joined)
 
 
 @pytest.mark.parametrize("seed", [2, -1, 0, 2**70])
-def test_another_seed_gives_other_batches(groups, seed):
+def test_another_seed_yields_other_batches(groups, seed):
     assert differ(arrays(make(groups).epoch(0)), arrays(make(groups, seed=seed).epoch(0)))
 
 
-def test_the_batch_size_changes_no_group(groups):
+def test_groups_do_not_depend_on_the_batch_size(groups):
     one, other = (arrays(make(groups, batch_size=size).epoch(5).unbatch()) for size in (1, 3))
     assert_same(one, other)
 
@@ -351,24 +347,24 @@ def test_each_image_of_a_group_is_augmented_differently(folders, save_pair):
         assert (one != other).any()
 
 
-# Life and errors
+# Lifetime and errors
 
 
-def test_the_cache_holds_an_image_of_several_groups_once(groups):
+def test_an_image_of_several_groups_is_cached_once(groups):
     seen = []
     again = Group("again", groups[0].pairs)
     make([*groups, again], progress=lambda *step: seen.append(step))
     assert seen[-1] == (sum(SIZES.values()),) * 2
 
 
-def test_a_dataset_outlives_the_object_that_made_it(groups):
+def test_a_dataset_outlives_its_data_set(groups):
     expected = arrays(make(groups).evaluation())
     dataset = make(groups).evaluation()
     gc.collect()
     assert_same(arrays(dataset), expected)
 
 
-def test_the_cache_names_faulty_files(groups):
+def test_filling_the_cache_names_all_unusable_files(groups):
     groups[0].pairs[3].mask.write_bytes(b"")
     groups[1].pairs[1].image.write_bytes(b"")
     with pytest.raises(PipelineDataError) as caught:
@@ -392,21 +388,21 @@ def test_the_cache_names_faulty_files(groups):
         ({"distractor_pool": []}, "`distractors` needs images of other groups"),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(groups, changes, message):
+def test_invalid_arguments_are_errors_with_what_was_received(groups, changes, message):
     with pytest.raises(ValueError, match=f"{message}.*Received: "):
         make(groups, **changes)
 
 
-def test_distractors_need_another_group(groups):
+def test_distractors_require_another_group(groups):
     with pytest.raises(ValueError, match="Received: 1 groups of 1 categories, distractor_pool=None"):
         make(groups[:1], batch_size=1)
 
 
-def test_needs_a_group():
+def test_at_least_one_group_is_required():
     with pytest.raises(ValueError, match=r"Received: groups=\[\]"):
         make([])
 
 
-def test_refuses_parts_of_no_image(groups):
+def test_evaluation_requires_at_least_one_image_per_group(groups):
     with pytest.raises(ValueError, match="Received: images_per_group=0"):
         make(groups).evaluation(images_per_group=0)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_recnet.imaging import reading as imaging
 from keras_recnet.imaging.resizing import resize
-from keras_recnet.pipelines import Augment, PipelineDataError, SaliencyPairs, find_pairs, read_pair
+from keras_recnet.pipelines import Augment, PipelineDataError, SaliencyPairs, find_pairs, image_source, read_pair
 
 COUNT = 11
 CACHES = pytest.mark.parametrize("cache", ["memory", None])
@@ -40,7 +40,7 @@ def differ(one, other):
     return any((images != other_images).any() for (images, _), (other_images, _) in zip(one, other, strict=True))
 
 
-# What the batches are
+# Contents of the batches
 
 
 @CACHES
@@ -57,26 +57,26 @@ def test_batches_are_rgb_in_0_255_and_masks_in_0_1(pairs, cache):
         assert images.min() >= 0
         assert masks.max() == 1
         assert masks.min() == 0
-        # Edges are soft, not cut to 0 and 1.
+        # the edges of resized masks are soft
         assert ((masks > 0) & (masks < 1)).any()
 
 
 @CACHES
-def test_without_augmentation_a_picture_is_resized_once_from_its_file(pairs, cache):
+def test_without_augmentation_an_image_is_resized_once_from_its_file(pairs, cache):
     (images, masks), *_ = arrays(make(pairs, augment=None, cache=cache).evaluation())
     for image, mask, pair in zip(images, masks, pairs, strict=False):
         expected, expected_mask = (resize(array, (16, 16)) for array in read_pair(pair))
         np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(mask[..., 0], np.float32(expected_mask) / np.float32(255))
-        # Prediction shows the network the same.
+        # prediction resizes in the same way
         np.testing.assert_array_equal(image, imaging.read(pair.image, fit=(16, 16)).rgb)
 
 
 @CACHES
-def test_evaluation_shows_all_in_order_and_the_rest(pairs, cache):
+def test_evaluation_has_all_pairs_in_order_with_a_smaller_last_batch(pairs, cache):
     plain = arrays(make(pairs, augment=None, cache=cache).evaluation())
     assert [len(images) for images, _ in plain] == [4, 4, 3]
-    # The cache of augmented training pictures has another size, so evaluation reads the files.
+    # with augmentation the cached images have another size, so evaluation reads the files
     assert_same(arrays(make(pairs, cache=cache).evaluation()), plain)
     one_by_one = make(pairs, augment=None, cache=cache, batch_size=1)
     assert_same(arrays(one_by_one.evaluation().unbatch()), [(i, m) for b in plain for i, m in zip(*b, strict=True)])
@@ -84,39 +84,37 @@ def test_evaluation_shows_all_in_order_and_the_rest(pairs, cache):
     assert len(one_by_one) == COUNT
 
 
-def test_evaluation_shows_all_even_when_they_do_not_fill_a_batch(pairs):
+def test_evaluation_has_all_pairs_even_if_they_do_not_fill_a_batch(pairs):
     ((images, _),) = arrays(make(pairs, batch_size=COUNT + 1, drop_remainder=False).evaluation())
     assert len(images) == COUNT
 
 
-# The batch at (seed, epoch, step) is a function of these three
+# Batches are a pure function of (seed, epoch, step)
 
 
 @CACHES
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_fresh_object_gives_the_same_batches(pairs, cache, workers):
+def test_a_new_data_set_yields_the_same_batches(pairs, cache, workers):
     assert_same(arrays(make(pairs, cache=cache).epoch(3)), arrays(make(pairs, cache=cache, workers=workers).epoch(3)))
 
 
 @CACHES
-def test_starting_at_a_step_equals_skipping_to_it(pairs, cache):
+def test_starting_at_a_step_equals_skipping_the_steps_before_it(pairs, cache):
     data = make(pairs, batch_size=2, cache=cache)
     whole = arrays(data.epoch(2))
     for start in range(data.steps_per_epoch + 1):
         assert_same(arrays(make(pairs, batch_size=2, cache=cache).epoch(2, start)), whole[start:])
 
 
-def test_starting_at_a_step_decodes_nothing_before_it(pairs, monkeypatch):
+def test_skipped_steps_are_not_decoded(pairs, monkeypatch):
     data = make(pairs, batch_size=2, cache=None, workers=1)
     read = []
-    monkeypatch.setattr(
-        "keras_recnet.pipelines.batches.read_pair", lambda pair, *rest: read.append(pair.name) or read_pair(pair, *rest)
-    )
+    monkeypatch.setattr(image_source, "read_pair", lambda pair, *rest: read.append(pair.name) or read_pair(pair, *rest))
     arrays(data.epoch(0, data.steps_per_epoch - 1))
     assert len(read) == 2
 
 
-def test_training_joins_the_epochs(pairs):
+def test_training_concatenates_the_epochs(pairs):
     data = make(pairs)
     joined = [*arrays(data.epoch(1, 1)), *arrays(data.epoch(2)), *arrays(data.epoch(3))]
     dataset = data.training(4, start_epoch=1, start_step=1)
@@ -125,19 +123,19 @@ def test_training_joins_the_epochs(pairs):
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"seed": -1}, {"seed": 2**70}, {"seed": 0}])
-def test_another_seed_gives_other_batches(pairs, change):
+def test_another_seed_yields_other_batches(pairs, change):
     assert differ(arrays(make(pairs).epoch(0)), arrays(make(pairs, **change).epoch(0)))
 
 
-def shown(data, epoch):
-    """Numbers of the pictures in the order in which an epoch shows them."""
+def order_of(data, epoch):
+    """Indices of the pairs in the order of an epoch."""
     known = [image.tobytes() for image, _ in arrays(data.evaluation().unbatch())]
     return [known.index(image.tobytes()) for image, _ in arrays(data.epoch(epoch).unbatch())]
 
 
-def test_an_epoch_shows_each_pair_once_in_an_order_of_its_own(pairs):
+def test_every_epoch_has_each_pair_once_in_a_new_order(pairs):
     data = make(pairs, augment=None, drop_remainder=False)
-    orders = [shown(data, epoch) for epoch in range(4)]
+    orders = [order_of(data, epoch) for epoch in range(4)]
     for order in orders:
         assert sorted(order) == list(range(COUNT))
     for one, other in itertools.combinations(orders, 2):
@@ -149,7 +147,7 @@ def test_the_remainder_is_dropped_or_kept(pairs):
     assert [len(images) for images, _ in arrays(make(pairs, drop_remainder=False).epoch(0))] == [4, 4, 3]
 
 
-def test_the_batch_size_changes_no_picture(pairs):
+def test_samples_do_not_depend_on_the_batch_size(pairs):
     one, other = (arrays(make(pairs, batch_size=size).epoch(5).unbatch()) for size in (2, 5))
     assert_same(one, other)
 
@@ -161,8 +159,8 @@ def test_epochs_are_augmented_differently(folders, save_pair):
 
 
 @CACHES
-def test_image_and_mask_belong_together(folders, cache):
-    """Each picture is its own mask in grey, so every batch must show equal ones."""
+def test_image_and_mask_are_augmented_alike(folders, cache):
+    """Each image is a copy of its mask, so the two must be equal in every batch."""
     for number in range(6):
         grey = resize(np.random.default_rng(number).integers(0, 256, (5, 5), np.uint8), (40, 50))
         for folder in folders:
@@ -172,10 +170,10 @@ def test_image_and_mask_belong_together(folders, cache):
         np.testing.assert_allclose(image[..., :1], mask * 255, atol=1e-3)
 
 
-# Life and errors
+# Lifetime and errors
 
 
-def test_a_dataset_outlives_the_object_that_made_it(pairs):
+def test_a_dataset_outlives_its_data_set(pairs):
     expected = arrays(make(pairs).epoch(0))
     dataset = make(pairs).epoch(0)
     gc.collect()
@@ -183,7 +181,7 @@ def test_a_dataset_outlives_the_object_that_made_it(pairs):
     assert_same(arrays(dataset), expected)
 
 
-def test_a_file_that_vanishes_during_training_is_named(pairs):
+def test_a_file_that_is_deleted_during_training_is_named(pairs):
     data = make(pairs, cache=None)
     for pair in pairs:
         pair.image.unlink()
@@ -191,10 +189,10 @@ def test_a_file_that_vanishes_during_training_is_named(pairs):
         arrays(data.epoch(0))
 
 
-def test_the_cache_names_faulty_files_and_tells_how_far_it_is(pairs):
-    seen = []
-    make(pairs, progress=lambda *step: seen.append(step))
-    assert seen == [(done, COUNT) for done in range(1, COUNT + 1)]
+def test_filling_the_cache_reports_progress_and_names_unusable_files(pairs):
+    calls = []
+    make(pairs, progress=lambda *step: calls.append(step))
+    assert calls == [(done, COUNT) for done in range(1, COUNT + 1)]
     pairs[3].mask.write_bytes(b"")
     with pytest.raises(PipelineDataError, match=r"03\.png: empty file"):
         make(pairs)
@@ -213,17 +211,17 @@ def test_the_cache_names_faulty_files_and_tells_how_far_it_is(pairs):
         ({"augment": True}, "`augment` must be an `Augment` or None"),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(pairs, changes, message):
+def test_invalid_arguments_are_errors_with_what_was_received(pairs, changes, message):
     with pytest.raises(ValueError, match=f"{message}.*Received: "):
         make(pairs, **changes)
 
 
-def test_needs_a_pair():
+def test_at_least_one_pair_is_required():
     with pytest.raises(ValueError, match=r"Received: pairs=\[\]"):
         make([])
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(-1, 0), (0, -1), (0, 3)])
-def test_refuses_a_start_that_is_none(pairs, epoch, step):
+def test_a_start_out_of_range_is_an_error(pairs, epoch, step):
     with pytest.raises(ValueError, match=f"Received: epoch={epoch}, start_step={step}"):
         make(pairs).epoch(epoch, step)

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError, DiskError
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.models import RCAUNet, RecNet
-from keras_recnet.training import cosaliency_task, synthetic
+from keras_recnet.training import synthetic
 from keras_recnet.training.config.loading import load
-from keras_recnet.training.feature_cache import GroupFeatures
+from keras_recnet.training.cosaliency_task import CoSaliencyTask
+from keras_recnet.training.data import names_of
+from keras_recnet.training.feature_cache import FeatureSource
 from keras_recnet.training.run import train
 
 from .conftest import tiny_backbone
@@ -47,27 +50,27 @@ def rows_of(output):
     [["data.cache=features", "samples=4"], ["data.cache=memory", "model.recurrent_unit=mean"]],
     ids=["features", "images"],
 )
-def test_groups_are_trained_to_a_preset(smoke, tmp_path, overrides):
-    said = smoke(*overrides)
+def test_training_ends_with_a_preset(smoke, tmp_path, overrides):
+    text = smoke(*overrides)
     output = tmp_path / "run"
     rows = rows_of(output)
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
-    assert "9 groups of 36 images to train on, 3 of 12 to validate; 6 steps of 3" in said
-    assert f"keras-recnet cosal FOLDER -o OUT --preset {output / 'preset'}" in said
+    assert "9 training groups (36 images), 3 validation groups (12 images); 6 steps of 3 groups" in text
+    assert f"keras-recnet cosal FOLDER -o OUT --preset {output / 'preset'}" in text
     assert len(list((output / "samples").glob("*.png"))) == (2 if "samples=4" in overrides else 0)
     model = RCAUNet.from_preset(output / "preset")
     assert model.image_size == (64, 64)
 
 
 def statistics_of(run):
-    """What the gate of a trained network knows of how images vary: the mean and the whitening."""
+    """The mean and the whitening of the group gate of a trained network."""
     projection = RCAUNet.from_preset(run / "preset").encoder.get_layer("projection")
     descriptor = projection.get_layer("descriptor")
     return [keras.ops.convert_to_numpy(weight) for weight in (descriptor.mean, descriptor.whitening)]
 
 
 @pytest.mark.parametrize("cache", ["features", "memory"])
-def test_the_gate_knows_how_the_images_vary(tmp_path, cache):
+def test_the_group_gate_adapts_to_the_images_and_keeps_its_statistics_in_fine_tuning(tmp_path, cache):
     keras.utils.set_random_seed(0)
     recnet = RecNet("tiny", 64, backbone_weights=None, integration_filters=4, attention=None, head_filters=4)
     recnet.save_to_preset(tmp_path / "recnet")
@@ -77,7 +80,7 @@ def test_the_gate_knows_how_the_images_vary(tmp_path, cache):
         "data.validation": 0.25,
         "data.images_per_group": 4,
         "data.distractors": "[0,1]",
-        "data.near": 2 if cache == "features" else 0,
+        "data.hard_negatives": 2 if cache == "features" else 0,
         "data.cache": cache,
         "model.image_size": 64,
         "model.channels": 8,
@@ -95,7 +98,7 @@ def test_the_gate_knows_how_the_images_vary(tmp_path, cache):
     assert np.abs(mean).min() > 0
     assert np.abs(whitening - np.eye(len(mean))).max() > 0.1
 
-    # what many images have told is not lost by learning from a few
+    # fine-tuning on a few images keeps the statistics of many
     few = {
         key: config[key]
         for key in (*(key for key in config if key.startswith("data.")), "optimizer.warmup_steps", "samples")
@@ -109,21 +112,21 @@ def test_the_gate_knows_how_the_images_vary(tmp_path, cache):
     assert max(np.abs(new - old).max() for new, old in zip(tuned, first, strict=True)) > 1e-4
 
 
-def test_the_best_epoch_of_a_network_with_dropout_is_kept(smoke, tmp_path):
-    said = smoke("data.cache=features", "model.group_attention=true", "preset.weights=best")
-    assert "Best: epoch" in said
+def test_the_preset_of_a_network_with_dropout_has_the_weights_of_the_best_epoch(smoke, tmp_path):
+    text = smoke("data.cache=features", "model.group_attention=true", "preset.weights=best")
+    assert "Best epoch:" in text
     weights = RCAUNet.from_preset(tmp_path / "run" / "preset").get_weights()
     best = np.load(tmp_path / "run" / "checkpoints" / "best.npz")
     kept = {best[key].astype("float16").tobytes() for key in best.files if best[key].dtype == "float32"}
-    assert len(best.files) > 1 + len(weights)  # the seed of the dropout is a variable and no weight
+    assert len(best.files) > 1 + len(weights)  # the seed of the dropout is a variable but not a weight
     assert all(weight.astype("float16").tobytes() in kept for weight in weights)
 
 
-def test_a_resumed_run_ends_as_one_that_was_not_interrupted(smoke, tmp_path):
+def test_a_resumed_run_ends_with_the_same_weights(smoke, tmp_path):
     fixed = ["checkpoint.steps=1", "checkpoint.keep=9"]
     smoke(*fixed)
     whole = RCAUNet.from_preset(tmp_path / "run/preset").get_weights()
-    # as a kill after the second of six steps would have left it
+    # the state after a kill in step 3 of 6
     for path in (tmp_path / "run/checkpoints").iterdir():
         if path.name != "step-00000002.npz":
             path.unlink()
@@ -132,47 +135,58 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(smoke, tmp_path):
         np.testing.assert_allclose(after, before, atol=1e-5)
 
 
-def group_features(tmp_path, said, **options):
+def feature_source(tmp_path, model, folder="features", mirrored=True):
+    return FeatureSource(model, tmp_path / folder, mirrored=mirrored, log=print)
+
+
+@pytest.fixture
+def groups(tmp_path):
     images, masks = synthetic.write_groups(tmp_path / "photos", 4, seed=1, size=3)
-    groups = cosaliency_task.pipelines.find_groups(images=images, masks=masks)
+    return pipelines.find_groups(images=images, masks=masks)
+
+
+@pytest.fixture
+def model():
     keras.utils.set_random_seed(2)
-    model = RCAUNet("tiny", 64, backbone_weights=None, channels=4, decoder_filters=(4, 4, 4, 4), freeze_pretrained=True)
-    options = {"images_per_group": 4, "distractors": 1, "seed": 5, "mirrored": True, **options}
-    return groups, model, GroupFeatures(groups, model, tmp_path / "features", 2, say=said.append, **options)
+    return RCAUNet("tiny", 64, backbone_weights=None, channels=4, decoder_filters=(4, 4, 4, 4), freeze_pretrained=True)
 
 
-def test_batches_hold_what_the_frozen_part_makes_of_the_images_they_show(tmp_path):
-    _, model, data = group_features(tmp_path, [])
+@pytest.fixture
+def data(tmp_path, groups, model):
+    return pipelines.SaliencyGroups(
+        groups, feature_source(tmp_path, model), 2, images_per_group=4, seed=5, distractors=1
+    )
+
+
+def test_batches_hold_the_features_of_their_images(model, data):
     inputs, targets = next(iter(data.epoch(3, 1)))
     names = sorted(model.pretrained.output)
     assert sorted(inputs) == sorted([*names, "mask"])
-    seen = set()
-    for place in range(2):
-        _, pairs, distractors = data.members(3, 2 + place)
+    views = set()
+    for i in range(2):
+        _, pairs, distractors = data.members(3, 2 + i)
         assert sum(distractors) == 1
-        for n, (pair, stranger) in enumerate(zip(pairs, distractors, strict=True)):
-            image, mask = cosaliency_task.pipelines.read_pair(pair)
-            views = [resize(array, (64, 64)) for array in (image, mask)]
-            found = []
-            for turn in (1, -1):
-                expected = model.pretrained(views[0][None, :, ::turn].astype("float32"))
-                if all(np.allclose(inputs[k][place, n], expected[k][0], atol=5e-3, rtol=2e-3) for k in names):
-                    found.append(turn)
-            assert len(found) == 1
-            seen.add(found[0])
-            target = views[1][:, :: found[0]] / 255.0 * (not stranger)
-            np.testing.assert_allclose(targets[place, n, ..., 0], target, atol=1e-6)
-        assert inputs["mask"][place].numpy().tolist() == [True] * len(pairs) + [False] * (4 - len(pairs))
-    assert seen == {1, -1}
+        for n, (pair, is_distractor) in enumerate(zip(pairs, distractors, strict=True)):
+            image, mask = (resize(array, (64, 64)) for array in pipelines.read_pair(pair))
+            matches = []
+            for direction in (1, -1):
+                expected = model.pretrained(image[None, :, ::direction].astype("float32"))
+                if all(np.allclose(inputs[k][i, n], expected[k][0], atol=5e-3, rtol=2e-3) for k in names):
+                    matches.append(direction)
+            assert len(matches) == 1
+            views.add(matches[0])
+            target = mask[:, :: matches[0]] / 255.0 * (not is_distractor)
+            np.testing.assert_allclose(targets[i, n, ..., 0], target, atol=1e-6)
+        assert inputs["mask"][i].numpy().tolist() == [True] * len(pairs) + [False] * (4 - len(pairs))
+    assert views == {1, -1}
 
 
-def test_near_categories_are_those_of_the_most_alike_salient_features(tmp_path):
-    groups, model, data = group_features(tmp_path, [])
+def test_similar_categories_are_those_with_similar_salient_features(groups, model, data):
     name = min(model.pretrained.output, key=lambda name: model.pretrained.output[name].shape[1])
-    described, members = [], []
+    descriptors, categories = [], []
     for group in groups:
         for pair in group.pairs:
-            image, mask = (resize(a, (64, 64)) for a in cosaliency_task.pipelines.read_pair(pair))
+            image, mask = (resize(array, (64, 64)) for array in pipelines.read_pair(pair))
             features = np.asarray(model.pretrained(image[None].astype("float32"))[name])[0].astype("float64")
             cells = features.shape[0]
             total, sum_of_weights = 0.0, 0.0
@@ -182,66 +196,65 @@ def test_near_categories_are_those_of_the_most_alike_salient_features(tmp_path):
                     part = mask[row * side : (row + 1) * side, column * side : (column + 1) * side]
                     weight = part.mean(dtype="float64") + 1e-3
                     total, sum_of_weights = total + weight * features[row, column], sum_of_weights + weight
-            described.append(total / sum_of_weights)
-            members.append(group.category)
-    described = np.array(described)
-    described = (described - described.mean(axis=0)) / (described.std(axis=0) + 1e-6)
-    mean = {c: described[[m == c for m in members]].mean(axis=0) for c in set(members)}
+            descriptors.append(total / sum_of_weights)
+            categories.append(group.category)
+    descriptors = np.array(descriptors)
+    descriptors = (descriptors - descriptors.mean(axis=0)) / (descriptors.std(axis=0) + 1e-6)
+    mean = {c: descriptors[[category == c for category in categories]].mean(axis=0) for c in set(categories)}
 
     def cosine(a, b):
         return mean[a] @ mean[b] / np.linalg.norm(mean[a]) / np.linalg.norm(mean[b])
 
-    near = data.near_categories(2)
-    assert set(near) == set(mean)
-    for category, found in near.items():
-        others = sorted(set(mean) - {category}, key=lambda other: -cosine(category, other))
-        assert found == others[:2]
+    similar = data.source.similar_categories(groups, 2)
+    assert set(similar) == set(mean)
+    for category, others in similar.items():
+        expected = sorted(set(mean) - {category}, key=lambda other: -cosine(category, other))
+        assert others == expected[:2]
 
 
-def test_hard_foreign_images_come_from_near_categories(tmp_path):
-    groups, _, data = group_features(tmp_path, [], near=1, near_share=1.0)
-    near = data.near_categories(1)
+def test_hard_negatives_come_from_similar_categories(groups, data):
+    similar = data.source.similar_categories(groups, 1)
+    data.distractor_sampler.prefer(similar, 1.0)
     category_of = {pair: group.category for group in groups for pair in group.pairs}
     for epoch in range(3):
         for position in range(len(groups)):
             group, pairs, distractors = data.members(epoch, position)
-            for pair, stranger in zip(pairs, distractors, strict=True):
-                assert category_of[pair] == (near[group.category][0] if stranger else group.category)
+            for pair, is_distractor in zip(pairs, distractors, strict=True):
+                assert category_of[pair] == (similar[group.category][0] if is_distractor else group.category)
 
 
-def test_features_are_kept_and_made_anew_for_other_weights(tmp_path):
-    _, _, data = group_features(tmp_path, [])
+def test_features_are_kept_and_recomputed_for_other_weights(tmp_path, groups, model, data):
+    pairs = [pair for group in groups for pair in group.pairs]
     before = (tmp_path / "features/masks.npy").stat().st_mtime_ns
-    _, model, _ = group_features(tmp_path, [])
+    feature_source(tmp_path, model).open(pairs, workers=1)
     assert (tmp_path / "features/masks.npy").stat().st_mtime_ns == before
     weight = model.pretrained.weights[0]
     weight.assign(weight + 1)
-    GroupFeatures(data.groups, model, tmp_path / "features", 2, say=print, images_per_group=4, mirrored=True)
+    feature_source(tmp_path, model).open(pairs, workers=1)
     assert (tmp_path / "features/masks.npy").stat().st_mtime_ns > before
 
 
-def test_features_are_made_anew_for_other_masks_and_open_ones_stay(tmp_path):
-    _, model, data = group_features(tmp_path, [])
-    before = np.array(data._files["masks"])
+def test_features_are_recomputed_for_other_masks_and_open_files_stay_readable(tmp_path, groups, model, data):
+    before = np.array(data.source._files["masks"])
     path = sorted((tmp_path / "photos").rglob("masks/**/*.png"))[0]
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    again = GroupFeatures(data.groups, model, tmp_path / "features", 2, say=print, images_per_group=4, mirrored=True)
+    again = feature_source(tmp_path, model)
+    again.open([pair for group in groups for pair in group.pairs], workers=1)
     changed = (np.array(again._files["masks"]) != before).reshape(len(before), -1).any(axis=1)
     assert changed.sum() == 1
-    # a run that was reading them goes on with what it had
-    np.testing.assert_array_equal(data._files["masks"], before)
+    np.testing.assert_array_equal(data.source._files["masks"], before)
 
 
-def test_a_foreign_image_needs_no_mask(tmp_path):
-    groups, model, _ = group_features(tmp_path, [])
-    own, stranger = groups[0].pairs, dataclasses.replace(groups[1].pairs[0], mask=None)
-    mixed = [cosaliency_task.pipelines.Group("mixed", (*own, stranger), (*(False for _ in own), True))]
-    data = GroupFeatures(mixed, model, tmp_path / "mixed", 1, say=print, images_per_group=4)
-    np.testing.assert_array_equal(data._files["masks"][-1], 0)
-    assert data._files["masks"][0].any()
+def test_a_distractor_needs_no_mask(tmp_path, groups, model):
+    own, distractor = groups[0].pairs, dataclasses.replace(groups[1].pairs[0], mask=None)
+    mixed = [pipelines.Group("mixed", (*own, distractor), (*(False for _ in own), True))]
+    source = feature_source(tmp_path, model, "mixed", mirrored=False)
+    pipelines.SaliencyGroups(mixed, source, 1, images_per_group=4)
+    np.testing.assert_array_equal(source._files["masks"][-1], 0)
+    assert source._files["masks"][0].any()
 
 
-def test_a_group_of_one_is_not_what_is_held_out(tmp_path):
+def test_groups_of_one_image_are_the_last_to_be_held_out(tmp_path):
     images, masks = synthetic.write_groups(tmp_path / "photos", 4, seed=1, size=3)
     for group in sorted(images.iterdir())[1:]:
         for path in sorted(group.iterdir())[1:]:
@@ -251,53 +264,53 @@ def test_a_group_of_one_is_not_what_is_held_out(tmp_path):
     for seed in range(4):
         config = load("rcau_smoke", [*overrides, "data.synthetic=null", "data.validation=0.25", f"seed={seed}"])
         with pytest.warns(UserWarning, match="3 of 4 groups have one image"):
-            _, validation = cosaliency_task._split(config, tmp_path)
+            _, validation = CoSaliencyTask(config)._split(tmp_path)
         assert [len(group.own) for group in validation] == [3]
 
 
-def test_an_output_that_is_a_file_is_named(smoke, tmp_path):
+def test_an_output_folder_that_is_a_file_is_an_error(smoke, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DiskError, match=r"file: a file exists where a folder is needed\. Choose another folder\."):
         smoke(f"output={tmp_path / 'file'}")
 
 
-def test_a_warm_up_that_is_too_long_is_refused_before_the_data_is_read(smoke, tmp_path):
-    with pytest.raises(ConfigError, match=r"optimizer.warmup_steps: 6 is not less than the 6 steps"):
+def test_a_warm_up_that_is_too_long_is_an_error_before_the_data_is_read(smoke, tmp_path):
+    with pytest.raises(ConfigError, match=r"optimizer.warmup_steps: 6 must be less than the 6 steps"):
         smoke("steps=6", "epochs=null", "optimizer.warmup_steps=6", "optimizer.schedule=cosine")
     assert not (tmp_path / "run").exists()
 
 
-def test_what_does_not_go_together_is_refused(smoke, tmp_path):
+def test_keys_that_exclude_each_other_are_errors(smoke, tmp_path):
     with pytest.raises(ConfigError, match=r"data.cache: features .* frozen.*model.freeze_pretrained=true"):
         smoke("model.freeze_pretrained=false")
     with pytest.raises(ConfigError, match=r"loss.co_perceptual: needs the images"):
         smoke("loss.co_perceptual={weights: null}")
-    with pytest.raises(ConfigError, match=r"data.near: .* data.cache=features, or --set data.near=0"):
-        smoke("data.cache=memory", "data.near=2", "model.freeze_pretrained=false")
-    with pytest.raises(ConfigError, match=r"data: says nothing about where the groups are"):
+    with pytest.raises(ConfigError, match=r"data.hard_negatives: .* data.cache=features, .* data.hard_negatives=0"):
+        smoke("data.cache=memory", "data.hard_negatives=2", "model.freeze_pretrained=false")
+    with pytest.raises(ConfigError, match=r"data: no groups are given"):
         smoke("data.synthetic=null")
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         smoke("data.synthetic=null", "data.root=nowhere")
-    with pytest.raises(ConfigError, match=r"data.synthetic: draws its own images, so data.root"):
+    with pytest.raises(ConfigError, match=r"data.synthetic: draws its own images .* combined with data.root"):
         smoke("data.root=photos")
-    with pytest.raises(ConfigError, match=r"batch_size: 99 groups are more than the 9"):
+    with pytest.raises(ConfigError, match=r"batch_size: 99 is more than the 9 training groups"):
         smoke("batch_size=99")
 
 
-def test_lists_tell_the_splits_and_held_out_images_are_never_trained_on(tmp_path):
+def test_a_list_defines_the_splits_and_held_out_images_are_never_trained_on(tmp_path):
     images, masks = synthetic.write_groups(tmp_path, 9, seed=1, size=3)
     lines = ["group,name,split"]
     for path in sorted(images.rglob("*.png")):
         name = path.relative_to(images).with_suffix("").as_posix()
         lines.append(f"{name.split('/')[0]},{name},{'validation' if name < 'group002' else 'train'}")
-    # one image of a held-out group is named in a group to train on as well
+    # an image of a held-out group is also in a training group
     lines.append("group008,group000/0000,train")
     (tmp_path / "groups.csv").write_text("\n".join(lines), encoding="utf-8")
     config = load("rcau_smoke", ["data.synthetic=null", "data.validation=null", f"data.root={tmp_path}"])
-    training, validation = cosaliency_task.find(config, tmp_path / "run")
+    training, validation = CoSaliencyTask(config).find_files(tmp_path / "run")
     assert [group.name for group in validation] == ["group000", "group001"]
     assert [group.name for group in training] == [f"group{index:03d}" for index in range(2, 9)]
-    assert "group000/0000" not in cosaliency_task.names_of(training[-1].pairs)
+    assert "group000/0000" not in names_of(training[-1].pairs)
     shares = load("rcau_smoke", ["data.synthetic=null", f"data.images={images}", f"data.masks={masks}"])
-    training, validation = cosaliency_task.find(shares, tmp_path / "run")
+    training, validation = CoSaliencyTask(shares).find_files(tmp_path / "run")
     assert (len(training), len(validation)) == (7, 2)

@@ -64,14 +64,14 @@ def test_a_log_file_gets_a_line_now_and_then(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
-    shown = progress.Progress(total_steps=100, batch_size=16, seconds=60, stream=stream)
+    shown = progress.Progress(total_steps=100, batch_size=16, interval=60, stream=stream)
     shown.start_epoch(1, 1, 0, 100)
     for _ in range(40):
         now[0] += 2.0
         shown.step(0.25)
     shown.end_epoch()
     # a line after a minute: 30 of 100 steps, 2 s and 16 images each
-    assert stream.getvalue() == "epoch 1/1 step 30/100: loss 0.2500, 8.0 images/s, 2:20 left\n"
+    assert stream.getvalue() == "Epoch 1/1, step 30/100: loss 0.2500, 8.0 images/s, 2:20 left\n"
 
 
 def test_a_terminal_gets_a_bar_that_goes_away():
@@ -84,14 +84,14 @@ def test_a_terminal_gets_a_bar_that_goes_away():
     shown.start_epoch(1, 2, 0, 2)
     shown.step(0.5)
     shown.end_epoch()
-    shown.say("epoch 1/2: done")
-    assert "epoch 1/2" in stream.getvalue()
-    assert stream.getvalue().endswith("epoch 1/2: done\n")
+    shown.log("Epoch 1/2: done")
+    assert "Epoch 1/2" in stream.getvalue()
+    assert stream.getvalue().endswith("Epoch 1/2: done\n")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (3599.6, "1:00:00"), (7325, "2:02:05")])
-def test_clock(seconds, text):
-    assert progress.clock(seconds) == text
+def test_durations_are_formatted_as_hours_minutes_and_seconds(seconds, text):
+    assert progress.format_duration(seconds) == text
 
 
 def test_a_sheet_shows_image_mask_and_map(tmp_path):

@@ -1,4 +1,4 @@
-"""A training that is killed and resumed, as a user sees it: other processes, the shipped configuration `smoke`."""
+"""Killing and resuming `keras-recnet train smoke` in processes of its own."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ COMMAND = [
     "smoke",
 ]
 OVERRIDES = ["checkpoint.steps=2", "checkpoint.keep=3", "preset.litert=false", "samples=0", "tensorboard=false"]
-PATIENCE = 400  # seconds for one start; twenty on two free cores
+TIMEOUT = 400  # seconds per process; it takes about 20 on two idle cores
 
 
 def start(output, *arguments):
@@ -40,10 +40,10 @@ def newest_step(output):
 
 
 def wait_for_step(process, output, step):
-    end = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while newest_step(output) < step:
         assert process.poll() is None, log_of(output)
-        assert time.monotonic() < end, log_of(output)
+        assert time.monotonic() < deadline, log_of(output)
         time.sleep(0.01)
 
 
@@ -62,26 +62,26 @@ def processes():
         process.wait()
 
 
-def test_killed_at_three_random_steps_and_resumed_it_ends_with_the_same_weights(tmp_path, processes):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    processes.append(start(whole))
-    chance = random.Random(0)
-    for earliest in (1, 5, 9):  # of 16 steps, an epoch has 8
-        process = start(broken, "--resume")
+def test_weights_are_bit_identical_after_three_kills_and_resumptions(tmp_path, processes):
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    processes.append(start(uninterrupted))
+    rng = random.Random(0)
+    for earliest in (1, 5, 9):  # of 16 steps in two epochs
+        process = start(killed, "--resume")
         processes.append(process)
-        wait_for_step(process, broken, chance.randrange(earliest, earliest + 4))
-        time.sleep(chance.uniform(0, 0.1))
+        wait_for_step(process, killed, rng.randrange(earliest, earliest + 4))
+        time.sleep(rng.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, log_of(broken)
-    processes.append(start(broken, "--resume"))
-    assert processes[-1].wait(PATIENCE) == 0, log_of(broken)
-    assert processes[0].wait(PATIENCE) == 0, log_of(whole)
-    assert log_of(broken).count("Going on from") == 3
+        assert process.wait() == -signal.SIGKILL, log_of(killed)
+    processes.append(start(killed, "--resume"))
+    assert processes[-1].wait(TIMEOUT) == 0, log_of(killed)
+    assert processes[0].wait(TIMEOUT) == 0, log_of(uninterrupted)
+    assert log_of(killed).count("Resuming from") == 3
 
     for name in ("checkpoints/step-00000016.npz", "checkpoints/best.npz"):
-        with np.load(whole / name) as one, np.load(broken / name) as two:
+        with np.load(uninterrupted / name) as one, np.load(killed / name) as two:
             arrays = [key for key in one.files if "/" in key]
             assert arrays == [key for key in two.files if "/" in key]
             for key in arrays:
                 np.testing.assert_array_equal(one[key], two[key], err_msg=key)
-    assert rows_of(whole) == rows_of(broken)
+    assert rows_of(uninterrupted) == rows_of(killed)

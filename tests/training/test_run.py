@@ -10,10 +10,11 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
-from keras_recnet.training import checkpoints, logs, progress, saliency_task
+from keras_recnet.training import checkpoints, logs, progress
 from keras_recnet.training.checkpoints import read
 from keras_recnet.training.config.loading import load
 from keras_recnet.training.run import train
+from keras_recnet.training.saliency_task import SaliencyTask
 
 EPOCH = 8  # steps of `smoke`
 
@@ -29,7 +30,7 @@ def smoke(tiny, tmp_path):
 
     def smoke(*overrides, resume=False):
         stream = io.StringIO()
-        smoke.said = stream.getvalue
+        smoke.output = stream.getvalue
         train("smoke", [*tiny, f"output={tmp_path / 'run'}", *overrides], resume, stream)
         return stream.getvalue()
 
@@ -38,7 +39,7 @@ def smoke(tiny, tmp_path):
 
 def test_a_run_leaves_a_preset_checkpoints_logs_and_sheets(smoke, tmp_path):
     both = ["model.branches=both", "model.attention=both", "loss.cooperative_weight=0.1"]
-    said = smoke(*both, "preset.image_size=96", "samples=4", "tensorboard=true")
+    output_text = smoke(*both, "preset.image_size=96", "samples=4", "tensorboard=true")
     output = tmp_path / "run"
     assert [path.name for path in sorted((output / "checkpoints").iterdir())] == [
         "best.npz",
@@ -59,24 +60,24 @@ def test_a_run_leaves_a_preset_checkpoints_logs_and_sheets(smoke, tmp_path):
         np.testing.assert_allclose(stored, kept, atol=1e-3)
     trained = read(output / f"checkpoints/step-{EPOCH * best.state['epoch']:08d}.npz")
     assert any((a != b).any() for a, b in zip(best.model, trained.model, strict=True))
-    assert "32 images to train on, 8 to validate; 16 steps of 4" in said
-    assert "Training on " in said
-    assert f"keras-recnet predict PHOTO.jpg -o OUT --preset {output / 'preset'}" in said
+    assert "32 training images, 8 validation images; 16 steps of 4 images" in output_text
+    assert "Training on " in output_text
+    assert f"keras-recnet predict PHOTO.jpg -o OUT --preset {output / 'preset'}" in output_text
 
 
 def test_a_run_is_not_written_over_and_a_complete_one_can_be_resumed(smoke, tmp_path):
     smoke("epochs=1")
-    with pytest.raises(ConfigError, match=r"run: holds a run already.*--resume; or .*--set output=FOLDER"):
+    with pytest.raises(ConfigError, match=r"run: this folder already has a run.*--resume; or .*--set output=FOLDER"):
         smoke("epochs=1")
     (tmp_path / "run/preset/config.json").unlink()
-    assert "Going on from" in smoke("epochs=1", resume=True)
+    assert "Resuming from" in smoke("epochs=1", resume=True)
     assert (tmp_path / "run/preset/config.json").exists()
     assert len(rows_of(tmp_path / "run")) == 1
 
 
 def test_the_last_weights_can_be_the_preset(smoke, tmp_path):
-    said = smoke("preset.weights=last", "optimizer.learning_rate=0.5", "preset.litert=false")  # gets worse
-    assert "Last: epoch 2 with MAE" in said
+    text = smoke("preset.weights=last", "optimizer.learning_rate=0.5", "preset.litert=false")  # gets worse
+    assert "Last epoch: 2, validation MAE" in text
     kept = {path.stem: read(path) for path in (tmp_path / "run/checkpoints").iterdir()}
     stored = RecNet.from_preset(tmp_path / "run/preset").get_weights()
     # averaged: neither the last weights as they were trained, nor those of another epoch
@@ -100,7 +101,7 @@ def test_another_configuration_or_other_images_cannot_resume_a_run(smoke, photos
         )
     for folder in ("images", "masks"):
         (photos / folder / "0000.png").unlink()
-    with pytest.raises(DataError, match="the images have changed since this run began"):
+    with pytest.raises(DataError, match="images have changed since this run was started"):
         smoke("epochs=1", "data.synthetic=null", f"data.root={photos}", resume=True)
 
 
@@ -116,8 +117,8 @@ def test_ctrl_c_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(smoke, t
     with pytest.raises(SystemExit) as info:
         smoke()
     assert info.value.code == 130
-    assert "Stopped at step 11; the checkpoint is written. Go on with: keras-recnet train smoke " in smoke.said()
-    assert smoke.said().endswith("--resume\n")
+    assert "Stopped at step 11; checkpoint written. Resume with: keras-recnet train smoke " in smoke.output()
+    assert smoke.output().endswith("--resume\n")
     assert read(tmp_path / "run/checkpoints/step-00000011.npz").state["epoch_step"] == 3
 
 
@@ -144,7 +145,7 @@ def test_ctrl_c_before_the_first_step_exits_with_130(smoke, monkeypatch, capsys)
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(saliency_task, "prepare", interrupt)
+    monkeypatch.setattr(SaliencyTask, "build_data", interrupt)
     with pytest.raises(SystemExit) as info:
         smoke()
     assert info.value.code == 130
@@ -160,7 +161,9 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(smoke, tmp_path, mon
         savez(path, **arrays)
 
     monkeypatch.setattr(checkpoints.np, "savez", full)
-    with pytest.raises(DiskError, match=r"step-00000012.npz: the disk is full.*step-00000008.npz is whole.*--resume"):
+    with pytest.raises(
+        DiskError, match=r"step-00000012.npz: the disk is full.*step-00000008.npz is complete.*--resume"
+    ):
         smoke("checkpoint.steps=4")
     assert read(tmp_path / "run/checkpoints/step-00000008.npz").state["step"] == 8
     assert not list((tmp_path / "run/checkpoints").glob(".*"))
@@ -171,7 +174,7 @@ def test_a_full_disk_under_the_logs_is_told_as_well(smoke, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(logs.Logs, "step", full)
-    with pytest.raises(DiskError, match=r"run: the disk is full. No checkpoint was written yet, start again with"):
+    with pytest.raises(DiskError, match=r"run: the disk is full.*No checkpoint was written; start again with"):
         smoke()
 
 
@@ -182,7 +185,7 @@ def test_a_disk_without_room_is_refused_before_the_first_step(smoke, monkeypatch
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(smoke):
-    with pytest.raises(RecNetError, match=r"no longer a finite number at step .* Lower optimizer.learning_rate"):
+    with pytest.raises(RecNetError, match=r"not finite at step .* Lower optimizer.learning_rate"):
         smoke("optimizer.learning_rate=1e30", "optimizer.backbone_learning_rate=1e30", "optimizer.warmup_steps=0")
 
 
@@ -216,8 +219,8 @@ def test_sgd_poly_clipping_one_rate_no_average_and_a_last_epoch_cut_short(smoke,
         (["init=recnet_light"], PresetError, "init: There is no preset and no folder 'recnet_light'"),
         (["model.backbone=resnet"], ConfigError, "model: `backbone` must be one of .* Received: backbone='resnet'"),
         (["model.image_size=60"], ConfigError, "model: `image_size` must be a multiple of"),
-        (["optimizer.warmup_steps=16"], ConfigError, "optimizer.warmup_steps: 16 is not less than the 16 steps"),
-        (["optimizer.schedule=poly"], ConfigError, "optimizer.warmup_steps: goes with schedule: cosine alone"),
+        (["optimizer.warmup_steps=16"], ConfigError, "optimizer.warmup_steps: 16 must be less than the 16 steps"),
+        (["optimizer.schedule=poly"], ConfigError, "optimizer.warmup_steps: is supported with schedule: cosine only"),
     ],
 )
 def test_says_what_is_wrong_with_the_configuration(smoke, overrides, error, message):
@@ -230,10 +233,10 @@ def test_finetune_lowers_the_loss_and_gives_a_preset_that_predicts(photos, tmp_p
 
     start, output = tmp_path / "start", tmp_path / "finetuned"
     keras.utils.set_random_seed(0)
-    saliency_task.build_model(load("smoke")).save_to_preset(start)
+    SaliencyTask(load("smoke")).build_model().save_to_preset(start)
     overrides = [f"init={start}", f"data.root={photos}", f"output={output}", "batch_size=6", "epochs=2", "samples=0"]
     overrides += ["optimizer.warmup_steps=1", "ema=0.5", "optimizer.learning_rate=3e-3"]
-    with pytest.raises(ConfigError, match=r"model.backbone: comes with the preset that `init` names"):
+    with pytest.raises(ConfigError, match=r"model.backbone: is defined by the preset in `init`"):
         train("finetune", [*overrides, "model.backbone=vgg16"], stream=io.StringIO())
     folder = train("finetune", overrides, stream=io.StringIO())
     rows = rows_of(output)

@@ -1,4 +1,4 @@
-"""A whole training configuration, for one image or for groups; how it is read, and how its faults are told."""
+"""Training configurations: their keys, reading and validation."""
 
 import os
 from typing import Annotated, Literal, get_args
@@ -22,18 +22,18 @@ from keras_recnet.training.config.schema import (
 )
 from keras_recnet.training.config.yaml_source import Settings, read
 
-# keys that may differ between a run and its resumption: they change neither the data nor the arithmetic
+# keys that may change when a run is resumed, because they affect neither the data nor the weights
 FREE_KEYS = ("output", "checkpoint", "preset", "samples", "tensorboard")
 
 
 class Config(Section):
-    """A whole training of a RecNet.
+    """Configuration of the training of a RecNet.
 
-    `task` is `saliency`, for one image at a time, or `cosaliency`, for groups (`GroupConfig`).
+    `task` is `saliency` (single images) or `cosaliency` (groups, see `GroupConfig`).
 
-    `init` says where the weights come from: `imagenet` (the backbone's, pretrained), `random`, the name or folder of a
-    preset (which brings its architecture with it: of `model` only `image_size` and `fusion` may be given then), or a
-    file with ImageNet weights for the backbone.
+    `init` is the source of the initial weights: `imagenet` (pretrained backbone), `random`, a file of backbone weights,
+    or the name or folder of a preset. A preset defines the architecture: only `image_size` and `fusion` of `model` can
+    be changed.
     """
 
     task: Literal["saliency"] = "saliency"
@@ -59,21 +59,22 @@ class Config(Section):
     def _length(self):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
-                "give the length of the training by one of `epochs` and `steps`, and set the other to null. "
+                "set one of `epochs` and `steps`, the length of the training, and leave the other null. "
                 f"Received: epochs={self.epochs}, steps={self.steps}"
             )
         return self
 
     def fixed(self) -> dict:
-        """What a resumed run must have in common with the run that it goes on with."""
+        """Return the values that must not change when a run is resumed."""
         return {key: value for key, value in self.model_dump(mode="json").items() if key not in FREE_KEYS}
 
 
 class GroupConfig(Config):
-    """A whole training of an RCAUNet; a batch is `batch_size` groups.
+    """Configuration of the training of an RCAUNet. A batch consists of `batch_size` groups.
 
-    `init` may name, beside what it may for `saliency`, the preset of a RecNet: the model is then built around it, with
-    the edge version's arguments where `model` gives no others.
+    `init` can be the same as for a RecNet. With the preset of an RCAUNet, the training continues from its weights, and
+    nothing of `model` can be changed. With the preset of a RecNet, the edge version is built around it, with the
+    defaults of `RCAUNet.from_recnet` for arguments that `model` does not set.
     """
 
     task: Literal["cosaliency"]
@@ -82,31 +83,31 @@ class GroupConfig(Config):
     loss: GroupLossConfig = GroupLossConfig()
 
 
-TASKS = {"saliency": Config, "cosaliency": GroupConfig}
+CONFIGS = {"saliency": Config, "cosaliency": GroupConfig}
 
 
 def names_backbone_weights(init: str) -> bool:
-    """Whether `init` says where the backbone's weights come from, and not a preset."""
+    """Return whether `init` is a source of backbone weights, not a preset."""
     return init in ("imagenet", "random") or os.path.isfile(init)
 
 
-def as_of_now(fixed: dict) -> dict:
-    """`Config.fixed()` of an older run, with today's defaults for keys that did not exist then."""
+def with_current_defaults(fixed: dict) -> dict:
+    """Return `Config.fixed()` of an older run, with the defaults of keys that were added since."""
     try:
-        return TASKS[fixed.get("task", "saliency")].model_validate({"output": "", **fixed}, strict=False).fixed()
+        return CONFIGS[fixed.get("task", "saliency")].model_validate({"output": "", **fixed}, strict=False).fixed()
     except (KeyError, pydantic.ValidationError):
         return fixed
 
 
 def load(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """Reads and validates a configuration.
+    """Read and validate a configuration.
 
     Args:
-        name_or_path: a shipped configuration's name, or a YAML file.
-        overrides: `"dotted.key=value"` entries that are laid over it.
+        name_or_path: name of a shipped configuration, or path of a YAML file.
+        overrides: `"dotted.key=value"` entries that override the file.
 
     Raises:
-        ConfigError: naming, for every fault, the file and line, the key, what was received and what would be right.
+        ConfigError: with one line per error: the file and line, the key, what is expected and what was received.
 
     Example:
         >>> load("recnet_lite0", ["data.root=DUTS-TR", "batch_size=8"]).batch_size
@@ -115,28 +116,28 @@ def load(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
     settings = read(name_or_path, overrides)
     values = {"output": f"runs/{settings.name}", **settings.values}
     task = values.get("task", "saliency")
-    if task not in TASKS:
+    if task not in CONFIGS:
         place = settings.places.get("task", name_or_path)
         raise ConfigError(
-            f"{place}: task: must be one of {', '.join(TASKS)}.{did_you_mean(task, TASKS)} Received: {task!r}"
+            f"{place}: task: must be one of {', '.join(CONFIGS)}.{did_you_mean(task, CONFIGS)} Received: {task!r}"
         )
     try:
-        return TASKS[task].model_validate(values)
+        return CONFIGS[task].model_validate(values)
     except pydantic.ValidationError as error:
-        faults = dict.fromkeys(_message(detail, settings, name_or_path, TASKS[task]) for detail in error.errors())
-        raise ConfigError("\n".join(faults)) from None
+        messages = dict.fromkeys(_message(detail, settings, name_or_path, CONFIGS[task]) for detail in error.errors())
+        raise ConfigError("\n".join(messages)) from None
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """The dotted keys by which two `Config.fixed()` differ, with both values."""
-    found = []
+    """Return a line per dotted key in which two `Config.fixed()` differ, with both values."""
+    lines = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{key}.")
+            lines += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {before!r} → {after!r}")
-    return found
+            lines.append(f"{prefix}{key}: {before!r} → {after!r}")
+    return lines
 
 
 def _message(detail: dict, settings: Settings, source, root: type[Config]) -> str:
@@ -158,7 +159,7 @@ def _message(detail: dict, settings: Settings, source, root: type[Config]) -> st
 
 
 def section_of(annotation) -> type[BaseModel] | None:
-    """The section class inside an annotation such as `AugmentConfig | None`."""
+    """Return the section class in an annotation such as `AugmentConfig | None`, or None."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -166,7 +167,7 @@ def section_of(annotation) -> type[BaseModel] | None:
 
 
 def all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every dotted key that a configuration can hold."""
+    """Return all dotted keys of a configuration."""
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)

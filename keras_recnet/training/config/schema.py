@@ -1,4 +1,4 @@
-"""What the sections of a training configuration may say, and what each key means."""
+"""Sections of a training configuration: keys, types and defaults."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,13 +10,13 @@ def _image_size(value):
     sizes = [value] if isinstance(value, int) else value
     whole = isinstance(sizes, list | tuple) and all(type(size) is int and size > 0 for size in sizes)
     if not whole or len(sizes) > 2:
-        raise ValueError("expects a number of pixels such as 224, or [height, width]")
+        raise ValueError("must be a number of pixels such as 224, or [height, width]")
     return value if isinstance(value, int) else tuple(sizes)
 
 
 def _held_out(value):
     if not (value is None or isinstance(value, str) or (isinstance(value, float) and 0 < value < 1)):
-        raise ValueError("expects the path of a list of names, or a share of the images such as 0.1")
+        raise ValueError("must be the path of a list of names, or a share of the images such as 0.1")
     return value
 
 
@@ -24,7 +24,7 @@ def _distractors(value):
     whole = [value] if type(value) is int else value if isinstance(value, list | tuple) and len(value) == 2 else []
     share = isinstance(value, float) and 0 <= value < 0.5
     if not share and not (whole and all(type(number) is int and number >= 0 for number in whole)):
-        raise ValueError("expects a number of images, a range such as [0, 3], or a share below 0.5")
+        raise ValueError("must be a number of images, a range such as [0, 3], or a share below 0.5")
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -39,13 +39,13 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """One mapping of the file: no unknown keys, no silent conversions, not changed after it was read."""
+    """Base of all sections: immutable, without unknown keys or implicit type conversions."""
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class ModelConfig(Section):
-    """The constructor arguments of `keras_recnet.RecNet`; the pretrained weights are named by `init`."""
+    """Constructor arguments of `keras_recnet.RecNet`, except the weights, which `init` specifies."""
 
     backbone: str = "resnet50"
     image_size: ImageSize = 384
@@ -66,7 +66,7 @@ class ModelConfig(Section):
 
 
 class GroupModelConfig(Section):
-    """The constructor arguments of `keras_recnet.RCAUNet`; the pretrained weights are named by `init`."""
+    """Constructor arguments of `keras_recnet.RCAUNet`, except the weights, which `init` specifies."""
 
     backbone: str = "vgg16"
     image_size: ImageSize = 224
@@ -82,14 +82,14 @@ class GroupModelConfig(Section):
     group_attention: bool = False
     group_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     group_gate: bool = False
-    decoder_filters: Annotated[Any, BeforeValidator(lambda value: value)] = None
+    decoder_filters: Any = None
     separable: bool = False
     normalization: Literal["group"] | None = None
     freeze_pretrained: bool = False
 
 
 class AugmentConfig(Section):
-    """The arguments of `keras_recnet.pipelines.Augment`: random changes of a training image and its mask."""
+    """Arguments of `keras_recnet.pipelines.Augment`: random augmentation of training images and masks."""
 
     flip: Share = 0.5
     min_crop: Annotated[float, Field(gt=0, le=1)] = 0.75
@@ -99,9 +99,13 @@ class AugmentConfig(Section):
 
 
 class DataConfig(Section):
-    """Which images and masks to train on, and how they become batches.
+    """Images and masks for training and validation, augmentation and caching.
 
-    `root` stands for its subfolders `images` and `masks` and, when it is there, its list `validation.txt`.
+    Files: either `root`, a folder with the subfolders `images` and `masks` and optionally the list `validation.txt`, or
+    `images` and `masks`, or `synthetic`, the number of images to draw. `list` restricts the images to the names in a
+    text file, `exclude` leaves out those in another. `validation` is the list of held-out names, or their share.
+
+    `cache: memory` keeps decoded images of `cache_size`; null decodes the files in every epoch.
     """
 
     root: str | None = None
@@ -117,20 +121,23 @@ class DataConfig(Section):
 
 
 class GroupDataConfig(Section):
-    """Which groups of images to train on, and how they become batches.
+    """Groups of images for training and validation, augmentation and caching.
 
-    `root` stands for its subfolders `images` and `masks` and its list `groups.csv`; where there is no list, each
-    subfolder of the images is a group. `list` is a CSV file `group,name,split`; `validation` is another such list, or
-    None: the lines of `list` whose split is `validation`, or a share of the groups where it has no splits.
+    Files: either `root`, a folder with the subfolders `images` and `masks` and optionally the list `groups.csv`, or
+    `images` and `masks`, or `synthetic`, the number of groups to draw. `list` is a CSV file `group,name,split`; without
+    a list, each subfolder of the images is a group. `validation` is another such list, or a share of the groups; null
+    uses the lines of `list` with the split `validation`, or a tenth of the groups if there are none.
 
-    `synthetic` draws so many groups instead. An epoch shows each group `passes` times, each time `images_per_group` of
-    its images and of distractors.
+    An epoch contains each group `passes` times, each time with up to `images_per_group` images including `distractors`
+    (a number, a range or a share).
 
-    `cache: memory` keeps the decoded images; `cache: features` keeps what the frozen pretrained part makes of each
-    image and of its mirror image, as files in the folder `features`, so that a step trains the new part alone.
+    `cache: memory` keeps decoded images of `cache_size`. `cache: features` keeps the features that the frozen
+    pretrained part computes for each image and its mirror image, in the folder `features` (default: in the output
+    folder); a step then trains only the layers after it.
 
-    `near_share` of the distractors come from the `near` categories that are most like the group's by these features;
-    `near: 0` draws all evenly.
+    `hard_negative_share` of the distractors come from the `hard_negatives` categories that are most similar to the
+    group's, by cached features; `hard_negatives: 0` draws all distractors uniformly. Ours; it follows the hard
+    negatives of Schroff et al., "FaceNet", CVPR 2015, but for whole categories.
     """
 
     root: str | None = None
@@ -141,8 +148,8 @@ class GroupDataConfig(Section):
     synthetic: Annotated[int, Field(ge=8)] | None = None
     images_per_group: Count = 5
     distractors: Distractors = 0
-    near: Annotated[int, Field(ge=0)] = 0
-    near_share: Share = 0.5
+    hard_negatives: Annotated[int, Field(ge=0)] = 0
+    hard_negative_share: Share = 0.5
     passes: Count = 1
     augment: AugmentConfig | None = AugmentConfig()
     cache: Literal["memory", "features"] | None = None
@@ -151,7 +158,7 @@ class GroupDataConfig(Section):
 
 
 class LossConfig(Section):
-    """The constructor arguments of `keras_recnet.losses.SaliencyLoss`."""
+    """Constructor arguments of `keras_recnet.losses.SaliencyLoss`."""
 
     cooperative_weight: NotNegative = 1.0
     cooperative_terms: Literal["both", "match", "overlap"] = "both"
@@ -164,7 +171,7 @@ class LossConfig(Section):
 
 
 class CoPerceptualConfig(Section):
-    """The constructor arguments of `keras_recnet.losses.CoPerceptualLoss`."""
+    """Constructor arguments of `keras_recnet.losses.CoPerceptualLoss`."""
 
     image_size: ImageSize | None = None
     pooling: Literal["average"] | None = "average"
@@ -172,7 +179,7 @@ class CoPerceptualConfig(Section):
 
 
 class GroupLossConfig(Section):
-    """The constructor arguments of `keras_recnet.losses.CoSaliencyLoss`."""
+    """Constructor arguments of `keras_recnet.losses.CoSaliencyLoss`."""
 
     cross_entropy: Literal["plain", "structure"] = "plain"
     dice_weight: NotNegative = 0.0
@@ -185,7 +192,11 @@ class GroupLossConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW or SGD, with one learning rate for the backbone and one for the rest."""
+    """AdamW or SGD, with separate learning rates for the backbone and the rest.
+
+    `backbone_learning_rate: null` uses one rate for all. `momentum` applies to SGD, `power` to the schedule `poly`, and
+    `warmup_steps` to the schedule `cosine`. `clip` is the maximal global norm of the gradients.
+    """
 
     name: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Positive = 2e-3
@@ -199,7 +210,7 @@ class OptimizerConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """When to write a checkpoint besides the end of each epoch, and how many of them to keep."""
+    """Checkpoints every `minutes` or `steps`, and after each epoch; the newest `keep` of them are kept."""
 
     minutes: Positive = 10.0
     steps: Count | None = None
@@ -207,10 +218,11 @@ class CheckpointConfig(Section):
 
 
 class PresetConfig(Section):
-    """The preset folder that a training ends with.
+    """The preset written at the end of the training.
 
-    `weights`: `best`, those of the epoch with the least error on the validation images, or `last`, those of the end of
-    the schedule: for groups, whose validation images hold no distractors, so that their error says half of it.
+    `weights` is `best` (the epoch with the lowest validation error) or `last`. Use `last` for groups: their validation
+    data has no distractors, so its error covers only half of the task. `image_size` changes the input size, and
+    `litert` adds a LiteRT file.
     """
 
     weights: Literal["best", "last"] = "best"

@@ -1,4 +1,4 @@
-"""YAML files and `--set` entries → one nested dict that still knows where each key was written."""
+"""Reading of YAML files and `--set` entries, with the source line of each key for error messages."""
 
 import dataclasses
 import os
@@ -14,12 +14,12 @@ SHIPPED = Path(__file__).parents[1] / "configs"
 
 @dataclasses.dataclass
 class Settings:
-    """Values read from files and the command line, not validated yet.
+    """Values from files and the command line, before validation.
 
     Attributes:
         values: nested dict.
-        places: dotted key → where it was written, such as `"mine.yaml:12"` or `"--set batch_size=8"`.
-        name: the name of the run: the file's name without its suffix.
+        places: dotted key → its source, such as `"mine.yaml:12"` or `"--set batch_size=8"`.
+        name: name of the run: the file's name without suffix.
     """
 
     values: dict
@@ -28,7 +28,7 @@ class Settings:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but `2e-4` is a number as everybody expects."""
+    """PyYAML's safe loader, which reads `2e-4` as a number, not as a string."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -43,19 +43,19 @@ _Loader.add_implicit_resolver(
 
 
 def shipped() -> list[str]:
-    """The names of the configurations that come with the library."""
+    """Return the names of the configurations that ship with the library."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
 def read(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
-    """Reads a configuration and what it `extends`, and lays the `overrides` over it.
+    """Read a configuration and the ones it `extends`, and apply the overrides.
 
     Args:
-        name_or_path: a shipped configuration's name, or a YAML file.
-        overrides: `"dotted.key=value"` entries; the value is read as YAML.
+        name_or_path: name of a shipped configuration, or path of a YAML file.
+        overrides: `"dotted.key=value"` entries; the value is parsed as YAML.
 
     Raises:
-        ConfigError: if there is no such configuration, or it cannot be read as YAML.
+        ConfigError: if there is no such configuration, or it is not valid YAML.
     """
     path = find(name_or_path)
     settings = _read_chain(path, ())
@@ -63,7 +63,7 @@ def read(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
         key, equals, text = entry.partition("=")
         key = key.strip()
         if not equals or not all(key.split(".")):
-            raise ConfigError(f"--set {entry}: not of the form key=value, such as --set data.root=PHOTOS.")
+            raise ConfigError(f"--set {entry}: must be of the form key=value, such as --set data.root=PHOTOS.")
         value, places = _parse(text, f"--set {entry}", key)
         nested = value
         for part in reversed(key.split(".")):
@@ -73,10 +73,13 @@ def read(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
 
 
 def find(name_or_path: str | os.PathLike) -> Path:
-    """The file of a configuration, given by the name it ships under or by its path.
+    """Return the file of a configuration.
+
+    Args:
+        name_or_path: name of a shipped configuration, or path of a YAML file.
 
     Raises:
-        ConfigError: if there is none, with the names that ship.
+        ConfigError: if there is no such configuration; lists the shipped ones.
     """
     name = os.fspath(name_or_path)
     if name in shipped():
@@ -84,14 +87,14 @@ def find(name_or_path: str | os.PathLike) -> Path:
     if os.path.isfile(name):
         return Path(name)
     raise ConfigError(
-        f"There is no configuration and no file {name!r}.{did_you_mean(name, shipped())} Configurations that ship: "
-        f"{', '.join(shipped())}; any other is given by the path of its YAML file."
+        f"There is no configuration or file {name!r}.{did_you_mean(name, shipped())} Shipped configurations: "
+        f"{', '.join(shipped())}. For your own, give the path of the YAML file."
     )
 
 
 def _read_chain(path: Path, seen: tuple[Path, ...]) -> Settings:
     if path in seen:
-        raise ConfigError(f"{path}: `extends` goes round in a circle: {' → '.join(p.stem for p in (*seen, path))}.")
+        raise ConfigError(f"{path}: `extends` is circular: {' → '.join(p.stem for p in (*seen, path))}.")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -100,14 +103,16 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> Settings:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of keys to values. Received: {values!r}")
+        raise ConfigError(f"{path}: a configuration must be a mapping of keys to values. Received: {values!r}")
     base = values.pop("extends", None)
     settings = Settings({}, {}, path.stem)
     if base is not None:
         if not isinstance(base, str):
-            raise ConfigError(f"{places['extends']}: extends: expects a name or a path. Received: {base!r}")
-        beside = path.parent / base
-        settings = _read_chain(beside if beside.is_file() else find(base), (*seen, path))
+            raise ConfigError(
+                f"{places['extends']}: extends: must be the name or path of a configuration. Received: {base!r}"
+            )
+        relative = path.parent / base
+        settings = _read_chain(relative if relative.is_file() else find(base), (*seen, path))
         settings.name = path.stem
     _merge(settings, values, places)
     return settings
@@ -127,7 +132,7 @@ def _merge(settings: Settings, values: dict, places: dict[str, str]):
 
 
 def _parse(text: str, source: str, prefix: str = "") -> tuple[object, dict[str, str]]:
-    """The value of a YAML text, and where each of its keys stands."""
+    """Return the value of a YAML text, and the source of each of its keys."""
     try:
         loader = _Loader(text)
         try:
@@ -141,7 +146,7 @@ def _parse(text: str, source: str, prefix: str = "") -> tuple[object, dict[str, 
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark and not source.startswith("--set") else source
-        raise ConfigError(f"{where}: not readable as YAML: {getattr(error, 'problem', None) or error}.") from error
+        raise ConfigError(f"{where}: invalid YAML: {getattr(error, 'problem', None) or error}.") from error
 
 
 def _note_places(node, prefix: str, source: str, places: dict[str, str]):
@@ -151,6 +156,6 @@ def _note_places(node, prefix: str, source: str, places: dict[str, str]):
         key = f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
         place = f"{source}:{key_node.start_mark.line + 1}"
         if key in places:
-            raise ConfigError(f"{place}: {key}: written twice, first at {places[key]}. Remove one of them.")
+            raise ConfigError(f"{place}: {key}: is set twice, first at {places[key]}. Remove one of them.")
         places[key] = place
         _note_places(value_node, key, source, places)
