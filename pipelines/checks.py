@@ -1,16 +1,11 @@
-"""All files looked at in parallel before a training starts, and all their problems told at once."""
+"""Check all files in parallel before training, and report all their problems at once."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from keras_recnet.pipelines.pair_reading import (
-    SIDES_SWAPPED,
-    opened,
-    orientation_of,
-    read_pair,
-    same_proportions,
-    size_problem,
-)
+from keras_recnet.errors import ImageError
+from keras_recnet.imaging.reading import SWAPPING, open_image, turn_of
+from keras_recnet.pipelines.pair_reading import read_pair, same_proportions, size_problem
 from keras_recnet.pipelines.pairs import Pair, PipelineDataError
 
 Progress = Callable[[int, int], object]
@@ -19,14 +14,14 @@ Progress = Callable[[int, int], object]
 def check_pairs(
     pairs: Sequence[Pair], *, decode: bool = False, workers: int = 2, progress: Progress | None = None
 ) -> None:
-    """Finds every faulty file before a training starts.
+    """Find every faulty file before training.
 
-    Looks at each file's existence, kind and size, and at the checksums of PNGs (seconds for ten thousand pairs); with
-    `decode=True` it also reads every pixel, which finds damaged files of other kinds and masks that are none (half a
-    minute; filling the memory cache does the same on its way).
+    Checks each file's existence, format and size, and the checksums of PNGs (seconds for ten thousand pairs). With
+    `decode=True` every pixel is read, which also finds damaged files of other formats and masks that are not masks
+    (half a minute; filling the memory cache does the same).
 
     Args:
-        pairs: what `find_pairs` gave.
+        pairs: the pairs, see `find_pairs`.
         decode: whether to decode the files.
         workers: number of threads.
         progress: called as `progress(done, total)` after each pair.
@@ -37,16 +32,16 @@ def check_pairs(
     for_all(read_checked if decode else check_files, pairs, workers, progress)
 
 
-def read_checked(pair, at_least=None):
-    """`read_pair` for the first time."""
+def read_checked(pair: Pair, at_least: int | None = None):
+    """`check_files`, then `read_pair`."""
     check_files(pair)
     return read_pair(pair, at_least)
 
 
-def for_all(function, items, workers, progress=None):
-    """Calls `function(item)` for all items in threads, then raises the problems of all of them at once.
+def for_all(function: Callable, items: Sequence, workers: int, progress: Progress | None = None) -> None:
+    """Call `function(item)` for all items in threads, then raise the problems of all of them at once.
 
-    Threads do, since Pillow lets go of the interpreter while it decodes and resizes.
+    Threads are enough, because Pillow releases the interpreter lock while it decodes and resizes.
     """
 
     def problems_of(item):
@@ -59,30 +54,30 @@ def for_all(function, items, workers, progress=None):
     problems = []
     pool = ThreadPoolExecutor(workers)
     try:
-        for done, found in enumerate(pool.map(problems_of, items), start=1):
-            problems += found
+        for done, new in enumerate(pool.map(problems_of, items), start=1):
+            problems += new
             if progress is not None:
                 progress(done, len(items))
     finally:
-        # Without this, Ctrl-C would wait for all files that are still queued.
+        # Otherwise Ctrl-C would wait for all queued files.
         pool.shutdown(cancel_futures=True)
     if problems:
         raise PipelineDataError(problems)
 
 
-def check_files(pair):
-    """Raises the problems of a pair that show without decoding."""
+def check_files(pair: Pair) -> None:
+    """Raise the problems of a pair that can be seen without decoding."""
     problems, sizes = [], []
     for path in (pair.image,) if pair.mask is None else (pair.image, pair.mask):
         try:
-            with opened(path) as file:
-                # Pillow decodes a PNG to find its orientation; here both ways round are let through instead.
-                either_way = file.format == "PNG" or orientation_of(file) in SIDES_SWAPPED
+            with open_image(path) as file:
+                # Pillow decodes a PNG to find its orientation; here both orientations are accepted instead.
+                either_way = file.format == "PNG" or turn_of(file) in SWAPPING
                 sizes.append([file.size, file.size[::-1]] if either_way else [file.size])
-                # Decoding does not compare a PNG's checksums. This closes the file, so it comes last.
+                # Decoding does not check a PNG's checksums. `verify` closes the file, so it comes last.
                 file.verify()
-        except PipelineDataError as error:
-            problems += error.problems
+        except ImageError as error:
+            problems.append(str(error))
     if problems:
         raise PipelineDataError(problems)
     if pair.mask is None:

@@ -138,7 +138,7 @@ def pixel_limit(max_pixels: int | None) -> int:
     from keras_recnet.imaging import reading
 
     max_pixels = max_pixels or reading.MAX_PIXELS
-    reading.leave_pixel_limit_to_read(max_pixels)
+    reading.raise_pillow_limit(max_pixels)
     return max_pixels
 
 

@@ -1,9 +1,14 @@
-"""Pictures in: files, bytes, Pillow images and arrays become 8-bit RGB, upright, or a named refusal."""
+"""Read images: files, bytes, Pillow images and arrays become upright 8-bit RGB, or raise an error that names the file.
 
+Pillow decodes, because OpenCV fills the missing part of a truncated JPEG with grey and reports no error.
+"""
+
+import contextlib
 import dataclasses
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -11,9 +16,9 @@ from PIL import ExifTags, Image
 
 from keras_recnet.errors import ImageError, MissingExtraError
 
-# Formats whose decoders work on the bytes alone. Left out: EPS (runs Ghostscript), stubs without a decoder, and
-# formats that no camera or picture program writes today. The common ones stand first, since Pillow imports the others
-# only when these did not match.
+# Formats whose decoders need nothing but the bytes. Left out: EPS (runs Ghostscript), stubs without a decoder, and
+# formats that no camera or image editor writes today. The common ones come first, because Pillow imports the others
+# only if these do not match.
 FORMATS = (
     *("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000"),
     *("PSD", "ICO", "DIB", "PCX", "SGI", "QOI", "TGA"),
@@ -30,70 +35,186 @@ _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 # Pillow's own threshold for a possible decompression bomb; 268 MB as RGB.
 MAX_PIXELS = 1024**3 // 4 // 3
 
+# Modes of Pillow with one channel of more than 8 bits.
+DEEP_MODES = frozenset(("I", "I;16", "I;16L", "I;16B", "I;16N", "F"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A decoded picture, upright (EXIF rotation applied).
+    """A decoded image, upright (EXIF orientation applied).
 
     Attributes:
-        rgb: uint8 `(h, w, 3)`, transparent parts shown over white.
-        size: `(height, width)` of the picture in full, also when `rgb` holds it shrunk.
-        alpha: uint8 `(h, w)`, the picture's own transparency, or None when it has none.
-        profile: its ICC colour profile, or None.
+        rgb: uint8 `(h, w, 3)`, composited on white where the image is transparent.
+        size: `(height, width)` of the full image, also if `rgb` is smaller.
+        alpha: uint8 `(h, w)`, the image's transparency, or None.
+        profile: the ICC profile of its colours, or None.
+        turn: the transposition that made it upright, or None.
     """
 
     rgb: np.ndarray
     size: tuple[int, int]
     alpha: np.ndarray | None = None
     profile: bytes | None = None
+    turn: Image.Transpose | None = None
 
 
-def read(source, *, fit=None, max_pixels=MAX_PIXELS, name=None) -> Picture:
-    """Reads one picture.
+def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -> Picture:
+    """Read an image.
 
-    The rules, the same for every format:
+    These rules hold for every format:
 
-    - the first frame of an animation, the first page of a TIFF;
-    - rotated as its EXIF orientation says;
+    - an animation is its first frame, a TIFF its first page;
+    - the EXIF orientation is applied;
     - grey becomes RGB with three equal channels;
-    - of 16-bit values the upper 8 bits count, they are not stretched to the range that they use;
-    - transparent parts are shown over white;
-    - CMYK goes through its embedded colour profile when there is one.
+    - 16-bit values are cut to their upper 8 bits, not stretched to the range in use;
+    - transparent parts are composited on white;
+    - CMYK is converted with its embedded colour profile, if there is one.
 
     Args:
         source: a path, the bytes of a file, a `PIL.Image.Image`, or an array: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` in RGB
             or `(H, W, 4)` in RGBA; bool, uint8, uint16, or float in 0…1.
-        fit: `(height, width)` to shrink or stretch the picture to while it is read (bilinear, antialiased). A large
-            JPEG is then decoded at 1/2, 1/4 or 1/8, as long as that keeps twice the size that is asked for.
-            None keeps the picture's own size.
-        max_pixels: a picture with more is refused before it is decoded.
-        name: what messages call it; by default the path.
+        fit: `(height, width)` to resize the image to (bilinear, antialiased). None keeps its size.
+        at_least: a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep this many pixels, which
+            is several times faster. By default twice the longer side of `fit`; None without `fit`: decode in full.
+        max_pixels: images with more pixels are refused before they are decoded.
+        name: what error messages call the image; by default the path.
 
     Raises:
-        ImageError: if it cannot be read or is refused.
-        MissingExtraError: if it is a HEIC picture and pillow-heif is not installed.
+        ImageError: if the image cannot be read or is refused.
+        MissingExtraError: if it is a HEIC image and pillow-heif is not installed.
     """
-    if isinstance(source, Image.Image):
-        return _decoded(source, fit, max_pixels, name or "the Pillow image", draft=False)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_file(io.BytesIO(source), fit, max_pixels, name or "the bytes given")
-    if isinstance(source, (str, os.PathLike)):
-        name = name or os.fspath(source)
-        try:
-            with open(source, "rb") as file:
-                return _from_file(file, fit, max_pixels, name)
-        except FileNotFoundError as error:
-            raise ImageError(f"{name}: no such file. Check the path.") from error
-        except IsADirectoryError as error:
-            raise ImageError(f"{name}: a folder, not a picture.") from error
-        except PermissionError as error:
-            raise ImageError(f"{name}: not allowed to read it. Check its permissions.") from error
-        except OSError as error:
-            raise ImageError(f"{name}: cannot be read ({error.strerror or error}).") from error
-    if hasattr(source, "__array__"):
-        image = _from_array(np.asarray(source), name or "the array")
-        return _decoded(image, fit, max_pixels, name or "the array", draft=False)
-    raise TypeError(f"A picture must be a path, bytes, a Pillow image or an array. Received: {type(source).__name__}")
+    name = name or _name_of(source)
+    with open_image(source, max_pixels=max_pixels, name=name) as image:
+        size = image.size
+        at_least = at_least or (fit and 2 * max(fit))
+        # Both sides by the longer one: the EXIF orientation is not known yet for every format.
+        drafted = at_least and image is not source and image.draft("RGB", (at_least, at_least))
+        image.load()
+        if not drafted:
+            size = image.size  # some decoders apply the orientation themselves
+        turn = turn_of(image)
+        swapped = turn in SWAPPING
+        image, alpha, profile = _to_rgb(image, name)
+        if fit:
+            image, alpha = image.resize(fit if swapped else fit[::-1], Image.Resampling.BILINEAR), None
+        if turn is not None:
+            image = image.transpose(turn)
+            alpha = alpha and alpha.transpose(turn)
+        rgb, alpha = np.asarray(image), alpha and np.asarray(alpha)
+    return Picture(rgb, size if swapped else size[::-1], alpha, profile, turn)
+
+
+@contextlib.contextmanager
+def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Iterator[Image.Image]:
+    """Open an image without decoding it, for code that needs more than `read` returns.
+
+    Args:
+        source: as for `read`.
+        max_pixels: images with more pixels are refused.
+        name: what error messages call the image; by default the path.
+
+    Yields:
+        The Pillow image. Errors of the block, such as those of a decoder, become an `ImageError` too.
+
+    Raises:
+        ImageError: if the image cannot be read or is refused.
+        MissingExtraError: if it is a HEIC image and pillow-heif is not installed.
+    """
+    name = name or _name_of(source)
+    try:
+        with contextlib.ExitStack() as stack:
+            if isinstance(source, (str, os.PathLike)):
+                source = stack.enter_context(open(source, "rb"))
+            elif isinstance(source, (bytes, bytearray, memoryview)):
+                source = io.BytesIO(source)
+            image = _image_of(source, name)
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"{name}: refused, {width} × {height} pixels are more than the limit of {max_pixels:,}. If you "
+                    f"trust the file, raise it (--max-pixels {width * height}; in Python max_pixels={width * height})."
+                )
+            if not width or not height:
+                raise ImageError(f"{name}: the image has no pixels. Received: {width} × {height}")
+            _scale_transparent_colour(image)
+            yield image
+    except (ImageError, MissingExtraError):
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such file. Check the path.") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{name}: a folder, not an image.") from error
+    except PermissionError as error:
+        raise ImageError(f"{name}: permission denied. Check the file's permissions.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(
+            f"{name}: refused, more pixels than the limit of {max_pixels:,} ({error}). If you trust the file, raise it "
+            f"(--max-pixels; in Python max_pixels= and PIL.Image.MAX_IMAGE_PIXELS)."
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not an image of a known format. Known: {', '.join(FORMATS)}.") from error
+    except Exception as error:  # decoders raise exceptions of every kind on damaged files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ImageError(f"{name}: cannot be read ({error.strerror}).") from error
+        raise ImageError(
+            f"{name}: cannot be decoded, it is truncated or damaged ({error}). Copy or save it again."
+        ) from error
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SWAPPING = frozenset(TURNS[orientation] for orientation in (5, 6, 7, 8))
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """The transposition that makes a loaded image upright, by its EXIF or XMP orientation; None if it is upright.
+
+    Some decoders (TIFF, HEIC) apply the orientation while they load; then it is None as well.
+    """
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # EXIF data that cannot be parsed have no orientation
+        return None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Decode an image and apply its orientation; its mode is kept."""
+    image.load()
+    turn = turn_of(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def grey_range(values: np.ndarray, name: str) -> int:
+    """The value of white in grey pixels of more than 8 bits: 65535 for integers, 1 or 255 for floats.
+
+    Raises:
+        ImageError: if there are values outside 0…white.
+    """
+    low, high = float(values.min()), float(values.max())
+    for white in (1, 255) if values.dtype.kind == "f" else (65535,):
+        if low >= 0 and high <= white:
+            return white
+    raise ImageError(
+        f"{name}: unknown range of grey values. Save the image with 8 or 16 bits per channel. "
+        f"Received: {values.dtype} values in {low:g}…{high:g}"
+    )
+
+
+def grey_to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
+    """Convert grey values of more than 8 bits to uint8: the upper 8 of 16 bits.
+
+    Raises:
+        ImageError: as `grey_range`.
+    """
+    white = grey_range(values, name)
+    return np.floor(values * (1 / 256 if white == 65535 else 255 / white)).astype(np.uint8)
 
 
 def without_suffix(name: str) -> str:
@@ -115,76 +236,47 @@ def snapshot(source):
     return np.array(source) if hasattr(source, "__array__") else source
 
 
-def leave_pixel_limit_to_read(max_pixels: int) -> None:
-    """Raises Pillow's own limit in this process to `max_pixels`, and silences the warning before its refusal.
+def raise_pillow_limit(max_pixels: int) -> None:
+    """Raise Pillow's own pixel limit in this process to `max_pixels`, and silence the warning that precedes it.
 
-    For a program of ours alone: a library leaves other packages' settings as it finds them.
+    Only for the command line: a library must not change the settings of other packages.
     """
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def _from_file(file, fit, max_pixels, name):
-    head = file.read(16)
+def _name_of(source):
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "the bytes given"
+    if isinstance(source, Image.Image):
+        return "the Pillow image"
+    if hasattr(source, "__array__"):
+        return "the array"
+    raise TypeError(f"An image must be a path, bytes, a Pillow image or an array. Received: {type(source).__name__}")
+
+
+def _image_of(source, name):
+    if isinstance(source, Image.Image):
+        return source
+    if hasattr(source, "__array__"):
+        return _from_array(np.asarray(source), name)
+    head = source.read(16)
     if not head:
         raise ImageError(f"{name}: the file is empty (0 bytes). Copy it again.")
-    formats = FORMATS
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
-        formats = ("HEIF", "AVIF")
         _register_heic(name)
-    try:
-        image = Image.open(file, formats=formats)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"{name}: refused, more pixels than the limit of {max_pixels:,} ({error}). If you trust the file, raise it "
-            f"(--max-pixels; in Python max_pixels= and PIL.Image.MAX_IMAGE_PIXELS)."
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a picture of a known format. Known: {', '.join(FORMATS)}.") from error
-    except Exception as error:  # decoders meet broken files with exceptions of every kind
-        raise _broken(name, error) from error
-    with image:
-        return _decoded(image, fit, max_pixels, name)
+        return Image.open(source, formats=("HEIF", "AVIF"))
+    return Image.open(source, formats=FORMATS)
 
 
-def _decoded(image, fit, max_pixels, name, draft=True):
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: refused, {width} × {height} pixels are more than the limit of {max_pixels:,}. If you trust the "
-            f"file, raise it (--max-pixels {width * height}; in Python max_pixels={width * height})."
-        )
-    if not width or not height:
-        raise ImageError(f"{name}: the picture has no pixels. Received: {width} × {height}")
-    try:
-        # Both sides by the longer one: the EXIF rotation is not known yet for every format.
-        drafted = fit and draft and image.draft("RGB", (2 * max(fit), 2 * max(fit)))
-        _scale_transparent_colour(image)
-        image.load()
-        if not drafted:
-            width, height = image.size  # some decoders rotate by themselves
-        turn = _turn(image)
-        profile = image.info.get("icc_profile")
-        image, alpha, profile = _to_rgb(image, profile, name)
-        swapped = turn in _SWAPPING
-        if fit:
-            image, alpha = image.resize(fit if swapped else fit[::-1], Image.Resampling.BILINEAR), None
-        if turn is not None:
-            image = image.transpose(turn)
-            alpha = alpha and alpha.transpose(turn)
-    except ImageError:
-        raise
-    except Exception as error:
-        raise _broken(name, error) from error
-    size = (width, height) if swapped else (height, width)
-    return Picture(np.asarray(image), size, alpha and np.asarray(alpha), profile)
-
-
-def _to_rgb(image, profile, name):
-    """Gives an RGB image over white, its alpha channel or None, and the profile that its colours are in."""
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+def _to_rgb(image, name):
+    """Return the image in RGB on white, its alpha channel or None, and the colour profile of the result."""
+    profile = image.info.get("icc_profile")
+    if image.mode in DEEP_MODES:
         values, transparent = np.asarray(image), image.info.get("transparency")
-        image = Image.fromarray(_grey_in_8_bits(values, name))
+        image = Image.fromarray(grey_to_8_bits(values, name))
         if transparent is None:
             return image.convert("RGB"), None, None
         image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
@@ -212,56 +304,21 @@ def _scale_transparent_colour(image):
         image.info["transparency"] = tuple(value >> 8 for value in colour)
 
 
-def _grey_in_8_bits(values, name):
-    if values.dtype == np.uint16:
-        return (values >> 8).astype(np.uint8)
-    # Modes "I" and "F" have no range of their own: 16-bit integers, and 0…1 or 0…255 as programs write floats.
-    low, high = float(values.min()), float(values.max())
-    ranges = {1: 255, 255: 1} if values.dtype.kind == "f" else {65535: 1 / 256}
-    for top, factor in ranges.items():
-        if low >= 0 and high <= top:
-            return np.floor(values * factor).astype(np.uint8)
-    raise ImageError(
-        f"{name}: no known range for these grey values. Save the picture with 8 or 16 bits a channel. "
-        f"Received: {values.dtype} values in {low:g}…{high:g}"
-    )
-
-
 def _cmyk_to_srgb(image, profile):
-    from PIL import ImageCms  # rarely needed, and it loads a library of its own
+    from PIL import ImageCms  # rarely needed, and it loads a library
 
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError):
-        return image.convert("RGB")  # a damaged profile costs exact colours, not the picture
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SWAPPING = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
-
-
-def _turn(image):
-    # ImageOps.exif_transpose does the same to a picture in full; here it follows the shrinking, which is cheaper.
-    try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # EXIF that cannot be parsed says nothing about the orientation
-        return None
+        return image.convert("RGB")  # with a damaged profile only the exact colours are lost
 
 
 def _from_array(array, name):
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(f"{name}: must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). Received: shape={array.shape}")
     if array.size == 0:
-        raise ImageError(f"{name}: the picture has no pixels. Received: shape={array.shape}")
+        raise ImageError(f"{name}: the image has no pixels. Received: shape={array.shape}")
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:
@@ -270,7 +327,7 @@ def _from_array(array, name):
         low, high = float(array.min()), float(array.max())
         if not (low >= 0.0 and high <= 1.0):  # also false for NaN
             raise ImageError(
-                f"{name}: float values must lie in 0…1; for values in 0…255 pass uint8. Received: {low:g}…{high:g}"
+                f"{name}: float values must be in 0…1; for values in 0…255 pass uint8. Received: {low:g}…{high:g}"
             )
         array = np.rint(array * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
@@ -283,10 +340,6 @@ def _register_heic(name):
         import pillow_heif
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f'{name}: HEIC pictures need an extra: pip install "keras-recnet[heic]". Or convert it to JPEG.'
+            f'{name}: HEIC images need an extra: pip install "keras-recnet[heic]". Or convert the image to JPEG.'
         ) from error
     pillow_heif.register_heif_opener()
-
-
-def _broken(name, error):
-    return ImageError(f"{name}: truncated or damaged, it cannot be decoded ({error}). Copy or save it again.")

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keras_recnet.errors import ImageError
 from keras_recnet.files import atomic_path
 from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.coco.similarity import GIST_SIZE, gist, lab_histogram
@@ -133,8 +134,8 @@ def features_of(path: Path) -> tuple[tuple[int, int], np.ndarray] | str:
     """`((width, height), features)` of a photograph, or why there are none."""
     try:
         image = read_image(path, at_least=GIST_SIZE)
-    except PipelineDataError as error:
-        return error.problems[0]
+    except ImageError as error:
+        return str(error)
     return image.shape[1::-1], np.concatenate([gist(image), lab_histogram(image)])
 
 

@@ -186,7 +186,7 @@ def test_standard_input_to_standard_output(tiny_preset, save_photo):
         command("predict", "-", "-o", "-", "--preset", tiny_preset), input=b"text", capture_output=True
     )
     assert (done.returncode, done.stdout) == (1, b"")
-    assert b"standard input: not a picture" in done.stderr
+    assert b"standard input: not an image" in done.stderr
 
 
 @pytest.mark.parametrize("reader", ["help", "version", "predict --help", "cosal --help"])

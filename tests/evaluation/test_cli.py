@@ -56,7 +56,7 @@ def test_names_every_fault_and_scores_the_rest(run, make_set):
     assert status == 1
     assert "| ours | images | 2 |" in stdout
     assert "3 not scored:" in stderr
-    assert f"unreadable (ours): {maps / 'a.png'}: not a picture of a known format" in stderr
+    assert f"unreadable (ours): {maps / 'a.png'}: not an image of a known format" in stderr
     assert f"missing map (ours): {masks / 'b.png'}: no map of this name in {maps}" in stderr
     assert f"map without mask (ours): {maps / 'z.png'}: no mask of this name in {masks}" in stderr
     save(draw(0)[1], maps / "a.png")

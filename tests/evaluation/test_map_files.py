@@ -79,17 +79,17 @@ def test_colours_are_read_by_their_luminance_and_noted():
     ("data", "message"),
     [
         (b"", r"the file is empty"),
-        (b"no picture", r"not a picture of a known format"),
+        (b"no picture", r"not an image of a known format"),
         (encoded(np.zeros((99, 99), np.uint8))[:60], r"truncated or damaged"),
         (encoded(np.array([[0, np.nan]], np.float32), "TIFF"), r"1 of 2 values are NaN or infinite"),
-        (encoded(np.array([[0, 200]], np.float32), "TIFF"), r"must lie in 0…1.*Received: float32 values in 0…200"),
+        (encoded(np.array([[0, 200]], np.float32), "TIFF"), r"must be in 0…1.*Received: float32 values in 0…200"),
         (npy(np.array([[0, np.inf]])), r"1 of 2 values are NaN"),
-        (npy(np.array([[-0.5, 0]])), r"must lie in 0…1"),
+        (npy(np.array([[-0.5, 0]])), r"must be in 0…1"),
         (npy(np.array([[70000]])), r"Received: int64 of shape"),
         (npy(np.zeros((2, 2, 3))), r"Received: float64 of shape \(2, 2, 3\)"),
         (npy(np.zeros((0, 2))), r"Received: float64 of shape \(0, 2\)"),
-        (npy(np.zeros((2, 2)))[:100], r"no readable .npy file"),
-        (npy(np.array([{}])), r"no readable .npy file"),
+        (npy(np.zeros((2, 2)))[:100], r"not a readable .npy file"),
+        (npy(np.array([{}])), r"not a readable .npy file"),
     ],
 )
 def test_a_map_that_cannot_be_meant_is_named(data, message):

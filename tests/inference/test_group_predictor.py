@@ -62,7 +62,7 @@ def test_features_are_kept_or_encoded_again_with_the_same_result(tiny_group_pres
 
 
 def test_a_picture_that_cannot_be_read_is_left_out(predictor, photos):
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="not an image"):
         predictor([*photos, b"text" * 10])
     first, error, *others = predictor.map([photos[0], b"text" * 10, *photos[1:]], errors="return")
     assert isinstance(error, ImageError)

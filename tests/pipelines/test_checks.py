@@ -29,10 +29,10 @@ def faulty(folders, save_pair):
     Image.open(images / "good0.jpg").save(masks / "photo as mask.png")
     messages = {
         "damaged mask": "damaged mask.png: cannot be decoded",
-        "empty": "empty.jpg: empty file",
-        "photo as mask": "photo as mask.png: a colour picture, not a mask",
+        "empty": "empty.jpg: the file is empty",
+        "photo as mask": "photo as mask.png: a colour image, not a mask",
         "size": "size.png: 30×30 pixels do not have the proportions",
-        "text": "text.png: not a picture",
+        "text": "text.png: not an image",
         "truncated": "truncated.jpg: cannot be decoded",
     }
     return find_pairs(*folders), messages

@@ -101,7 +101,7 @@ def test_names_every_file_that_cannot_be_used_once(folders, save_pair):
     with pytest.raises(PipelineDataError) as caught:
         check_groups(groups * 2)
     empty, size = caught.value.problems
-    assert empty == f"{images / 'a/1.jpg'}: empty file"
+    assert empty == f"{images / 'a/1.jpg'}: the file is empty (0 bytes). Copy it again."
     assert size.startswith(f"{masks / 'a/2.png'}: 30×30 pixels do not have the proportions")
 
 

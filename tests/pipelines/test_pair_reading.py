@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_recnet.errors import ImageError
 from keras_recnet.imaging import reading as imaging
 from keras_recnet.pipelines import Pair, PipelineDataError, check_pairs, read_image, read_pair
 
@@ -91,9 +92,9 @@ def test_a_large_jpeg_is_decoded_smaller_but_large_enough(tmp_path):
     ("keep", "message"),
     [
         pytest.param(None, "no such file", id="missing"),
-        pytest.param(0, "empty file", id="empty"),
+        pytest.param(0, "file is empty", id="empty"),
         pytest.param(0.5, "cannot be decoded", id="truncated"),
-        pytest.param(12, "not a picture|cannot be decoded", id="only the first bytes"),
+        pytest.param(12, "not an image|cannot be decoded", id="only the first bytes"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(keep, extension, message, tmp_path):
@@ -104,22 +105,25 @@ def test_a_file_that_cannot_be_used_is_named(keep, extension, message, tmp_path)
         path.unlink()
     else:
         path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-    with pytest.raises(PipelineDataError, match=message) as caught:
+    with pytest.raises(ImageError, match=message) as caught:
         read_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    with pytest.raises(PipelineDataError, match=message) as caught:
+        read_pair(Pair("a", path, None))
     assert len(caught.value.problems) == 1
     assert caught.value.problems[0].startswith(f"{path}: ")
 
 
-def test_a_text_named_png_is_not_a_picture(tmp_path):
+def test_a_text_file_named_png_is_not_an_image(tmp_path):
     (tmp_path / "a.png").write_text("not a picture at all, and longer than any magic number")
-    with pytest.raises(PipelineDataError, match=r"a\.png: not a picture"):
+    with pytest.raises(ImageError, match=r"a\.png: not an image"):
         read_image(tmp_path / "a.png")
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     Image.new("1", (200, 200)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(PipelineDataError, match=r"a\.png: too many pixels"):
+    with pytest.raises(ImageError, match=r"a\.png: refused, more pixels"):
         read_image(tmp_path / "a.png")
 
 
@@ -198,9 +202,9 @@ def test_traces_of_colour_in_a_jpeg_mask_are_let_pass(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (Image.fromarray(RGB), "a colour picture, not a mask"),
-        (palette_mask((0, 0, 255), (255, 0, 0)), "a colour picture, not a mask"),
-        (Image.fromarray(np.arange(8, dtype=np.uint8).reshape(2, 4)), "label numbers 0…7"),
+        (Image.fromarray(RGB), "a colour image, not a mask"),
+        (palette_mask((0, 0, 255), (255, 0, 0)), "a colour image, not a mask"),
+        (Image.fromarray(np.arange(8, dtype=np.uint8).reshape(2, 4)), "label numbers 0…7, not a mask"),
     ],
 )
 def test_a_picture_that_is_no_mask_is_named(mask, message, tmp_path):
@@ -243,7 +247,7 @@ def test_a_mask_of_the_upright_image_stays_and_one_of_the_stored_image_is_turned
 def test_tells_the_problems_of_both_files(tmp_path):
     with pytest.raises(PipelineDataError) as caught:
         read_pair(Pair("a", tmp_path / "a.jpg", tmp_path / "a.png"))
-    assert caught.value.problems == [f"{tmp_path / 'a.jpg'}: no such file", f"{tmp_path / 'a.png'}: no such file"]
+    assert caught.value.problems == [f"{tmp_path / name}: no such file. Check the path." for name in ("a.jpg", "a.png")]
 
 
 def test_an_image_without_a_mask_has_nothing_salient(folders, save_pair):

@@ -194,7 +194,7 @@ def test_filling_the_cache_reports_progress_and_names_unusable_files(pairs):
     make(pairs, progress=lambda *step: calls.append(step))
     assert calls == [(done, COUNT) for done in range(1, COUNT + 1)]
     pairs[3].mask.write_bytes(b"")
-    with pytest.raises(PipelineDataError, match=r"03\.png: empty file"):
+    with pytest.raises(PipelineDataError, match=r"03\.png: the file is empty"):
         make(pairs)
 
 

@@ -81,7 +81,7 @@ def test_reports_images_that_fail_and_returns_the_other_maps(client, assert_same
         assert str(failed[0]).startswith(f"image 1 ({cut}): undecodable")
         assert str(failed[1]).startswith(f"image 2 ({images[2]}): no such file")
         assert str(failed[2]).startswith(f"image 3 ({large}): too large")
-        assert str(failed[3]).startswith("image 4: the bytes given: not a picture")
+        assert str(failed[3]).startswith("image 4: the bytes given: not an image")
 
 
 def test_raises_in_place_of_the_map_of_an_image_that_fails(client, save_photo):

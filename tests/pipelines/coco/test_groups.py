@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from keras_recnet.cli import main
+from keras_recnet.imaging.reading import FORMATS
 from keras_recnet.pipelines import PipelineDataError, find_groups, make_coco_groups, read_groups, stage_bars
 from keras_recnet.pipelines.coco.annotations import select
 
@@ -220,7 +221,7 @@ def test_names_what_it_leaves_out_and_does_the_rest(coco, tmp_path):
             f"{folder / '0.png'}: annotation 14 has no usable segmentation (it is empty)",
             f"{folder / '0.png'}: annotation 15 has no usable segmentation (its size is 5×5, not the image's)",
             f"{folder / '2.png'}: annotation 4 has no usable segmentation (there is none)",
-            f"{folder / 'broken.png'}: not a picture",
+            f"{folder / 'broken.png'}: not an image of a known format. Known: {', '.join(FORMATS)}.",
             f"{folder / 'other size.png'}: has not the proportions 40×30 of its annotations",
         ]
     )

@@ -263,7 +263,8 @@ def test_photographs_that_cannot_be_read_are_told(files, tmp_path):
     files["2"].write_bytes(b"no picture")
     store = FeatureStore(tmp_path / "f.npz", workers=1)
     store.compute(files)
-    assert store.problems == {"2": f"{files['2']}: not a picture"}
+    assert list(store.problems) == ["2"]
+    assert store.problems["2"].startswith(f"{files['2']}: not an image of a known format")
     assert len(store) == 4
 
 
