@@ -1,6 +1,7 @@
 """Published results of the RecNet and RCAU papers, from `published_tables/`.
 
-The authors computed them on whole data sets with their own scripts, so published rows are always marked as such.
+The authors computed them with their own scripts, so published rows are always marked as such. The RCAU paper measured
+its own network after fine-tuning on half of each data set; these rows are marked too.
 """
 
 import csv
@@ -11,6 +12,7 @@ from keras_recnet.errors import ConfigError
 
 _FOLDER = Path(__file__).parent / "published_tables"
 _NAMES = ("method", "setting", "fusion", "dataset")
+FINE_TUNED = "after fine-tuning on half of the data set"
 
 # File → (paper and table, data set if the table has no such column, whether it compares methods: not an ablation).
 _TABLES = {
@@ -30,12 +32,14 @@ class Published:
         method: name of the method in the paper.
         source: paper and table.
         data_set: name of the data set in the paper.
+        fine_tuned: whether it was measured after fine-tuning on half of the data set.
         values: metric → number, with three decimals as printed; numbers that the paper omits are omitted.
     """
 
     method: str
     source: str
     data_set: str
+    fine_tuned: bool
     values: dict[str, float]
 
 
@@ -68,5 +72,7 @@ def _read():
             for line in csv.DictReader(lines):
                 method = line.get("method") or line.get("fusion") or line["setting"]
                 values = {key: float(text) for key, text in line.items() if key not in _NAMES and text}
-                rows.append((Published(method, source, line.get("dataset") or data_set, values), compares))
+                fine_tuned = source.startswith("RCAU") and (method == "RCAU" or not compares)
+                row = Published(method, source, line.get("dataset") or data_set, fine_tuned, values)
+                rows.append((row, compares))
     return rows

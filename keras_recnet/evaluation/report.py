@@ -12,6 +12,7 @@ from keras_recnet.errors import ImageError
 from keras_recnet.evaluation import tables
 from keras_recnet.evaluation.aggregation import LABELS, METRICS
 from keras_recnet.evaluation.figures import color_of
+from keras_recnet.evaluation.published import FINE_TUNED
 from keras_recnet.evaluation.thumbnails import thumbnails
 
 RANKED_BY = "s_measure"
@@ -83,6 +84,7 @@ def write(evaluation, svgs: dict[str, dict[str, str]], path: Path) -> None:
         metrics=METRICS,
         text=tables.text,
         color_of=color_of,
+        fine_tuned=FINE_TUNED,
         versions={"keras_recnet": keras_recnet.__version__, "pysodmetrics": version("pysodmetrics")},
     )
     tables.write_text(path, page)

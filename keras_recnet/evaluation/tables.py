@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras_recnet
 from keras_recnet.evaluation.aggregation import METRICS, Metric
+from keras_recnet.evaluation.published import FINE_TUNED
 from keras_recnet.evaluation.scoring import CURVES, THRESHOLDS
 from keras_recnet.files import atomic_path
 
@@ -36,7 +37,8 @@ class Row:
     Attributes:
         data_set, method: names.
         source: `"measured"` or `"published"`.
-        over: what the means are taken over: `"images"` or `"groups"`; for published rows the paper and table.
+        over: what the means are taken over: `"images"` or `"groups"`; for published rows the paper and table, and
+            `FINE_TUNED` where it applies.
         images: number of scored images, without distractors; None for published rows.
         distractors: number of scored distractors; None for published rows.
         values: metric → number.
@@ -58,7 +60,8 @@ def rows(result) -> list[Row]:
         for method, means in all_means.items():
             table_rows.append(Row(name, method, "measured", over, means.images, means.distractors, means.values))
     for row in result.published:
-        table_rows.append(Row(name, row.method, PUBLISHED, row.source, None, None, row.values))
+        source = f"{row.source}, {FINE_TUNED}" if row.fine_tuned else row.source
+        table_rows.append(Row(name, row.method, PUBLISHED, source, None, None, row.values))
     return table_rows
 
 
@@ -144,11 +147,15 @@ def latex(evaluation) -> str:
                 rf"\textbf{{{cell}}}" if (index, metric.key) in top else cell
                 for cell, metric in zip(cells, metrics, strict=True)
             ]
-            mark = {PUBLISHED: r"$^\dagger$"}.get(row.source, " (groups)" if row.over == "groups" else "")
+            mark = " (groups)" if row.over == "groups" else ""
+            if row.source == PUBLISHED:
+                mark = r"$^\ddagger$" if row.over.endswith(FINE_TUNED) else r"$^\dagger$"
             body.append(" & ".join([_latex_text(row.method) + mark, *cells]) + r" \\")
         caption = _latex_text(result.data_set.name)
         if result.published:
             caption += r". $^\dagger$~as published by the papers, not measured here"
+        if any(row.fine_tuned for row in result.published):
+            caption += rf". $^\ddagger$~as published, {FINE_TUNED}"
         parts.append(
             "\n".join(
                 [

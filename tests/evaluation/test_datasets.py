@@ -153,5 +153,8 @@ def test_published_rows_of_both_papers():
     ablations = published("MSRC", ablations=True)
     assert {row.source for row in ablations} == {"RCAU paper, Table 1", "RCAU paper, Table 2"}
     assert "SP-MIL" not in {row.method for row in published("Cosal2015")}  # printed without numbers
+    assert {row.method for row in published("MSRC") if row.fine_tuned} == {"RCAU"}
+    assert all(row.fine_tuned for row in ablations if row.source == "RCAU paper, Table 2")
+    assert not any(row.fine_tuned for row in published("ECSSD", ablations=True))
     with pytest.raises(ConfigError, match=r"No published numbers for 'DAVIS'.*ECSSD, PASCAL-S"):
         published("DAVIS")

@@ -52,3 +52,21 @@ def test_markdown_marks_what_is_published(evaluation):
     lines = [line for line in tables.markdown(evaluation).splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert sum("| published, RecNet paper, Table 1 |" in line for line in lines) == 13
+
+
+def test_published_numbers_after_fine_tuning_are_marked(make_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "write", lambda result, folder: {})
+    folder = make_set(["a"])
+    data_set = DataSet("iCoseg", folder / "masks", {"ours": folder / "maps" / "ours"}, published="iCoseg")
+    evaluation = evaluate([data_set], tmp_path / "out", jobs=1)
+    fine_tuned = "after fine-tuning on half of the data set"
+    lines = [line for line in tables.markdown(evaluation).splitlines() if fine_tuned in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"| RCAU | published, RCAU paper, Table 1, {fine_tuned} |")
+    latex = tables.latex(evaluation)
+    assert rf"$^\ddagger$~as published, {fine_tuned}." in latex
+    assert r"    RCAU$^\ddagger$ & " in latex
+    assert r"    FASS$^\dagger$ & " in latex
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count(">fine-tuned</span>") == 1
+    assert f"were measured {fine_tuned}" in report
