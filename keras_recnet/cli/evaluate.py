@@ -8,6 +8,8 @@ import click
 from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, NotStarted, load_predictor, progress, say
 from keras_recnet.errors import DataError, MissingExtraError, PresetError
 
+LISTED = 10  # allowed faults
+
 
 @click.command(epilog=EXIT_STATUS)
 @click.option("--masks", type=click.Path(), metavar="DIR", help="Folder of masks (object white, background black).")
@@ -98,7 +100,9 @@ def _print(evaluation, out):
     allowed = [_line(fault) for fault in evaluation.faults if fault.allowed]
     not_allowed = [_line(fault) for fault in evaluation.faults if not fault.allowed]
     if allowed:
-        say(f"{len(allowed)} missing (allowed):", *allowed)
+        say(f"{len(allowed)} missing (allowed):", *allowed[:LISTED])
+    if len(allowed) > LISTED:
+        say(f"  … and {len(allowed) - LISTED} more, listed in {os.path.join(out, 'metrics.json')}")
     if not_allowed:
         say(f"{len(not_allowed)} not scored:", *not_allowed)
     say(f"Report: {os.path.join(out, 'report.html')}")

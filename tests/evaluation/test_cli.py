@@ -66,6 +66,22 @@ def test_names_every_fault_and_scores_the_rest(run, make_set):
     assert "not scored" not in stderr
 
 
+def test_allow_missing_lists_only_the_first_files(run, make_set, tmp_path):
+    folder = make_set([f"{number:02}" for number in range(30)])
+    for number in range(1, 30):
+        (folder / "maps" / "ours" / f"{number:02}.png").unlink()
+    maps = f"ours={folder / 'maps' / 'ours'}"
+    status, _, stderr = run("--masks", folder / "masks", "--maps", maps, "--allow-missing")
+    assert status == 0
+    assert "29 missing (allowed):" in stderr
+    assert stderr.count("missing map (ours)") == 10
+    assert f"… and 19 more, listed in {tmp_path / 'out' / 'metrics.json'}" in stderr
+    assert len(json.loads((tmp_path / "out" / "metrics.json").read_text())["faults"]) == 29
+    status, _, stderr = run("--masks", folder / "masks", "--maps", maps)
+    assert status == 1
+    assert stderr.count("missing map (ours)") == 29
+
+
 def test_a_list_of_sets_one_of_them_grouped(run, make_set, tmp_path):
     make_set(["a", "b"], folder=tmp_path / "plain")
     make_set(["cat/a", "cat/b", "dog/a"], folder=tmp_path / "groups")
