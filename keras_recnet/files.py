@@ -131,10 +131,12 @@ def is_device(path: str | os.PathLike) -> bool:
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
-def named_files(folder: str | os.PathLike, suffixes: Collection[str]) -> Iterator[tuple[str, Path]]:
+def named_files(
+    folder: str | os.PathLike, suffixes: Collection[str], *, on_error: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[str, Path]]:
     """Yield `(name, path)` of each file that `walk` lists: the name is its path in `folder` without the suffix."""
     folder = Path(folder)
-    for here, _, names in walk(folder, suffixes):
+    for here, _, names in walk(folder, suffixes, on_error=on_error):
         for name in names:
             path = Path(here, name)
             yield path.relative_to(folder).with_suffix("").as_posix(), path

@@ -145,21 +145,24 @@ def files_by_name(
         selected: list only these names; None lists all.
 
     Raises:
-        DataError: if the folder does not exist, contains no such file, or two files differ only in their suffix.
+        DataError: if the folder does not exist, it or a sub-folder cannot be read, it contains no such file, or two
+            files differ only in their suffix.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder ({what}).")
-    found = {}
-    for name, path in named_files(folder, suffixes):
+    files, errors = {}, []
+    for name, path in named_files(folder, suffixes, on_error=errors.append):
         if selected is not None and name not in selected:
             continue
-        if name in found:
-            raise DataError(f"{path}: {found[name].name} has the same name. Keep one of them ({what}).")
-        found[name] = path
-    if not found:
+        if name in files:
+            raise DataError(f"{path}: {files[name].name} has the same name. Keep one of them ({what}).")
+        files[name] = path
+    if errors:
+        raise DataError("\n".join(f"{error.filename}: cannot be read ({error.strerror})." for error in errors))
+    if not files:
         raise DataError(f"{folder}: no {what} in this folder (looked for {', '.join(sorted(suffixes))}).")
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def method_and_folder(text: str) -> tuple[str, Path]:

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,21 @@ def test_refuses_what_cannot_be_scored(make_set, tmp_path):
     save(BLACK, folder / "masks" / "a.bmp")
     with pytest.raises(DataError, match=r"a.png: a.bmp has the same name"):
         pair(data_set(folder))
+
+
+@pytest.mark.parametrize("place", ["masks", "maps/ours/sub", "images/sub"])
+def test_an_unreadable_folder_is_an_error(make_set, monkeypatch, place):
+    folder = make_set(["a", "sub/b"], images=True)
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == str(folder / place):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read every folder
+    with pytest.raises(DataError, match=rf"{place}: cannot be read \(Permission denied\)"):
+        pair(data_set(folder, images=folder / "images"), allow_missing=True)
 
 
 def test_a_mask_of_a_grouped_set_lies_in_a_group(make_set):
