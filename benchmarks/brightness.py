@@ -1,39 +1,45 @@
-"""How bright a method leaves the objects, beside another method's maps.
+"""Compare how bright two methods draw the objects.
 
     python benchmarks/brightness.py MASKS MAPS OTHER_MAPS
 
-Of every mask with an object: the mean of the map over the object, divided by the mean of the other map there.
+For each mask with an object: the mean of the map over the object, divided by the mean of the other map. Prints the
+median ratio and how many ratios are below 0.25, 0.5 and 0.75.
 """
 
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
+
+from keras_recnet.evaluation.datasets import DataSet, pair
+from keras_recnet.evaluation.map_files import load, read_map, read_mask
+from keras_recnet.imaging.resizing import resize_map
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("masks", "maps", "other_maps"):
-        parser.add_argument(name, type=Path, help="folder of PNG files, of the same names in all three")
+        parser.add_argument(name, type=Path, help="folder; files are matched by name")
     arguments = parser.parse_args()
-    shares = []
-    for path in sorted(arguments.masks.rglob("*.png")):
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 127
+    pairs = pair(DataSet("", arguments.masks, {"maps": arguments.maps, "other": arguments.other_maps}))
+    for fault in pairs.faults:
+        if fault.kind == "missing map":
+            raise SystemExit(fault.message)
+    ratios = []
+    for name, path in pairs.masks.items():
+        mask = read_mask(load(path), str(path))
         if mask.any():
-            name = path.relative_to(arguments.masks)
-            shares.append(mean_over(mask, arguments.maps / name) / max(mean_over(mask, arguments.other_maps / name), 1))
-    shares = np.array(shares)
-    below = ", ".join(f"{(shares < limit).sum()} below {limit}" for limit in (0.25, 0.5, 0.75))
-    print(f"{len(shares)} objects: median {np.median(shares):.2f}; {below}")
+            own, other = (mean_over(mask, maps[name]) for maps in pairs.maps.values())
+            ratios.append(own / max(other, 1 / 255))
+    ratios = np.array(ratios)
+    below = ", ".join(f"{(ratios < limit).sum()} below {limit}" for limit in (0.25, 0.5, 0.75))
+    print(f"{len(ratios)} objects: median {np.median(ratios):.2f}; {below}")
 
 
 def mean_over(mask, path):
-    """The mean of a map, 0…255, where the mask is."""
-    saliency_map = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if saliency_map is None:
-        raise SystemExit(f"{path}: no such map. Make the maps of all masks first.")
-    return cv2.resize(saliency_map, mask.shape[::-1])[mask].mean()
+    """Return the mean of a map over the object, in 0…1."""
+    saliency_map = read_map(load(path), str(path))[0].astype(np.float32)
+    return resize_map(saliency_map, mask.shape)[mask].mean()
 
 
 if __name__ == "__main__":

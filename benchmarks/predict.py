@@ -1,11 +1,12 @@
-"""How fast prediction is: cold from the command line, warm from files to arrays against the bare interpreter.
+"""Speed of prediction: a cold start of the command line, and a warm `Predictor` compared with its interpreter.
 
     python benchmarks/predict.py ECSSD-100/images
-    python benchmarks/predict.py                    # 100 pictures of 400×300, cut from examples/photos
+    python benchmarks/predict.py                    # 100 images of 400×300, cropped from examples/photos
 
-Interpreter and `Predictor` are measured in turns, so that whatever else the machine does slows both. The interpreter
-gets pictures that are already decoded and of its size; the Predictor reads, decodes and resizes, and gives maps of the
-pictures' own size. The exit status is 1 when one of the library's promises is not kept.
+Prints time and memory of a cold start, images per second of the interpreter and of the `Predictor`, their ratio, and
+the time for a 12-megapixel photo. The interpreter gets decoded images of its input size; the `Predictor` reads, decodes
+and resizes files and returns maps of the original size. They take turns, so that the load of the machine affects both.
+The exit status is 1 if a limit is exceeded.
 """
 
 import argparse
@@ -18,31 +19,29 @@ import time
 from pathlib import Path
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
-COLD_SECONDS, COLD_MEGABYTES, WARM_SHARE = 1.5, 400, 0.8
+MAX_SECONDS, MAX_MEGABYTES, MIN_RATIO = 1.5, 400, 0.8
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="?", help="folder of images")
     parser.add_argument("--preset", default="recnet_lite0")
-    parser.add_argument("--threads", type=int, help="of the interpreter (default: cores)")
+    parser.add_argument("--threads", type=int, help="threads of the interpreter (default: number of cores)")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        kept = [
-            cold(arguments.preset, Path(folder))
-        ]  # first: a child's peak counts what its parent held when it forked
+        # The cold start comes first, because the peak memory of a child includes that of its parent at the fork.
+        passed = [cold(arguments.preset, Path(folder))]
         images = sorted(Path(arguments.images).iterdir()) if arguments.images else make_images(Path(folder))
-        kept.append(warm(arguments, images))
+        passed.append(warm(arguments, images))
         large(arguments.preset, Path(folder))
-    return 0 if all(kept) else 1
+    return 0 if all(passed) else 1
 
 
 def cold(preset, folder):
-    """One photo by the command line, started anew: the median of five."""
+    """Predict one photo with a new process; the median of five runs."""
     photo = next(iter(sorted(PHOTOS.glob("*.jpg"))))
-    start = [sys.executable, "-m", "keras_recnet"]
-    command = [*start, "predict", photo, "-o", folder / "cold", "--preset", preset]
+    command = [sys.executable, "-m", "keras_recnet", "predict", photo, "-o", folder / "cold", "--preset", preset]
     seconds, peaks = [], []
     for _ in range(5):
         start = time.perf_counter()
@@ -53,9 +52,9 @@ def cold(preset, folder):
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             sys.exit(f"{' '.join(map(str, command))} failed")
-    second, peak = statistics.median(seconds), max(peaks)
-    print(f"cold predict of one photo:  {second:.2f} s (limit {COLD_SECONDS}), {peak:.0f} MB (limit {COLD_MEGABYTES})")
-    return second < COLD_SECONDS and peak < COLD_MEGABYTES
+    median, peak = statistics.median(seconds), max(peaks)
+    print(f"cold start, one photo:      {median:.2f} s (limit {MAX_SECONDS}), {peak:.0f} MB (limit {MAX_MEGABYTES})")
+    return median < MAX_SECONDS and peak < MAX_MEGABYTES
 
 
 def warm(arguments, images):
@@ -67,25 +66,25 @@ def warm(arguments, images):
     decoded = [read(image, fit=network.size).rgb for image in images]
     for _ in predictor.map(images[:10]):
         pass
-    bare, whole = [], []
+    interpreter, whole = [], []
     for _ in range(arguments.rounds):
         start = time.perf_counter()
         for rgb in decoded:
             network(rgb)
-        bare.append(len(images) / (time.perf_counter() - start))
+        interpreter.append(len(images) / (time.perf_counter() - start))
         start = time.perf_counter()
         for _ in predictor.map(images):
             pass
         whole.append(len(images) / (time.perf_counter() - start))
-    share = statistics.median(one / other for one, other in zip(whole, bare, strict=True))
-    print(f"bare interpreter:           {statistics.median(bare):.1f} pictures/s ({predictor})")
-    print(f"Predictor, file to array:   {statistics.median(whole):.1f} pictures/s over {len(images)} files")
-    print(f"share of the bare rate:     {share:.0%} (at least {WARM_SHARE:.0%})")
-    return share >= WARM_SHARE
+    ratio = statistics.median(own / reference for own, reference in zip(whole, interpreter, strict=True))
+    print(f"interpreter only:           {statistics.median(interpreter):.1f} images/s ({predictor})")
+    print(f"Predictor, file to array:   {statistics.median(whole):.1f} images/s on {len(images)} files")
+    print(f"ratio:                      {ratio:.0%} (at least {MIN_RATIO:.0%})")
+    return ratio >= MIN_RATIO
 
 
 def large(preset, folder):
-    """A JPEG of 12 megapixels, from file to map and from file to cutout."""
+    """Predict a 12-megapixel JPEG, from file to array, mask file and cutout file."""
     from PIL import Image
 
     from keras_recnet import Predictor
@@ -114,7 +113,7 @@ def large(preset, folder):
 
 
 def make_images(folder):
-    """100 pictures of 400×300, different cuts of the photographs in examples/."""
+    """Write 100 images of 400×300, different crops of the photos in examples/."""
     from PIL import Image
 
     photos = [Image.open(path).convert("RGB") for path in sorted(PHOTOS.glob("*.jpg"))]

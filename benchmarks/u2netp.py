@@ -1,12 +1,12 @@
-"""Maps of U²-Netp, made as rembg makes them: a peer to measure beside.
+"""Predict maps with U²-Netp, in the same way as rembg, to compare with ours.
 
     python -m pip install onnxruntime
     python benchmarks/u2netp.py u2netp.onnx ECSSD-100/images -o maps/u2netp
 
-The picture is resized to 320×320 (Lanczos; `--resize` tries another filter), divided by its largest value, and
-normalised with ImageNet's mean and deviation; the network's first output is stretched to 0…1 and resized to the
-picture's own size (Lanczos), in 8 bits. The network: Qin et al., U²-Net, 2020 (Apache-2.0); the file is the one that
-rembg downloads.
+Prints the number of maps written. The image is resized to 320×320 (Lanczos; `--resize` selects another filter), divided
+by its maximum, and normalised with ImageNet's mean and standard deviation. The first output of the network is stretched
+to 0…1 and resized to the size of the image (Lanczos), in 8 bits. Network: Qin et al., U²-Net, 2020 (Apache-2.0); the
+file is the one that rembg downloads.
 """
 
 import argparse
@@ -25,7 +25,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def saliency(session: onnxruntime.InferenceSession, rgb: np.ndarray, resize: str = "lanczos") -> np.ndarray:
-    """The map, uint8 `(H, W)`, of a picture, uint8 `(H, W, 3)`; `resize` names Pillow's filter for the input."""
+    """Return the map, uint8 `(H, W)`, of an image, uint8 `(H, W, 3)`; `resize` is Pillow's filter for the input."""
     image = Image.fromarray(rgb)
     small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling[resize.upper()]), np.float64)
     small = (small / max(small.max(), 1e-6) - MEAN) / DEVIATION
@@ -38,20 +38,22 @@ def saliency(session: onnxruntime.InferenceSession, rgb: np.ndarray, resize: str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", help="u2netp.onnx")
-    parser.add_argument("images", type=Path, help="folder of photographs")
-    parser.add_argument("-o", "--out", required=True, help="folder to write to")
-    parser.add_argument("--resize", choices=("lanczos", "bicubic", "bilinear"), default="lanczos", help="of the input")
-    parser.add_argument("--threads", type=int, default=0, help="of the network (default: cores)")
+    parser.add_argument("images", type=Path, help="folder of images")
+    parser.add_argument("-o", "--out", required=True, help="output folder")
+    parser.add_argument(
+        "--resize", choices=("lanczos", "bicubic", "bilinear"), default="lanczos", help="filter for the input"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="threads of the network (default: number of cores)")
     arguments = parser.parse_args()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = arguments.threads
     session = onnxruntime.InferenceSession(arguments.network, options, providers=["CPUExecutionProvider"])
-    found, problems = find_images([str(arguments.images)], outside=arguments.out)
+    images, problems = find_images([str(arguments.images)], outside=arguments.out)
     if problems:
         parser.error(problems[0][1])
-    for task in plan_jobs(found, arguments.out, ["mask"]):
-        write(png(saliency(session, read(task.source).rgb, arguments.resize)), task.outputs["mask"])
-    print(f"{len(found)} maps -> {arguments.out}")
+    for job in plan_jobs(images, arguments.out, ["mask"]):
+        write(png(saliency(session, read(job.source).rgb, arguments.resize)), job.outputs["mask"])
+    print(f"{len(images)} maps -> {arguments.out}")
 
 
 if __name__ == "__main__":
