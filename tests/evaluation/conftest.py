@@ -1,4 +1,4 @@
-"""Small drawn pairs of map and mask."""
+"""Small drawn pairs of a map and a mask."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def draw(seed, size=(36, 48)):
-    """A mask, bool `(H, W)`, of one or two ellipses, and a map of it, uint8 `(H, W)`, soft, shifted and noisy."""
+    """Draw a mask of one or two ellipses, bool `(H, W)`, and a soft, shifted and noisy map, uint8 `(H, W)`."""
     random = np.random.default_rng(seed)
     height, width = size
     rows, columns = np.mgrid[:height, :width]
@@ -22,7 +22,7 @@ def draw(seed, size=(36, 48)):
 
 
 def save(array, path):
-    """Writes bool, uint8 or uint16 values as PNG (or by the suffix)."""
+    """Write an array as an image file, in the format of the suffix; bool becomes 0 and 255."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array.astype(np.uint8) * 255 if array.dtype == bool else array).save(path)
     return path
@@ -30,14 +30,14 @@ def save(array, path):
 
 @pytest.fixture
 def make_set(tmp_path):
-    """Writes a set of pairs: `make_set(names, methods=…)` → folder of `masks`, `maps/METHOD` and `images`."""
+    """Write a data set: `make_set(names, methods=…)` → folder with `masks`, `maps/METHOD` and `images`."""
 
     def make(names, *, methods=("ours",), size=(36, 48), folder=tmp_path / "set", images=False):
         for number, name in enumerate(names):
             mask, saliency = draw(number, size)
             save(mask, folder / "masks" / f"{name}.png")
-            for place, method in enumerate(methods):
-                other = saliency if place == 0 else draw(number + 1000 * place, size)[1] // 2 + saliency // 2
+            for index, method in enumerate(methods):
+                other = saliency if index == 0 else draw(number + 1000 * index, size)[1] // 2 + saliency // 2
                 save(other, folder / "maps" / method / f"{name}.png")
             if images:
                 photo = np.where(mask[..., None], (220, 120, 40), (30, 70, 80)).astype(np.uint8)

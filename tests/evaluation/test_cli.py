@@ -1,4 +1,4 @@
-"""`keras-recnet evaluate`: what it says, its exit status, and what it leaves behind."""
+"""`keras-recnet evaluate`: messages, exit status and output files."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from .conftest import draw, save
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def _no_figures(monkeypatch):
     from keras_recnet.evaluation import figures
 
     monkeypatch.setattr(figures, "write", lambda result, folder: {})
@@ -25,7 +25,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def run(capfd, tmp_path):
-    """Runs `keras-recnet evaluate … -o out --jobs 1`: `run(*arguments)` -> (status, stdout, stderr)."""
+    """Run `keras-recnet evaluate … -o out --jobs 1`: `run(*arguments)` -> (status, stdout, stderr)."""
 
     def run(*arguments):
         status = main.main(["evaluate", "-o", str(tmp_path / "out"), "--jobs", "1", *map(str, arguments)])
@@ -34,7 +34,7 @@ def run(capfd, tmp_path):
     return run
 
 
-def test_prints_the_table_and_where_the_report_lies(run, make_set, tmp_path):
+def test_prints_the_table_and_the_path_of_the_report(run, make_set, tmp_path):
     folder = make_set(["a", "b"], methods=("ours", "theirs"))
     maps = [f"--maps={method}={folder / 'maps' / method}" for method in ("ours", "theirs")]
     status, stdout, stderr = run("--masks", folder / "masks", *maps, "--published", "ecssd")
@@ -46,7 +46,7 @@ def test_prints_the_table_and_where_the_report_lies(run, make_set, tmp_path):
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_names_every_fault_and_scores_the_rest(run, make_set):
+def test_lists_every_fault_and_scores_the_rest(run, make_set):
     folder = make_set(["a", "b", "c", "d"])
     masks, maps = folder / "masks", folder / "maps" / "ours"
     (maps / "a.png").write_text("no picture")
@@ -82,7 +82,7 @@ def test_allow_missing_lists_only_the_first_files(run, make_set, tmp_path):
     assert stderr.count("missing map (ours)") == 29
 
 
-def test_a_list_of_sets_one_of_them_grouped(run, make_set, tmp_path):
+def test_a_list_of_data_sets_with_a_grouped_one(run, make_set, tmp_path):
     make_set(["a", "b"], folder=tmp_path / "plain")
     make_set(["cat/a", "cat/b", "dog/a"], folder=tmp_path / "groups")
     path = tmp_path / "sets.yaml"
@@ -98,46 +98,46 @@ def test_a_list_of_sets_one_of_them_grouped(run, make_set, tmp_path):
     assert list(metrics["data_sets"][1]["methods"]["ours"]["groups"]) == ["cat", "dog"]
 
 
-def test_makes_a_presets_maps_first(run, make_set, tiny_preset, tmp_path):
+def test_predicts_the_maps_of_a_preset_first(run, make_set, tiny_preset, tmp_path):
     folder = make_set(["a", "b", "c"], images=True)
     (folder / "images" / "b.jpg").write_bytes(b"no picture")
     (folder / "masks" / "c.png").unlink()
-    given = ("--masks", folder / "masks", "--images", folder / "images", "--preset", tiny_preset)
-    status, stdout, stderr = run(*given)
+    options = ("--masks", folder / "masks", "--images", folder / "images", "--preset", tiny_preset)
+    status, stdout, stderr = run(*options)
     assert status == 1
     assert "| tiny | images | 1 |" in stdout
     assert f"unreadable image (tiny): {folder / 'images' / 'b.jpg'}" in stderr
     assert f"image without mask (tiny): {folder / 'images' / 'c.jpg'}" in stderr
-    (made,) = (tmp_path / "out" / "maps" / "set").glob("tiny-*/*.png")
-    with Image.open(made) as saliency:
-        assert (made.name, saliency.size, saliency.mode) == ("a.png", (48, 36), "L")
-    before = made.stat().st_mtime_ns
+    (path,) = (tmp_path / "out" / "maps" / "set").glob("tiny-*/*.png")
+    with Image.open(path) as saliency:
+        assert (path.name, saliency.size, saliency.mode) == ("a.png", (48, 36), "L")
+    before = path.stat().st_mtime_ns
     (folder / "images" / "b.jpg").unlink()
     (folder / "masks" / "b.png").unlink()
-    assert run(*given, "--allow-missing")[0] == 0
-    assert made.stat().st_mtime_ns == before
+    assert run(*options, "--allow-missing")[0] == 0
+    assert path.stat().st_mtime_ns == before
     os.utime(folder / "images" / "a.jpg")
-    assert run(*given, "--allow-missing")[0] == 0
-    assert made.stat().st_mtime_ns > before
+    assert run(*options, "--allow-missing")[0] == 0
+    assert path.stat().st_mtime_ns > before
 
 
-def test_makes_a_group_presets_maps_first(run, make_set, tiny_group_preset, tmp_path):
+def test_predicts_the_maps_of_a_cosaliency_preset_first(run, make_set, tiny_group_preset, tmp_path):
     names = ["birds/1", "birds/2", "cats/1"]
     folder = make_set(names, size=(64, 80), images=True)
     out = tmp_path / "out"
-    given = ("--masks", folder / "masks", "--images", folder / "images", "--preset", f"ours={tiny_group_preset}")
-    status, _, err = run(*given, "-o", out)
+    options = ("--masks", folder / "masks", "--images", folder / "images", "--preset", f"ours={tiny_group_preset}")
+    status, _, err = run(*options, "-o", out)
     assert status == 2
     assert "ours is a co-saliency preset and needs groups (--grouped)" in err
-    status, text, _ = run(*given, "-o", out, "--grouped")
+    status, text, _ = run(*options, "-o", out, "--grouped")
     assert status == 0
     assert "| ours | groups | 3 |" in text
-    made = sorted(out.glob("maps/*/ours-*/*/*.png"))
-    assert ["/".join(path.parts[-2:]) for path in made] == ["birds/1.png", "birds/2.png", "cats/1.png"]
-    written = {path: path.stat().st_mtime_ns for path in made}
-    made[0].unlink()  # the whole group is made again, and no other
-    assert run(*given, "-o", out, "--grouped")[0] == 0
-    assert [path.stat().st_mtime_ns > written[path] for path in made] == [True, True, False]
+    maps = sorted(out.glob("maps/*/ours-*/*/*.png"))
+    assert ["/".join(path.parts[-2:]) for path in maps] == ["birds/1.png", "birds/2.png", "cats/1.png"]
+    written = {path: path.stat().st_mtime_ns for path in maps}
+    maps[0].unlink()  # only its whole group is predicted again
+    assert run(*options, "-o", out, "--grouped")[0] == 0
+    assert [path.stat().st_mtime_ns > written[path] for path in maps] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_makes_a_group_presets_maps_first(run, make_set, tiny_group_preset, tmp_
         (["--sets", "{set}/sets.yaml", "--masks", "x"], "--masks cannot be combined with --sets"),
     ],
 )
-def test_what_cannot_start_says_why(run, make_set, tmp_path, arguments, message):
+def test_invalid_arguments_are_reported(run, make_set, tmp_path, arguments, message):
     folder = make_set(["a"])
     (folder / "empty").mkdir()
     status, _, stderr = run(*(argument.format(set=folder) for argument in arguments))
@@ -168,44 +168,44 @@ def test_what_cannot_start_says_why(run, make_set, tmp_path, arguments, message)
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_ctrl_c_keeps_what_was_scored(make_set, tmp_path):
+def test_ctrl_c_keeps_all_scores(make_set, tmp_path):
     folder = make_set([f"{number:03}" for number in range(80)], size=(200, 300))
     command = [sys.executable, "-c", f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"]
     command += ["evaluate", "--masks", folder / "masks", "--maps", folder / "maps" / "ours", "-o", tmp_path / "out"]
     with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        journal = tmp_path / "out" / "per_image.jsonl"
-        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 10):
+        log = tmp_path / "out" / "per_image.jsonl"
+        while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 10):
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers, too
+        os.killpg(process.pid, signal.SIGINT)  # like a terminal, also to the workers
         stderr = process.communicate()[1]
     assert process.returncode == 130, stderr
     assert stderr.endswith("Interrupted. All scores so far are kept; run the same command to resume.\n")
-    assert journal.read_bytes().count(b"\n") >= 10
+    assert log.read_bytes().count(b"\n") >= 10
 
 
 MAIN = "import sys; from keras_recnet.cli import main; sys.exit(main.main())"
 
 
 @pytest.mark.parametrize("package", ["py_sod_metrics", "jinja2", "matplotlib"])
-def test_without_its_packages_it_names_the_extra(tmp_path, package):
+def test_a_missing_package_is_reported_with_the_extra(tmp_path, package):
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
     command = [sys.executable, "-m", "keras_recnet", "evaluate", "--masks", "x", "--maps", "y", "-o", "out"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
-    assert done.returncode == 2, done.stderr
-    assert 'pip install "keras-recnet[evaluation]"' in done.stderr
-    assert "Traceback" not in done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert process.returncode == 2, process.stderr
+    assert 'pip install "keras-recnet[evaluation]"' in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_ecssd_100(run, data_folder, tmp_path):
-    """The shipped preset on real data: well inside what it is published with."""
+    """Score the shipped preset on real data, with a margin to its published results."""
     folder = data_folder / "ECSSD-100"
     status, _, _ = run("--masks", folder / "masks", "--images", folder / "images", "--preset", "recnet_lite0")
     assert status == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    found = metrics["data_sets"][0]["methods"]["recnet_lite0"]
-    assert found["images"] == 100
-    assert found["mae"] < 0.05
-    assert found["s_measure"] > 0.9
+    scores = metrics["data_sets"][0]["methods"]["recnet_lite0"]
+    assert scores["images"] == 100
+    assert scores["mae"] < 0.05
+    assert scores["s_measure"] > 0.9
     assert (tmp_path / "out" / "report.html").stat().st_size < 5_000_000
-    assert np.isfinite([found[key] for key in ("max_f", "weighted_f", "max_e")]).all()
+    assert np.isfinite([scores[key] for key in ("max_f", "weighted_f", "max_e")]).all()

@@ -18,7 +18,7 @@ def data_set(folder, **options):
     return DataSet("set", folder / "masks", {"ours": folder / "maps" / "ours"}, **options)
 
 
-def test_pairs_by_name_whatever_suffix_and_depth(make_set):
+def test_pairs_by_name_in_sub_folders_ignoring_suffixes(make_set):
     folder = make_set(["b", "sub/a"])
     (folder / "maps/ours/b.png").rename(folder / "maps/ours/b.PNG")
     save(BLACK, folder / "maps/ours/.hidden.png")
@@ -29,7 +29,7 @@ def test_pairs_by_name_whatever_suffix_and_depth(make_set):
     assert pairs.faults == []
 
 
-def test_what_has_no_partner_is_counted_and_named(make_set):
+def test_files_without_partner_are_faults(make_set):
     folder = make_set(["a", "b", "c"])
     (folder / "maps/ours/b.png").unlink()
     save(BLACK, folder / "maps/ours/z.png")
@@ -43,7 +43,7 @@ def test_what_has_no_partner_is_counted_and_named(make_set):
     assert all(fault.allowed for fault in pair(data_set(folder), allow_missing=True).faults)
 
 
-def test_refuses_what_cannot_be_scored(make_set, tmp_path):
+def test_a_data_set_that_cannot_be_scored_is_an_error(make_set, tmp_path):
     folder = make_set(["a"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: no masks in this folder"):
@@ -75,13 +75,13 @@ def test_an_unreadable_folder_is_an_error(make_set, monkeypatch, place):
         pair(data_set(folder, images=folder / "images"), allow_missing=True)
 
 
-def test_a_mask_of_a_grouped_set_lies_in_a_group(make_set):
+def test_a_mask_of_a_grouped_set_must_be_in_a_group(make_set):
     folder = make_set(["cat/a", "b"])
     with pytest.raises(DataError, match=r"b.png: is not in a group"):
         pair(data_set(folder, grouped=True))
 
 
-def test_a_list_of_names_is_all_that_is_scored(make_set, tmp_path):
+def test_only_listed_names_are_scored(make_set, tmp_path):
     folder = make_set(["a", "b", "c"])
     names = tmp_path / "names.txt"
     names.write_text("c\n\na\n")
@@ -105,22 +105,22 @@ def test_a_list_of_names_may_have_suffixes_and_a_byte_order_mark(make_set, tmp_p
 @pytest.mark.parametrize(
     ("text", "expected"), [("ours=maps/x", ("ours", Path("maps/x"))), ("maps/x", ("x", Path("maps/x")))]
 )
-def test_a_method_and_its_folder(text, expected):
+def test_a_method_and_its_folder_are_parsed(text, expected):
     assert method_and_folder(text) == expected
 
 
 @pytest.mark.parametrize("text", ["=x", "ours=", ""])
-def test_a_method_without_name_or_folder_is_refused(text):
+def test_a_method_needs_a_name_and_a_folder(text):
     with pytest.raises(ConfigError, match="Received"):
         method_and_folder(text)
 
 
-def test_a_sets_name_is_its_folders():
+def test_a_data_set_is_named_after_its_folder():
     assert default_name("data/ECSSD/masks") == "ECSSD"
     assert default_name("data/ECSSD/") == "ECSSD"
 
 
-def test_a_list_of_sets(tmp_path):
+def test_reads_a_list_of_data_sets(tmp_path):
     path = tmp_path / "sets.yaml"
     path.write_text(
         "- masks: ECSSD/masks\n  images: ECSSD/images\n  maps: {ours: maps/a, theirs: /maps/b}\n  published: ECSSD\n"
@@ -147,19 +147,19 @@ def test_a_list_of_sets(tmp_path):
         ("- 3", "entry 1"),
     ],
 )
-def test_a_list_with_a_fault_names_it(tmp_path, text, message):
+def test_an_invalid_list_is_an_error(tmp_path, text, message):
     path = tmp_path / "sets.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"sets.yaml: .*{message}"):
         read_list(path)
 
 
-def test_a_list_that_is_not_there(tmp_path):
+def test_a_missing_list_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"gone.yaml: cannot be read"):
         read_list(tmp_path / "gone.yaml")
 
 
-def test_published_rows_of_both_papers():
+def test_reads_the_published_rows_of_both_papers():
     rows = published("ecssd")
     assert len(rows) == 13
     assert rows[-1].method == "RecNet"
@@ -169,7 +169,7 @@ def test_published_rows_of_both_papers():
     assert rcau.values == {"f_mean_plus_std": 0.877, "s_measure": 0.908, "mae": 0.033}
     ablations = published("MSRC", ablations=True)
     assert {row.source for row in ablations} == {"RCAU paper, Table 1", "RCAU paper, Table 2"}
-    assert "SP-MIL" not in {row.method for row in published("Cosal2015")}  # printed without numbers
+    assert "SP-MIL" not in {row.method for row in published("Cosal2015")}  # the paper prints no numbers
     assert {row.method for row in published("MSRC") if row.fine_tuned} == {"RCAU"}
     assert all(row.fine_tuned for row in ablations if row.source == "RCAU paper, Table 2")
     assert not any(row.fine_tuned for row in published("ECSSD", ablations=True))

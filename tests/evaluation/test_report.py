@@ -1,4 +1,4 @@
-"""The report: what it says, and that a real browser shows it without network."""
+"""The report: its content, and that a browser shows it without network access."""
 
 import html
 import json
@@ -20,29 +20,29 @@ QUIET = (
     "--disable-component-update --disable-sync"
 )
 
-# What the page is asked once it stands: it answers in its title.
-QUESTIONS = """
+# Inspects the page after loading and writes the results to its title.
+INSPECTION = """
 <script>
 addEventListener("load", () => {
-  const pictures = [...document.images];
+  const images = [...document.images];
   const table = document.querySelector("table.sortable");
   const order = () => [...table.tBodies[0].rows].map(row => row.cells[0].firstChild.nextSibling
     ? row.cells[0].childNodes[row.classList.contains("published") ? 0 : 1].textContent.trim()
     : row.cells[0].textContent.trim());
   const heads = [...table.tHead.rows[0].cells];
   const click = label => heads.find(head => head.textContent === label).querySelector("button").click();
-  const answers = {
-    pictures: pictures.length, broken: pictures.filter(one => !one.naturalWidth).length,
+  const results = {
+    images: images.length, broken: images.filter(one => !one.naturalWidth).length,
     figures: [...document.querySelectorAll("svg")].filter(one => one.getBoundingClientRect().height > 100).length,
     overflow: document.documentElement.scrollWidth - innerWidth,
     loaded: performance.getEntriesByType("resource").filter(one => !one.name.startsWith("data:")).length,
     ground: getComputedStyle(document.body).backgroundColor,
   };
-  click("MAE"); answers.low = order();
-  click("max F"); answers.high = order();
-  click("max F"); answers.reversed = order();
-  click("method"); answers.byName = order();
-  document.title = "ANSWERS" + JSON.stringify(answers) + "END";
+  click("MAE"); results.low = order();
+  click("max F"); results.high = order();
+  click("max F"); results.reversed = order();
+  click("method"); results.byName = order();
+  document.title = "RESULTS" + JSON.stringify(results) + "END";
 });
 </script>
 """
@@ -52,7 +52,7 @@ addEventListener("load", () => {
 def browser():
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not found:
-        pytest.skip(f"no browser to show the report in (looked for {', '.join(BROWSERS)})")
+        pytest.skip(f"no browser found (looked for {', '.join(BROWSERS)})")
     return found
 
 
@@ -67,7 +67,7 @@ def report(make_set, tmp_path):
     return tmp_path / "out" / "report.html", evaluation.results[0]
 
 
-def test_needs_nothing_else_and_is_small(report):
+def test_is_a_single_small_file(report):
     path, _ = report
     text = path.read_text()
     assert path.stat().st_size < 5_000_000
@@ -78,7 +78,7 @@ def test_needs_nothing_else_and_is_small(report):
     assert "a&lt;b&gt;&amp;c" in text
 
 
-def test_shows_what_says_most(report):
+def test_shows_the_worst_the_best_and_the_largest_differences(report):
     path, result = report
     text = path.read_text()
     records = result.records["ours"]
@@ -88,10 +88,10 @@ def test_shows_what_says_most(report):
     best = text.partition("ours: best")[2].partition("<h3>")[0]
     assert re.findall(r"<b>(\d\d)</b>", best) == [record.name for record in ranked[:-7:-1]]
     assert re.findall(r"<b>(\d\d)</b>", text.partition("ours: brightest")[2].partition("<h3>")[0]) == ["07"]
-    theirs = result.records["a<b>&c"]
-    gaps = {r.name: abs(r.values["s_measure"] - theirs[r.name].values["s_measure"]) for r in ranked}
-    differ = re.findall(r"<b>(\d\d)</b>", text.partition("where they differ most")[2].partition("<h2>")[0])
-    assert differ == sorted(gaps, key=lambda name: (-gaps[name], name))[:6]
+    others = result.records["a<b>&c"]
+    differences = {r.name: abs(r.values["s_measure"] - others[r.name].values["s_measure"]) for r in ranked}
+    shown = re.findall(r"<b>(\d\d)</b>", text.partition("where they differ most")[2].partition("<h2>")[0])
+    assert shown == sorted(differences, key=lambda name: (-differences[name], name))[:6]
     assert text.count(">published</span>") == 13
 
 
@@ -100,29 +100,29 @@ def test_shows_what_says_most(report):
 )
 def test_a_browser_shows_it_from_disk(browser, report, tmp_path, width, dark, ground):
     path, result = report
-    page = tmp_path / "asked.html"
-    page.write_text(path.read_text().replace(' loading="lazy"', "").replace("</body>", f"{QUESTIONS}</body>"))
+    page = tmp_path / "inspected.html"
+    page.write_text(path.read_text().replace(' loading="lazy"', "").replace("</body>", f"{INSPECTION}</body>"))
     command = [browser, *QUIET.split(), f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
     command += ["--blink-settings=preferredColorScheme=0"] if dark else []
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=300, check=False
     )
-    found = re.search(r"<title>ANSWERS(.*?)END</title>", done.stdout)
-    assert found, done.stderr[-2000:]
-    answers = json.loads(html.unescape(found[1]))
-    # per method six worst, six best and one distractor with four pictures each, and six of two methods
-    assert answers["pictures"] == 2 * 13 * 4 + 6 * 6
-    assert answers["broken"] == 0
-    assert answers["figures"] == 5
-    assert answers["overflow"] <= 0
-    assert answers["loaded"] == 0
-    assert answers["ground"] == ground
+    title = re.search(r"<title>RESULTS(.*?)END</title>", process.stdout)
+    assert title, process.stderr[-2000:]
+    results = json.loads(html.unescape(title[1]))
+    # per method six worst, six best and one distractor with four thumbnails each, and six cases of two methods
+    assert results["images"] == 2 * 13 * 4 + 6 * 6
+    assert results["broken"] == 0
+    assert results["figures"] == 5
+    assert results["overflow"] <= 0
+    assert results["loaded"] == 0
+    assert results["ground"] == ground
     measured = {method: means.values for method, means in result.images.items()}
     by_mae = {row.method: row.values.get("mae") for row in result.published} | {
         method: values["mae"] for method, values in measured.items()
     }
-    assert answers["low"] == sorted(by_mae, key=by_mae.get)
+    assert results["low"] == sorted(by_mae, key=by_mae.get)
     by_f = sorted(measured, key=lambda method: -measured[method]["max_f"])
-    assert answers["high"][:2] == by_f  # the others have no max F and stand last, also the other way round
-    assert answers["reversed"][:2] == by_f[::-1]
-    assert answers["byName"][0] == "a<b>&c"
+    assert results["high"][:2] == by_f  # the others have no max F and are last in both orders
+    assert results["reversed"][:2] == by_f[::-1]
+    assert results["byName"][0] == "a<b>&c"

@@ -25,15 +25,15 @@ def data_set(folder, methods=("ours",), **options):
 
 
 @pytest.fixture(autouse=True)
-def quick(request, monkeypatch):
-    """Figures take most of a small run's time; only tests marked by the fixture `drawing` draw them."""
-    if "drawing" not in request.fixturenames:
+def _no_figures(request, monkeypatch):
+    """Figures take most of the time of a small run, so only tests with the fixture `figures_drawn` draw them."""
+    if "figures_drawn" not in request.fixturenames:
         monkeypatch.setattr(figures, "write", lambda result, folder: {})
 
 
 @pytest.fixture
-def drawing():
-    """This test's runs draw their figures."""
+def figures_drawn():
+    """Draw the figures in this test."""
 
 
 def kinds(evaluation):
@@ -44,7 +44,7 @@ def written(out):
     return {name: (out / name).read_bytes() for name in WRITTEN}
 
 
-def test_writes_numbers_tables_curves_and_a_report(make_set, tmp_path, drawing):
+def test_writes_numbers_tables_curves_and_a_report(make_set, tmp_path, figures_drawn):
     folder = make_set(["a", "b", "c"], methods=("ours", "theirs"), images=True)
     evaluation = evaluate([data_set(folder, ("ours", "theirs"), published="ECSSD")], tmp_path / "out", jobs=1)
     assert evaluation.good
@@ -52,11 +52,11 @@ def test_writes_numbers_tables_curves_and_a_report(make_set, tmp_path, drawing):
     assert {path.name for path in out.iterdir()} == {*WRITTEN, "curves", "per_image.jsonl"}
     assert len(list((out / "curves").glob("*.svg"))) == len(list((out / "curves").glob("*.png"))) == 5
     metrics = json.loads((out / "metrics.json").read_text())
-    (found,) = metrics["data_sets"]
+    (data_set_metrics,) = metrics["data_sets"]
     expected = np.mean([score(draw(n)[1] / 255, draw(n)[0]).values["mae"] for n in range(3)])
-    assert found["methods"]["ours"]["mae"] == pytest.approx(expected)
-    assert found["methods"]["ours"]["images"] == 3
-    assert len(found["published"]) == 13
+    assert data_set_metrics["methods"]["ours"]["mae"] == pytest.approx(expected)
+    assert data_set_metrics["methods"]["ours"]["images"] == 3
+    assert len(data_set_metrics["published"]) == 13
     lines = list(csv.DictReader((out / "per_image.csv").read_text().splitlines()))
     assert [(line["method"], line["name"]) for line in lines][:3] == [("ours", "a"), ("ours", "b"), ("ours", "c")]
     assert len((out / "curves.csv").read_text().splitlines()) - 1 == 2 * 256
@@ -80,10 +80,9 @@ def test_a_thousand_pairs_with_ten_faults(make_set, tmp_path):
     (maps / "0008.png").unlink()
     np.save(maps / "0008.npy", np.full((16, 24), 3.0))
     (maps / "0009.png").chmod(0)
-    unreadable = not os.access(maps / "0009.png", os.R_OK)
-    if not unreadable:  # to root every file is readable
+    if os.access(maps / "0009.png", os.R_OK):  # root can read every file
         (maps / "0009.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    # and what is no fault, but worth a note
+    # not faults, but notes
     save(np.zeros((16, 24), np.uint8), masks / "0010.png")
     save(np.full((16, 24), 255, np.uint8), masks / "0011.png")
     save(draw(12, (8, 12))[1], maps / "0012.png")
@@ -94,8 +93,8 @@ def test_a_thousand_pairs_with_ten_faults(make_set, tmp_path):
     assert not evaluation.good
     assert kinds(evaluation) == ["map without mask", "missing map", *["unreadable"] * 8]
     for number in range(10):
-        told = [fault.message for fault in evaluation.faults if f"{number:04}." in fault.message]
-        assert len(told) == 1, (number, told)
+        messages = [fault.message for fault in evaluation.faults if f"{number:04}." in fault.message]
+        assert len(messages) == 1, (number, messages)
     (result,) = evaluation.results
     assert result.images["ours"].images == 1000 - 10 - 1
     assert result.images["ours"].distractors == 1
@@ -112,26 +111,26 @@ def test_a_thousand_pairs_with_ten_faults(make_set, tmp_path):
     assert all(f"{number:04}." in report for number in range(10))
 
 
-def test_a_run_that_was_killed_goes_on_and_gives_the_same(make_set, tmp_path, drawing):
+def test_a_killed_run_resumes_with_the_same_results(make_set, tmp_path, figures_drawn):
     folder = make_set([f"{number:03}" for number in range(60)], size=(200, 300), images=True)
     evaluate([data_set(folder)], tmp_path / "whole")
     command = [sys.executable, "-m", "keras_recnet", "evaluate", "--masks", folder / "masks"]
     command += ["--name", "set", "--maps", f"ours={folder / 'maps' / 'ours'}", "-o", tmp_path / "out"]
     with subprocess.Popen([*map(str, command), "--jobs", "1"], stdout=subprocess.DEVNULL) as process:
-        journal = tmp_path / "out" / "per_image.jsonl"
-        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 10):
+        log = tmp_path / "out" / "per_image.jsonl"
+        while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 10):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
-    kept = journal.read_bytes()
+    kept = log.read_bytes()
     assert 10 <= kept.count(b"\n") < 61
-    with journal.open("ab") as file:
-        file.write(kept.splitlines()[-1][:100])  # a line that was cut off
+    with log.open("ab") as file:
+        file.write(kept.splitlines()[-1][:100])  # an incomplete line
     evaluate([data_set(folder)], tmp_path / "out")
     assert written(tmp_path / "out") == written(tmp_path / "whole")
-    assert journal.read_bytes().startswith(kept[: kept.rindex(b"\n")])
+    assert log.read_bytes().startswith(kept[: kept.rindex(b"\n")])
 
 
-def test_only_what_has_changed_is_scored_again(make_set, tmp_path, monkeypatch):
+def test_only_changed_files_are_scored_again(make_set, tmp_path, monkeypatch):
     folder = make_set(["a", "b"], methods=("ours", "theirs"))
     scored = []
     monkeypatch.setattr(workers, "score", lambda *pair: scored.append(1) or score(*pair))
@@ -148,31 +147,44 @@ def test_only_what_has_changed_is_scored_again(make_set, tmp_path, monkeypatch):
     path = folder / "maps/ours/a.png"
     times = path.stat()
     save(draw(77)[1], path)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # its age does not give it away
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # with the same time stamp
     count, after = run("ours", "theirs")
     assert count == 1
     assert after != before
     save(draw(78)[0], folder / "masks/b.png")
     assert run("ours", "theirs")[0] == 2
     assert run("ours", "theirs")[0] == 0
-    (tmp_path / "out" / "per_image.jsonl").write_text("of another version\n")
+    (tmp_path / "out" / "per_image.jsonl").write_text("another version\n")
     assert run("ours", "theirs")[0] == 4
 
 
-def test_methods_with_different_files(make_set, tmp_path):
+def test_methods_with_different_files_are_not_compared(make_set, tmp_path):
     folder = make_set(["a", "b", "c"], methods=("ours", "theirs"))
     (folder / "maps/theirs/b.png").unlink()
-    sets = [data_set(folder, ("ours", "theirs"))]
-    evaluation = evaluate(sets, tmp_path / "out", jobs=1)
+    data_sets = [data_set(folder, ("ours", "theirs"))]
+    evaluation = evaluate(data_sets, tmp_path / "out", jobs=1)
     assert not evaluation.good
     assert not evaluation.results[0].same_images
     table = (tmp_path / "out" / "table.md").read_text()
     assert "not scored on the same images" in table
-    assert "**" not in table  # none is the best of what cannot be compared
-    evaluation = evaluate(sets, tmp_path / "out", jobs=1, allow_missing=True, common_only=True)
+    assert "**" not in table  # no best numbers if the methods cannot be compared
+    evaluation = evaluate(data_sets, tmp_path / "out", jobs=1, allow_missing=True, common_only=True)
     assert evaluation.good
     assert [means.images for means in evaluation.results[0].images.values()] == [2, 2]
     assert "not scored on the same images" not in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_predicts_the_maps_of_presets(make_set, tiny_preset, tmp_path):
+    folder = make_set(["a", "b"], images=True)
+    presets = [str(tiny_preset), f"again={tiny_preset}"]
+    evaluation = evaluate(
+        [data_set(folder, images=folder / "images")], tmp_path / "out", presets=presets, jobs=1, allow_missing=True
+    )
+    (result,) = evaluation.results
+    assert list(result.images) == ["ours", "tiny", "again"]
+    assert result.images["tiny"].values == result.images["again"].values
+    with pytest.raises(ConfigError, match="two methods are named 'tiny'"):
+        evaluate([data_set(folder, images=folder / "images")], tmp_path / "out", presets=presets[:1] * 2)
 
 
 def test_means_over_images_and_over_groups(make_set, tmp_path):
@@ -190,7 +202,7 @@ def test_means_over_images_and_over_groups(make_set, tmp_path):
     assert result.images["ours"].values["s_measure"] == pytest.approx(expected)
     assert result.images["ours"].values["distractor_mean"] == pytest.approx(0.2)
     assert (result.images["ours"].images, result.images["ours"].distractors) == (5, 1)
-    # The set's curve is the mean of the groups' curves, and max F the best point of it.
+    # The curve of the data set is the mean of the groups' curves, and max F is its maximum.
     curves = [group.curves["f"] for group in result.groups["ours"].values()]
     assert result.over_groups["ours"].values["max_f"] == pytest.approx(np.mean(curves, axis=0).max())
     table = (tmp_path / "out" / "table.md").read_text()
@@ -198,21 +210,21 @@ def test_means_over_images_and_over_groups(make_set, tmp_path):
     assert "| 0.2000 |" in table
 
 
-def test_distractors_alone(make_set, tmp_path):
+def test_a_data_set_of_distractors_has_no_other_metric(make_set, tmp_path):
     folder = make_set(["a"])
     save(np.zeros((36, 48), np.uint8), folder / "masks" / "a.png")
     (result,) = evaluate([data_set(folder)], tmp_path / "out", jobs=1).results
     assert set(result.images["ours"].values) == {"distractor_mean"}
 
 
-def test_nothing_that_could_be_scored(make_set, tmp_path):
+def test_an_error_if_no_map_could_be_scored(make_set, tmp_path):
     folder = make_set(["a"])
     (folder / "maps/ours/a.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"no map of ours could be scored.\n.*a.png: the file is empty"):
         evaluate([data_set(folder)], tmp_path / "out", jobs=1)
 
 
-def test_a_set_without_methods_or_name(make_set, tmp_path):
+def test_a_data_set_needs_methods_and_a_unique_name(make_set, tmp_path):
     folder = make_set(["a"])
     with pytest.raises(ConfigError, match="nothing to score"):
         evaluate([data_set(folder, ())], tmp_path / "out")
@@ -220,7 +232,7 @@ def test_a_set_without_methods_or_name(make_set, tmp_path):
         evaluate([data_set(folder)] * 2, tmp_path / "out")
 
 
-def test_a_process_that_dies_is_told(make_set, tmp_path, monkeypatch):
+def test_a_killed_process_is_reported(make_set, tmp_path, monkeypatch):
     folder = make_set(["a", "b"])
     monkeypatch.setattr(workers, "run_task", _die)
     with pytest.raises(DataError, match=r"A scoring process was killed.*Run the same command to resume"):

@@ -1,4 +1,4 @@
-"""Ours against plain loops; all others against pysodmetrics called directly and against a golden file."""
+"""Our own metrics against plain loops; all others against pysodmetrics and against a golden file."""
 
 import json
 import warnings
@@ -24,42 +24,42 @@ def pair(request):
     return draw(request.param)
 
 
-def f_by_loop(saliency, mask, threshold):
-    hits = alarms = misses = 0
+def f_with_a_loop(saliency, mask, threshold):
+    tp = fp = fn = 0
     for value, is_object in zip(saliency.ravel().tolist(), mask.ravel().tolist(), strict=True):
         if value >= threshold:
-            hits, alarms = hits + is_object, alarms + (not is_object)
+            tp, fp = tp + is_object, fp + (not is_object)
         else:
-            misses += is_object
-    if not hits:
+            fn += is_object
+    if not tp:
         return 0.0
-    precision, recall = hits / (hits + alarms), hits / (hits + misses)
+    precision, recall = tp / (tp + fp), tp / (tp + fn)
     return 1.3 * precision * recall / (0.3 * precision + recall)
 
 
-def moments_by_loop(values):
+def mean_and_std_with_a_loop(values):
     mean = sum(values) / len(values)
     return mean, (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
 
 
-def test_ours_equal_plain_loops(pair):
+def test_our_metrics_equal_plain_loops(pair):
     mask, saliency = pair
     raw = [value / 255 for value in saliency.ravel().tolist()]
     low, high = min(raw), max(raw)
     values = [(value - low) / (high - low) for value in raw]
     truth = mask.ravel().tolist()
-    mean, deviation = moments_by_loop(values)
+    mean, deviation = mean_and_std_with_a_loop(values)
     expected = {
         "mae": sum(abs(value - is_object) for value, is_object in zip(values, truth, strict=True)) / len(values),
         "mae_unstretched": sum(abs(value - is_object) for value, is_object in zip(raw, truth, strict=True)) / len(raw),
-        "adaptive_f": f_by_loop(np.array(values), mask, min(2 * mean, 1)),
-        "f_mean_plus_std": f_by_loop(np.array(values), mask, min(mean + deviation, 1)),
+        "adaptive_f": f_with_a_loop(np.array(values), mask, min(2 * mean, 1)),
+        "f_mean_plus_std": f_with_a_loop(np.array(values), mask, min(mean + deviation, 1)),
     }
-    got = score(saliency / 255, mask).values
-    assert {name: got[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    scores = score(saliency / 255, mask).values
+    assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
-def test_all_others_equal_pysodmetrics(pair):
+def test_all_other_metrics_equal_pysodmetrics(pair):
     mask, saliency = pair
     reference, curve = by_pysodmetrics(saliency, mask)
     scored = score(saliency / 255, mask)
@@ -71,7 +71,7 @@ def test_all_others_equal_pysodmetrics(pair):
 
 
 def by_pysodmetrics(saliency, mask):
-    """Each metric's own class, its own stretching and its own histograms; curves by ascending threshold."""
+    """Score with each class of pysodmetrics separately; the curves are in order of ascending threshold."""
     binary = {"f": py_sod_metrics.FmeasureHandler(with_dynamic=True, with_adaptive=True, beta=0.3)}
     binary["precision"] = py_sod_metrics.PrecisionHandler(with_dynamic=True, with_adaptive=False)
     binary["recall"] = py_sod_metrics.RecallHandler(with_dynamic=True, with_adaptive=False)
@@ -109,13 +109,13 @@ def test_equals_the_golden_file():
         scored = score(saliency / 255, mask)
         assert scored.values == pytest.approx(golden["images"][seed], abs=1e-6)
         records.append(Record("set", "ours", str(seed), ("", ""), mask.shape, scored.values, scored.counts, []))
-    found = means(records)
-    assert found.values == pytest.approx(golden["means"], abs=1e-6)
+    result = means(records)
+    assert result.values == pytest.approx(golden["means"], abs=1e-6)
     for name, values in golden["curves"].items():
-        np.testing.assert_allclose(found.curves[name][:: golden["every"]], values, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(result.curves[name][:: golden["every"]], values, atol=1e-6, err_msg=name)
 
 
-def test_the_golden_files_means_are_pysodmetrics_too():
+def test_the_means_of_the_golden_file_equal_pysodmetrics():
     golden = json.loads(GOLDEN.read_text())
     handlers = {"f": py_sod_metrics.FmeasureHandler(with_dynamic=True, with_adaptive=True, beta=0.3)}
     f, e, s = py_sod_metrics.FmeasureV2(handlers), py_sod_metrics.Emeasure(), py_sod_metrics.Smeasure()
@@ -136,7 +136,7 @@ def test_the_golden_files_means_are_pysodmetrics_too():
     assert {name: golden["means"][name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
-def test_counts_equal_the_ones_of_pysodmetrics(pair):
+def test_counts_equal_pysodmetrics(pair):
     mask, saliency = pair
     stretched = stretch(saliency / 255)
     counts = count(stretched, mask)
@@ -147,7 +147,7 @@ def test_counts_equal_the_ones_of_pysodmetrics(pair):
     np.testing.assert_array_equal(counts.false_positives, reference["fp"][::-1])
 
 
-def test_a_foreign_image_has_its_maps_mean_alone():
+def test_a_distractor_only_has_the_mean_of_its_map():
     scored = score(np.full((5, 6), 0.125), np.zeros((5, 6), bool))
     assert scored.values == {"distractor_mean": 0.125}
     assert scored.counts is None
@@ -164,10 +164,10 @@ def test_a_full_mask_is_scored():
     np.testing.assert_allclose(curves(scored.counts)["e"], curve["e"], atol=1e-6)
 
 
-@pytest.mark.parametrize("place", [np.s_[-1, 2:5], np.s_[2:5, -1], np.s_[-2:, 3:5]])
-def test_s_counts_as_0_where_pysodmetrics_has_none(place):
+@pytest.mark.parametrize("pixels", [np.s_[-1, 2:5], np.s_[2:5, -1], np.s_[-2:, 3:5]])
+def test_an_undefined_s_counts_as_0(pixels):
     mask = np.zeros((12, 16), bool)
-    mask[place] = True
+    mask[pixels] = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         reference = py_sod_metrics.Smeasure().cal_sm(mask.astype(float), mask)
@@ -180,7 +180,7 @@ def test_s_counts_as_0_where_pysodmetrics_has_none(place):
         assert scored.notes == []
 
 
-def test_s_is_undefined_in_the_last_row_alone():
+def test_s_is_only_undefined_in_the_last_row():
     mask = np.zeros((12, 16), bool)
     mask[-1, 4] = True
     assert score(np.eye(12, 16), mask).notes == ["s_undefined"]
@@ -189,7 +189,7 @@ def test_s_is_undefined_in_the_last_row_alone():
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 0.7, 1.0])
-def test_a_constant_map_is_all_object_at_mean_plus_deviation(value):
+def test_a_constant_map_is_all_object_at_mean_plus_std(value):
     mask = np.zeros((10, 10), bool)
     mask[:, :4] = True
     assert score(np.full((10, 10), value), mask).values["f_mean_plus_std"] == pytest.approx(
@@ -197,9 +197,9 @@ def test_a_constant_map_is_all_object_at_mean_plus_deviation(value):
     )
 
 
-def test_the_threshold_mean_plus_deviation_stops_at_1():
+def test_the_threshold_mean_plus_std_is_at_most_1():
     saliency = np.ones((10, 10))
-    saliency[:, 0] = 0  # mean 0.9, deviation 0.3
+    saliency[:, 0] = 0  # mean 0.9, standard deviation 0.3
     assert score(saliency, saliency > 0).values["f_mean_plus_std"] == pytest.approx(1)
 
 
@@ -210,17 +210,17 @@ def test_a_map_of_another_size_is_resized():
     assert scored.values["mae"] == pytest.approx(score(saliency / 255, mask).values["mae"], abs=0.03)
 
 
-def test_a_map_that_lies_on_its_side_is_told():
+def test_a_map_with_swapped_sides_is_noted():
     mask, saliency = draw(1, (36, 48))
     assert score(saliency.T / 255, mask).notes == ["swapped"]
 
 
-def test_stretching_leaves_a_constant_map():
+def test_stretching_does_not_change_a_constant_map():
     np.testing.assert_array_equal(stretch(np.full((2, 2), 0.4)), 0.4)
     np.testing.assert_allclose(stretch(np.array([[0.2, 0.4, 0.6]])), [[0, 0.5, 1]])
 
 
-def test_thresholds_ascend():
+def test_thresholds_are_ascending():
     assert scoring.THRESHOLDS[0] == 0
     mask, saliency = draw(0)
     assert curves(score(saliency / 255, mask).counts)["recall"][0] == 1

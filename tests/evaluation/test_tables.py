@@ -13,16 +13,16 @@ MEASURED = [
 PUBLISHED = Row("set", "theirs", "published", "a paper, Table 1", None, None, {"mae": 0.001})
 
 
-def test_the_best_of_the_measured_as_it_is_shown():
+def test_the_best_measured_numbers_after_rounding():
     assert best([*MEASURED, PUBLISHED]) == {(1, "mae"), (0, "max_f"), (1, "max_f"), (0, "s_measure")}
     assert best([MEASURED[0], PUBLISHED]) == set()
 
 
-def test_columns_without_numbers_are_left_out():
+def test_columns_without_numbers_are_omitted():
     assert [metric.key for metric in columns([*MEASURED, PUBLISHED])] == ["mae", "max_f", "s_measure"]
 
 
-def test_errors_have_four_decimals_and_papers_their_own_three():
+def test_errors_have_four_decimals_and_published_numbers_three():
     (mae,) = (metric for metric in METRICS if metric.key == "mae")
     assert tables.text(mae, MEASURED[0]) == "0.0400"
     assert tables.text(mae, PUBLISHED) == "0.001"
@@ -37,7 +37,7 @@ def evaluation(make_set, tmp_path, monkeypatch):
     return evaluate([DataSet("R&D", folder / "masks", maps, published="ECSSD")], tmp_path / "out", jobs=1)
 
 
-def test_latex_is_escaped_and_marks_what_is_published(evaluation):
+def test_latex_is_escaped_and_marks_published_rows(evaluation):
     latex = tables.latex(evaluation)
     assert r"\caption{R\&D. $^\dagger$~as published by the papers, not measured here.}" in latex
     assert r"    a\_b & " in latex
@@ -48,7 +48,7 @@ def test_latex_is_escaped_and_marks_what_is_published(evaluation):
     assert len({line.count(" & ") for line in body}) == 1
 
 
-def test_markdown_marks_what_is_published(evaluation):
+def test_markdown_marks_published_rows(evaluation):
     lines = [line for line in tables.markdown(evaluation).splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert sum("| published, RecNet paper, Table 1 |" in line for line in lines) == 13
