@@ -169,7 +169,7 @@ def configuration_page() -> str:
         "the file, the line and the key. `extends: NAME` starts from another configuration.",
         "",
     ]
-    for task, config in loading.TASKS.items():
+    for task, config in loading.CONFIGS.items():
         lines += [f"## `task: {task}`", ""]
         lines += section(config, "")
     return "\n".join(lines)

@@ -34,6 +34,12 @@ class Config(Section):
     `init` is the source of the initial weights: `imagenet` (pretrained backbone), `random`, a file of backbone weights,
     or the name or folder of a preset. A preset defines the architecture: only `image_size` and `fusion` of `model` can
     be changed.
+
+    The length is `epochs` or `steps`, with batches of `batch_size`. `ema` is the decay of the exponential moving
+    average of the weights; null trains without it. `deterministic` makes runs with the same `seed` bit-identical.
+
+    `output` is the folder of the run (default: `runs/NAME` for the configuration NAME). `samples` is the number of
+    validation images in the sheet of sample maps after each epoch.
     """
 
     task: Literal["saliency"] = "saliency"

@@ -28,10 +28,19 @@ def _distractors(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-ImageSize = Annotated[Any, BeforeValidator(_image_size)]
-PresetSize = Annotated[Any, BeforeValidator(lambda value: value if value is None else _image_size(value))]
-HeldOut = Annotated[Any, BeforeValidator(_held_out)]
-Distractors = Annotated[Any, BeforeValidator(_distractors)]
+def _described(text):
+    """Return the annotation of an `Any` field for the generated list of keys."""
+    return pydantic.WithJsonSchema({"description": text})
+
+
+ImageSize = Annotated[Any, BeforeValidator(_image_size), _described("pixels, or [height, width]")]
+PresetSize = Annotated[
+    Any,
+    BeforeValidator(lambda value: value if value is None else _image_size(value)),
+    _described("pixels, or [height, width], `null`"),
+]
+HeldOut = Annotated[Any, BeforeValidator(_held_out), _described("path of a list, or share > 0 and < 1, `null`")]
+Distractors = Annotated[Any, BeforeValidator(_distractors), _described("number, [least, most], or share < 0.5")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -82,7 +91,7 @@ class GroupModelConfig(Section):
     group_attention: bool = False
     group_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     group_gate: bool = False
-    decoder_filters: Any = None
+    decoder_filters: Annotated[Any, _described("list of whole numbers, `null`")] = None
     separable: bool = False
     normalization: Literal["group"] | None = None
     freeze_pretrained: bool = False
