@@ -10,10 +10,10 @@ import numpy as np
 
 from keras_recnet import presets
 from keras_recnet.errors import ImageError, MissingExtraError, PresetError
-from keras_recnet.imaging.reading import MAX_PIXELS, Picture, read
+from keras_recnet.imaging.reading import MAX_PIXELS, Picture
 from keras_recnet.imaging.resizing import resize, resize_map
 from keras_recnet.inference.group_stream import GroupMap, GroupStream
-from keras_recnet.inference.predictor import height_and_width, select_engine
+from keras_recnet.inference.predictor import height_and_width, read_snapshot, select_engine, snapshots
 from keras_recnet.parallel import cores, ordered
 
 DEFAULT_GROUP_PRESET = "rcau_lite0"
@@ -131,7 +131,7 @@ class GroupPredictor:
         """
         if errors not in ("raise", "return"):
             raise ValueError(f"`errors` must be 'raise' or 'return'. Received: errors={errors!r}")
-        return self._map(list(images), orders, seed, jobs or cores() + 1, errors)
+        return self._map(list(snapshots(images, self.read)), orders, seed, jobs or cores() + 1, errors)
 
     def _map(self, images, orders, seed, jobs, errors):
         with self.encode(images, orders=orders, seed=seed, jobs=jobs, stop_at_errors=errors == "raise") as group:
@@ -186,7 +186,7 @@ class GroupPredictor:
 
     def read(self, image, *, whole: bool = False) -> Picture:
         """Read an image at the network's input size, or with `whole` at its own size."""
-        return read(image, fit=None if whole else self.engine.size, max_pixels=self.max_pixels)
+        return read_snapshot(image, fit=None if whole else self.engine.size, max_pixels=self.max_pixels)
 
 
 class EncodedGroup:

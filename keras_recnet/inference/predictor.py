@@ -3,9 +3,10 @@
 import functools
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from PIL import Image
 
 from keras_recnet import presets
 from keras_recnet.errors import ImageError, PresetError
@@ -108,7 +109,7 @@ class Predictor:
         Raises:
             ImageError: if the image cannot be read or is too large.
         """
-        return self.predict(read(image, fit=self.engine.size, max_pixels=self.max_pixels))
+        return self.predict(self._read(image))
 
     def predict(self, picture: Picture, *, parallel: bool = False) -> np.ndarray:
         """Predict the map of an image that was read before, as a call does.
@@ -166,16 +167,53 @@ class Predictor:
         if errors not in ("raise", "return"):
             raise ValueError(f"`errors` must be 'raise' or 'return'. Received: errors={errors!r}")
         jobs = jobs or cores() + 1
-        return ordered(functools.partial(self._predict_or_error, errors, jobs > 1), images, workers=jobs)
+        predict = functools.partial(self._predict_or_error, errors, jobs > 1)
+        return ordered(predict, snapshots(images, self._read), workers=jobs)
 
     def _predict_or_error(self, errors, parallel, image):
         try:
-            picture = read(image, fit=self.engine.size, max_pixels=self.max_pixels)
+            picture = self._read(image)
         except ImageError as error:
             if errors == "raise":
                 raise
             return error
         return self.predict(picture, parallel=parallel)
+
+    def _read(self, image):
+        return read_snapshot(image, fit=self.engine.size, max_pixels=self.max_pixels)
+
+
+def snapshots(images: Iterable, read: Callable) -> Iterator:
+    """Yield images in a form that their iterator can no longer change; it may reuse one object for all frames.
+
+    Arrays are copied, and Pillow images are read at once, unless they are files that are not decoded yet. Lists and
+    tuples are safe as they are.
+
+    Args:
+        images: any images.
+        read: reads an image, and accepts what this function yields; see `read_snapshot`.
+    """
+    if isinstance(images, (list, tuple)):
+        yield from images
+        return
+    for image in images:
+        if isinstance(image, Image.Image):
+            undecoded = bool(getattr(image, "tile", None)) and not getattr(image, "is_animated", False)
+            try:
+                yield image if undecoded else read(image)
+            except ImageError as error:
+                yield error
+        elif isinstance(image, (bytearray, memoryview)):
+            yield bytes(image)
+        else:
+            yield np.array(image) if hasattr(image, "__array__") else image
+
+
+def read_snapshot(image, **options) -> Picture:
+    """Call `keras_recnet.imaging.reading.read` for an image or what `snapshots` yielded in its place."""
+    if isinstance(image, ImageError):
+        raise image
+    return image if isinstance(image, Picture) else read(image, **options)
 
 
 def height_and_width(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

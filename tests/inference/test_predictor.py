@@ -9,13 +9,14 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import keras_recnet
 from keras_recnet import presets
 from keras_recnet.errors import ImageError, MissingExtraError, PresetError
 from keras_recnet.imaging.reading import read
 from keras_recnet.inference.engines import LiteRTEngine
+from keras_recnet.inference.group_predictor import GroupPredictor
 from keras_recnet.inference.predictor import Predictor
 from keras_recnet.parallel import ordered
 
@@ -226,6 +227,50 @@ def test_pictures_run_beside_each_other_as_far_as_there_are_cores(tiny_preset, m
 def test_map_gives_what_single_calls_give(predictor, photographs):
     for saliency_map, photo in zip(predictor.map(photographs), photographs, strict=True):
         np.testing.assert_allclose(saliency_map, predictor(photo), atol=1e-6)
+
+
+def frames(kind):
+    """An iterator that yields the same object for every frame, and the frames as separate arrays."""
+    arrays = [np.full((40, 60, 3), level, np.uint8) for level in (0, 60, 120, 180, 240)]
+    for level, array in enumerate(arrays):
+        array[10:30, 10 * level : 10 * level + 20] = 255 - array[0, 0]
+
+    def reused():
+        if kind == "array":
+            frame = np.empty_like(arrays[0])
+            for array in arrays:
+                frame[:] = array
+                yield frame
+        elif kind == "Pillow image":
+            frame = Image.new("RGB", (60, 40))
+            for array in arrays:
+                frame.paste(Image.fromarray(array))
+                yield frame
+        elif kind == "bytearray":
+            frame = bytearray()
+            for array in arrays:
+                file = io.BytesIO()
+                Image.fromarray(array).save(file, "BMP")
+                frame[:] = file.getvalue()
+                yield frame
+        else:
+            file = io.BytesIO()
+            first, *others = map(Image.fromarray, arrays)
+            first.save(file, "TIFF", save_all=True, append_images=others)
+            yield from ImageSequence.Iterator(Image.open(file))
+
+    return reused(), arrays
+
+
+@pytest.mark.parametrize("kind", ["array", "Pillow image", "bytearray", "Pillow sequence"])
+def test_an_iterator_may_reuse_one_object_for_all_frames(predictor, tiny_group_preset, kind):
+    reused, arrays = frames(kind)
+    for saliency_map, array in zip(predictor.map(reused, jobs=2), arrays, strict=True):
+        np.testing.assert_array_equal(saliency_map, predictor(array))
+    groups = GroupPredictor(tiny_group_preset)
+    reused, arrays = frames(kind)
+    for saliency_map, expected in zip(groups(reused), groups(arrays), strict=True):
+        np.testing.assert_array_equal(saliency_map, expected)
 
 
 def test_ordered_drops_what_has_not_started_after_an_error():
