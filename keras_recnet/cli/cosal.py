@@ -11,15 +11,15 @@ from keras_recnet.imaging import GROUP_KINDS
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("folders", metavar="FOLDER…", nargs=-1)
-@click.option("--recursive", is_flag=True, help="Make each sub-folder that contains images a group")
+@click.option("--recursive", is_flag=True, help="Make each sub-folder that contains images a group.")
 @click.option(
     "--group",
     "named",
     type=options.NamedGlob(),
     multiple=True,
-    help="Add a group of the files that match a quoted pattern; patterns with the same NAME form one group",
+    help="Add a group of the files that match a quoted pattern; patterns with the same NAME form one group.",
 )
-@click.option("-o", "--out", required=True, help="Output folder; for one sheet also a .png file")
+@click.option("-o", "--out", required=True, help="Output folder; for one sheet also a .png file.")
 @options.types(GROUP_KINDS)
 @options.background
 @options.threshold
@@ -28,10 +28,10 @@ from keras_recnet.imaging import GROUP_KINDS
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Number of image orders over which the state of a group is averaged",
+    help="Number of image orders over which the state of a group is averaged.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random orders")
-@click.option("--preset", help="Name or folder of a preset  [default: rcau_lite0]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random orders.")
+@click.option("--preset", help="Name or folder of a preset.  [default: rcau_lite0]")
 @options.engine
 @options.size
 @options.jobs
@@ -40,7 +40,7 @@ from keras_recnet.imaging import GROUP_KINDS
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Threads of the LiteRT engine per image",
+    help="Threads of the LiteRT engine per image.",
 )
 @options.max_pixels
 @options.skip_existing

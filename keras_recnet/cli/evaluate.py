@@ -5,8 +5,8 @@ import os
 
 import click
 
-from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, NotStarted, load_predictor, progress, say
-from keras_recnet.errors import DataError, MissingExtraError, PresetError
+from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, load_predictor, progress, say
+from keras_recnet.errors import DataError, MissingExtraError
 
 LISTED = 10  # allowed faults
 
@@ -48,19 +48,20 @@ def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, **
             f'Evaluation needs more packages: pip install "keras-recnet[evaluation]". Missing: {error.name}'
         ) from error
     try:
+        data_sets, faults = preset_maps.predict_maps(
+            _data_sets(sets, **data_set),
+            presets,
+            out,
+            allow_missing=allow_missing,
+            load=load_predictor,
+            progress=progress,
+        )
+        prepared = run.prepare(data_sets, allow_missing=allow_missing, ablations=ablations)
         try:
-            data_sets, faults = preset_maps.predict_maps(
-                _data_sets(sets, **data_set),
-                presets,
-                out,
-                allow_missing=allow_missing,
-                load=load_predictor,
-                progress=progress,
-            )
-            prepared = run.prepare(data_sets, allow_missing=allow_missing, ablations=ablations)
-        except (DataError, PresetError) as error:
-            raise NotStarted(str(error)) from error
-        evaluation = run.score(prepared, out, jobs=jobs, common_only=common_only, faults=faults, progress=progress)
+            evaluation = run.score(prepared, out, jobs=jobs, common_only=common_only, faults=faults, progress=progress)
+        except DataError as error:  # a scoring process was killed
+            say(f"Error: {error}")
+            return FAILED
     except KeyboardInterrupt:
         say("Interrupted. All scores so far are kept; run the same command to resume.")
         return INTERRUPTED

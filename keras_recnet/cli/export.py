@@ -5,54 +5,57 @@ import json
 import click
 
 from keras_recnet.cli import options
-from keras_recnet.cli.running import say
+from keras_recnet.cli.running import EXIT_STATUS, say
 
 
-@click.command("export")
-@click.argument("preset", metavar="PRESET|FOLDER")
-@click.option("--format", required=True, type=click.Choice(("savedmodel", "litert")), help="What to make.")
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder to write to.")
+@click.command("export", epilog=EXIT_STATUS)
+@click.argument("preset")
+@click.option("--format", required=True, type=click.Choice(("savedmodel", "litert")), help="Format of the export.")
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Output folder.")
 @click.option(
     "--precision",
     type=click.Choice(("float32", "float16")),
-    help="float16: a SavedModel computes in mixed precision, for GPUs; a LiteRT file stores its weights so.  "
-    "[default: float32, of litert float16]",
+    help="float16: mixed precision of a SavedModel, for GPUs, or float16 weights of a LiteRT file.  "
+    "[default: float32 for savedmodel, float16 for litert]",
 )
 @options.size
-@click.option("--signatures", metavar="NAME[,NAME…]", help="Of these alone.  [default: all]")
+@click.option("--signatures", metavar="NAME[,NAME…]", help="Signatures to export.  [default: all]")
 @click.option(
-    "--max-pixels", type=click.IntRange(min=1), help="Of a picture in a request to a SavedModel.  [default: 50 million]"
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    help="Largest image that a SavedModel accepts in a request, in pixels.  [default: 50 million]",
 )
 @click.option(
-    "--input-dtype", type=click.Choice(("float32", "uint8")), help="Of a LiteRT file's images.  [default: float32]"
+    "--input-dtype",
+    type=click.Choice(("float32", "uint8")),
+    help="Type of the images that a LiteRT file accepts.  [default: float32]",
 )
-@click.option("--json", "as_json", is_flag=True, help="What export.json says, on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the contents of export.json to stdout.")
 def export(preset, format, out, signatures, as_json, **options):
-    """Export a preset to TF Serving (a SavedModel) or to phones (LiteRT), with a proof.
+    """Export a preset for TF Serving (a SavedModel) or for mobile devices (LiteRT).
 
-    PRESET is one that ships, or a preset's folder. A SavedModel goes into OUT/1, or the next number; a LiteRT file is
-    OUT/model.tflite. Every export is loaded in a process that cannot import this library, run on pictures that are
-    drawn for it, and compared with Keras; what was found stands in export.json beside it. An export that does not
-    compute the same is not kept.
+    PRESET is the name or folder of a preset. A SavedModel is written to OUT/1 or the next free number, a LiteRT file to
+    OUT/model.tflite.
 
-    Exit status: 0 all good; 1 it could not be made or proved; 2 nothing was started; 130 interrupted.
+    Every export is verified: it is loaded in a process that cannot import this library, and its outputs are compared
+    with those of Keras. The result is in export.json. An export that fails is deleted.
     """
     from keras_recnet.export import export_model
 
     names = signatures and [name.strip() for name in signatures.split(",")]
-    told = export_model(preset, out, format=format, signatures=names, say=say, **options)
+    report = export_model(preset, out, format=format, signatures=names, say=say, **options)
     if as_json:
-        click.echo(json.dumps(told, ensure_ascii=False))
-    _show(told)
+        click.echo(json.dumps(report, ensure_ascii=False))
+    _print(report)
 
 
-def _show(told):
+def _print(report):
     say(f"{'signature':<24}{'output':<16}{'mean difference':>16}{'largest':>10}{'allowed':>10}{'ms':>10}")
-    for row in told["proof"]["differences"]:
+    for row in report["proof"]["differences"]:
         say(
             f"{row['signature']:<24}{row['output']:<16}{row['mean']:>16.1e}{row['max']:>10.1e}{row['tolerance']:>10.1e}"
             f"{row['milliseconds']:>10.1f}"
         )
-    size = sum(file["bytes"] for file in told["files"].values())
-    say(f"{told['format']}, {told['precision']}, {size / 1e6:.1f} MB, loads in {told['proof']['loading']:.1f} s")
-    say(f"-> {told['folder']}")
+    size = sum(file["bytes"] for file in report["files"].values())
+    say(f"{report['format']}, {report['precision']}, {size / 1e6:.1f} MB, loads in {report['proof']['loading']:.1f} s")
+    say(f"-> {report['folder']}")

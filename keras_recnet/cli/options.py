@@ -74,36 +74,36 @@ def types(known):
         type=Choices(known),
         metavar="TYPE[,TYPE…]",
         multiple=True,
-        help=f"What to write: {', '.join(known)}  [default: mask]",
+        help=f"Outputs to write: {', '.join(known)}.  [default: mask]",
     )
 
 
 background = click.option(
-    "--background", metavar="COLOR|FILE", help="Place the cutout on a colour (white, #ff8800) or an image"
+    "--background", metavar="COLOR|FILE", help="Place the cutout on a colour (white, #ff8800) or an image."
 )
 threshold = click.option(
     "--threshold",
     type=Threshold(),
     metavar="0…1|adaptive",
-    help="Threshold of the binary type; adaptive: twice the mean of the map  [default: 0.5]",
+    help="Threshold of the binary type; adaptive: twice the mean of the map.  [default: 0.5]",
 )
 engine = click.option(
     "--engine",
     type=click.Choice(("litert", "keras")),
-    help="Engine that runs the network  [default: litert, if the preset has a LiteRT file]",
+    help="Engine that runs the network.  [default: litert, if the preset has a LiteRT file]",
 )
 size = click.option(
     "--size",
     type=IntegerPair("N or HxW", "x", 1, True),
     metavar="N|HxW",
-    help="Input size of the network; another than the preset's needs Keras",
+    help="Input size of the network; another than the preset's needs Keras.",
 )
-jobs = click.option("--jobs", type=click.IntRange(min=1), help="Images to process at a time  [default: cores + 1]")
+jobs = click.option("--jobs", type=click.IntRange(min=1), help="Images to process at a time.  [default: cores + 1]")
 max_pixels = click.option(
-    "--max-pixels", type=click.IntRange(min=1), help="Refuse images with more pixels  [default: 89478485]"
+    "--max-pixels", type=click.IntRange(min=1), help="Refuse images with more pixels.  [default: 89478485]"
 )
-skip_existing = click.option("--skip-existing", is_flag=True, help="Skip outputs that already exist")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per image to stdout")
+skip_existing = click.option("--skip-existing", is_flag=True, help="Skip outputs that already exist.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per image to stdout.")
 
 
 def selected_kinds(kinds, **needs):

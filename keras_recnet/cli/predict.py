@@ -11,21 +11,21 @@ from keras_recnet.imaging import KINDS
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
-@click.option("-o", "--out", required=True, help="Output folder; for one image also a .png file, or - for stdout")
+@click.option("-o", "--out", required=True, help="Output folder; for one image also a .png file, or - for stdout.")
 @options.types(KINDS)
 @options.background
 @options.threshold
 @click.option(
     "--pixel",
     type=options.IntegerPair("X,Y", ",", 0),
-    help="Pixel whose attention to draw  [default: the most salient pixel]",
+    help="Pixel whose attention to draw.  [default: the most salient pixel]",
 )
-@click.option("--preset", help="Name or folder of a preset  [default: recnet_lite0]")
+@click.option("--preset", help="Name or folder of a preset.  [default: recnet_lite0]")
 @options.engine
 @options.size
-@click.option("--flip", is_flag=True, help="Average with the map of the mirrored image: slightly better, half as fast")
+@click.option("--flip", is_flag=True, help="Average with the map of the mirrored image: slightly better, half as fast.")
 @options.jobs
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the LiteRT engine per image  [default: cores]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the LiteRT engine per image.  [default: cores]")
 @options.max_pixels
 @options.skip_existing
 @options.as_json

@@ -27,25 +27,25 @@ def _command(client, default_url):
 
     @click.command(context_settings=settings, epilog=EXIT_STATUS)
     @click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
-    @click.option("-o", "--out", required=True, help="Output folder; for one image also a .png file, or - for stdout")
-    @click.option("--url", default=default_url, show_default=True, help="Address of the server")
-    @click.option("--model", default="recnet_lite0", show_default=True, help="Name of the model in the server")
-    @click.option("--version", type=click.IntRange(min=1), help="Version of the model  [default: the newest]")
+    @click.option("-o", "--out", required=True, help="Output folder; for one image also a .png file, or - for stdout.")
+    @click.option("--url", default=default_url, show_default=True, help="Address of the server.")
+    @click.option("--model", default="recnet_lite0", show_default=True, help="Name of the model in the server.")
+    @click.option("--version", type=click.IntRange(min=1), help="Version of the model.  [default: the newest]")
     @click.option(
-        "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Number of images per request"
+        "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Number of images per request."
     )
     @click.option(
-        "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of requests at a time"
+        "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of requests at a time."
     )
     @click.option(
         "--timeout",
         type=click.FloatRange(min=0.001),
         default=60.0,
         show_default=True,
-        help="Seconds to wait for an answer",
+        help="Seconds to wait for an answer.",
     )
     @click.option(
-        "--retries", type=click.IntRange(min=0), default=5, show_default=True, help="Number of retries per request"
+        "--retries", type=click.IntRange(min=0), default=5, show_default=True, help="Number of retries per request."
     )
     @options.skip_existing
     @options.as_json

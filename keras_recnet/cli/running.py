@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from keras_recnet.errors import ConfigError, DiskError, MissingExtraError, RecNetError
+from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError, PresetError, RecNetError
 
 FAILED, NOT_STARTED, INTERRUPTED = 1, 2, 130
+
+# errors that commands raise before they start their work
+_EARLY_ERRORS = (ConfigError, DataError, MissingExtraError, PresetError)
 
 # epilog of the help of every command
 EXIT_STATUS = """\b
@@ -47,7 +50,7 @@ def exit_status(command: click.Command, program: str, arguments: list[str] | Non
         return INTERRUPTED
     except RecNetError as error:
         click.echo(f"Error: {error}", err=True)
-        return NOT_STARTED if isinstance(error, ConfigError | MissingExtraError) else FAILED
+        return NOT_STARTED if isinstance(error, _EARLY_ERRORS) else FAILED
 
 
 def report(

@@ -1,20 +1,27 @@
-"""`keras-recnet train`: a training as a configuration says."""
+"""`keras-recnet train`: train a network from a configuration."""
+
+import os
 
 import click
 
-from keras_recnet.errors import MissingExtraError
+from keras_recnet.cli.running import EXIT_STATUS
+from keras_recnet.errors import ConfigError, MissingExtraError
 
 
-@click.command()
+@click.command(epilog=EXIT_STATUS)
 @click.argument("config")
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change an entry, such as epochs=3.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of this configuration's folder.")
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, such as epochs=3. Repeatable."
+)
+@click.option("--resume", is_flag=True, help="Resume the run in the output folder from its newest checkpoint.")
 def train(config, overrides, resume):
-    """Train as a configuration says.
+    """Train a network from a configuration.
 
-    CONFIG is a YAML file or the name of a configuration that ships.
+    CONFIG is a YAML file or the name of a configuration that ships with this package. Checkpoints, logs and the trained
+    preset are written to the folder `output` of the configuration.
     """
     try:
+        _check(config, overrides)
         from keras_recnet.training import run
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("keras_recnet"):
@@ -23,3 +30,14 @@ def train(config, overrides, resume):
             f'Training needs more packages: pip install "keras-recnet[tensorflow]". Missing: {error.name}'
         ) from error
     run.train(config, list(overrides), resume)
+
+
+def _check(config, overrides):
+    """Report a wrong configuration before TensorFlow is loaded, which takes seconds."""
+    from keras_recnet.training.config.loading import load
+
+    data = load(config, overrides).data
+    for key in ("root", "images", "masks"):
+        folder = getattr(data, key)
+        if folder is not None and not os.path.isdir(folder):
+            raise ConfigError(f"data.{key}: {folder}: no such folder. Correct the path.")

@@ -1,7 +1,6 @@
 import errno
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from PIL import Image
 
 import keras_recnet
 from keras_recnet.cli import main
-from keras_recnet.errors import ConfigError, DiskError
 from keras_recnet.inference import outputs
 
 
@@ -368,45 +366,3 @@ def test_ctrl_c_leaves_whole_files_and_exits_130(tiny_preset, save_photo, tmp_pa
     for name in written:
         assert not Path(name).name.startswith(".")
         opened(out / name)
-
-
-def test_presets_lists_what_ships(capfd):
-    assert main.main(["presets"]) == 0
-    names = [line.split()[0] for line in capfd.readouterr().out.splitlines() if not line.startswith(" ")]
-    assert names == ["rcau_lite0", "recnet_lite0"]
-    assert main.main(["presets", "--json"]) == 0
-    listed = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [preset["name"] for preset in listed] == names
-    for preset in listed:
-        assert all(file["bytes"] < 8_000_000 for file in preset["files"].values())
-
-
-def test_train_passes_on_what_it_is_given(monkeypatch):
-    from keras_recnet.training import run
-
-    given = []
-    monkeypatch.setattr(run, "train", lambda *arguments: given.append(arguments))
-    assert main.main(["train", "smoke", "--set", "a.b=1", "--set", "c=x y", "--resume"]) == 0
-    assert given == [("smoke", ["a.b=1", "c=x y"], True)]
-
-
-@pytest.mark.parametrize(("error", "status"), [(ConfigError, 2), (DiskError, 1)])
-def test_train_says_what_is_wrong_without_a_traceback(monkeypatch, capfd, error, status):
-    from keras_recnet.training import run
-
-    def fail(*arguments):
-        raise error("config.yaml: epoch: unknown key. Did you mean 'epochs'?")
-
-    monkeypatch.setattr(run, "train", fail)
-    assert main.main(["train", "config.yaml"]) == status
-    assert capfd.readouterr().err == "Error: config.yaml: epoch: unknown key. Did you mean 'epochs'?\n"
-
-
-@pytest.mark.parametrize("package", ["keras", "tensorflow", "pydantic"])
-def test_train_without_its_packages_names_the_extra(tmp_path, package):
-    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
-    done = subprocess.run(command("train", "smoke"), capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert 'pip install "keras-recnet[tensorflow]"' in done.stderr
-    assert "Traceback" not in done.stderr

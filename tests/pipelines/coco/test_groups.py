@@ -307,7 +307,7 @@ def test_the_command_tells_what_it_made_and_left_out(coco, tmp_path, capfd):
 
 def test_the_command_names_what_is_wrong(coco, tmp_path, capfd, monkeypatch):
     arguments = ["coco-groups", *map(str, coco.save()), "-o", str(tmp_path / "out")]
-    assert main.main([*arguments, "--categories", "dogs"]) == 1
+    assert main.main([*arguments, "--categories", "dogs"]) == 2
     assert "Do you mean 'dog'?" in capfd.readouterr().err
     assert main.main([*arguments, "--area", "0.7", "0.1"]) == 2
     assert "smaller part first. Received: (0.7, 0.1)" in capfd.readouterr().err
