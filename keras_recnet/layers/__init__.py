@@ -1,8 +1,8 @@
-"""Layers of the saliency networks, one a file."""
+"""Layers of the saliency networks, one per file."""
 
 from keras_recnet.layers.conv_gru_cell import ConvGRUCell
 from keras_recnet.layers.feature_integration import FeatureIntegration
-from keras_recnet.layers.frozen import Pretrained
+from keras_recnet.layers.frozen_statistics import FrozenStatistics
 from keras_recnet.layers.fusion import FUSIONS, Fusion
 from keras_recnet.layers.group_gate import GroupGate
 from keras_recnet.layers.group_rnn import GroupRNN
@@ -19,13 +19,13 @@ __all__ = [
     "BroadcastGroups",
     "ConvGRUCell",
     "FeatureIntegration",
+    "FrozenStatistics",
     "Fusion",
     "GroupGate",
     "GroupRNN",
     "MeanCell",
     "MergeGroups",
     "PredictionHead",
-    "Pretrained",
     "RCAUCell",
     "ReciprocalAttention",
     "SalientDescriptor",

@@ -1,4 +1,4 @@
-"""The start of a transposed convolution that enlarges bilinearly."""
+"""Bilinear initializer for transposed convolutions."""
 
 import keras
 import numpy as np
@@ -7,10 +7,10 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class Bilinear(keras.initializers.Initializer):
-    """A transposed convolution's kernel that enlarges each channel bilinearly and mixes none.
+    """Initializes the kernel of a transposed convolution to bilinear upsampling of each channel.
 
-    With a kernel of 2s and strides of s this is bilinear enlargement by s, but for the image's border. Only the
-    channels that input and output have in common are passed on.
+    With kernel size 2s and stride s, the layer upsamples by the factor s, exactly except at the image border. Output
+    channel c copies input channel c; output channels without a matching input channel are zero.
 
     Reference:
         Long et al., "Fully Convolutional Networks for Semantic Segmentation", 2015; RCAU paper, Section 4.1.
@@ -25,6 +25,6 @@ class Bilinear(keras.initializers.Initializer):
 
 
 def _triangle(size):
-    """`[1, 3, 3, 1] / 4` for 4."""
+    """1-D bilinear kernel, `[1, 3, 3, 1] / 4` for `size=4`."""
     stride = size // 2
     return 1 - np.abs(np.arange(size) - (size - 1) / 2) / stride

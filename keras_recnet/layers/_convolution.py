@@ -1,45 +1,39 @@
-"""The convolution block that the layers are made of."""
-
-import math
+"""The convolution block used by the layers."""
 
 import keras
 
-NORMALIZATIONS = (None, "batch", "group")
-GROUPS = 8  # of group normalisation, or the largest divisor of it that the channels allow
+NORMALIZATIONS = (None, "batch")
 
 
 def convolution(filters, kernel_size, strides=1, *, separable=False, normalization=None, activation="relu", name=None):
-    """Convolution, normalisation, activation as one `keras.Sequential`.
+    """Build convolution, normalization and activation as a `keras.Sequential`.
 
     Args:
         filters: number of output channels.
         kernel_size: 1 or 3.
-        strides: of the convolution.
-        separable: a depthwise convolution and a 1×1 convolution in place of a dense one; a 1×1 kernel stays dense.
-        normalization: None (the papers), `"batch"`, or `"group"`: statistics of each image alone.
+        strides: stride of the convolution.
+        separable: use a depthwise separable convolution; ignored for 1×1 kernels.
+        normalization: None (the papers) or `"batch"`.
         activation: name of the activation, or None.
-        name: of the block.
+        name: name of the block.
 
     Raises:
         ValueError: if `normalization` is unknown.
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"`normalization` must be one of {NORMALIZATIONS}. Received: normalization={normalization!r}")
-    # A ReLU follows most blocks: He's start keeps the variance, Glorot's halves it at each step. Keras counts all
-    # channels into the fan of a depthwise kernel, though each output sees one of them.
+    # Most blocks end in a ReLU: He initialization preserves the variance, Glorot's halves it in each block. For
+    # depthwise kernels Keras computes the fan from all channels, although each output depends on one channel only.
     if separable and kernel_size > 1:
         depthwise = keras.initializers.RandomNormal(stddev=1 / kernel_size)
-        kind, start = (
-            keras.layers.SeparableConv2D,
-            {"depthwise_initializer": depthwise, "pointwise_initializer": "he_normal"},
-        )
+        layer = keras.layers.SeparableConv2D
+        initializers = {"depthwise_initializer": depthwise, "pointwise_initializer": "he_normal"}
     else:
-        kind, start = keras.layers.Conv2D, {"kernel_initializer": "he_normal"}
-    parts = [kind(filters, kernel_size, strides, padding="same", use_bias=normalization is None, name="conv", **start)]
+        layer, initializers = keras.layers.Conv2D, {"kernel_initializer": "he_normal"}
+    use_bias = normalization is None
+    parts = [layer(filters, kernel_size, strides, padding="same", use_bias=use_bias, name="conv", **initializers)]
     if normalization == "batch":
         parts.append(keras.layers.BatchNormalization(name="bn"))
-    elif normalization == "group":
-        parts.append(keras.layers.GroupNormalization(math.gcd(filters, GROUPS), name="gn"))
     if activation:
         parts.append(keras.layers.Activation(activation, name=activation))
     return keras.Sequential(parts, name=name)

@@ -1,21 +1,16 @@
-"""What the cells that walk over a group of images share."""
+"""Base class of recurrent cells over groups of images."""
 
 import keras
 from keras import ops
 
 
 class GroupCell(keras.layers.Layer):
-    """A Keras RNN cell whose state is a feature map, and whose product with the inputs can be taken beforehand.
+    """A Keras RNN cell whose state is a feature map and whose input products can be computed for all images at once.
 
-    A subclass gives three methods and, if they differ from these, `start`, `representation` and `state_channels`:
+    Subclasses implement `step` and override the other methods if the defaults do not fit. `GroupRNN` calls `prepare`
+    for the whole group before its loop, and `step` for each image.
 
-    - `add_weights(height, width, channels)`,
-    - `prepare(inputs)`: all that needs the images alone, for any number of leading dimensions, as one tensor: the
-      features themselves and their products with the cell's kernels. `GroupRNN` takes it of the whole group at once,
-      outside of its loop,
-    - `step(prepared, state)`: the next state.
-
-    `state_size` is `[(H, W, C)]` from `build` on.
+    `state_size` is `[(H, W, C)]` once the cell is built.
     """
 
     def __init__(self, **kwargs):
@@ -23,33 +18,40 @@ class GroupCell(keras.layers.Layer):
         self.state_size = [(None, None, None)]  # known when the cell is built
 
     def state_channels(self, channels):
-        """Channels of the state for images of `channels`."""
+        """Number of channels of the state for features with `channels` channels."""
         return channels
 
     def add_weights(self, height, width, channels):
-        """Makes the weights."""
+        """Create the weights."""
 
     def prepare(self, inputs):
-        """`(…, H, W, C)` → `(…, H, W, prepared channels)`."""
+        """Compute everything that depends on the images alone: the features and their products with kernels.
+
+        Args:
+            inputs: `(…, H, W, C)` with any number of leading dimensions.
+
+        Returns:
+            `(…, H, W, prepared channels)`.
+        """
         return inputs
 
     def step(self, prepared, state):
-        """The state after one more image, from the image's `prepare` and the state before."""
+        """Compute the next state from the result of `prepare` for one image and the current state."""
         raise NotImplementedError
 
     def start(self, first):
-        """The state before the group's first image, G_0 = X_1 (ours for cells other than the paper's)."""
+        """Initial state from the features of the group's first image: G_0 = X_1 (ours for cells other than RCAU)."""
         return first
 
     def representation(self, state):
-        """`(…, H, W, C)`: what the state says of the group."""
+        """Group representation `(…, H, W, C)` from the state."""
         return state
 
     def build(self, inputs_shape, states_shape=None):
         height, width, channels = inputs_shape[-3:]
         if len(inputs_shape) != 4 or None in (height, width, channels):
             raise ValueError(
-                f"`{type(self).__name__}` expects features (batch, height, width, channels) of known size. Received: "
+                f"`{type(self).__name__}` expects features (batch, height, width, channels) of fixed size. Received: "
                 f"inputs_shape={inputs_shape}"
             )
         self.channels = channels
@@ -61,17 +63,13 @@ class GroupCell(keras.layers.Layer):
         state = self.step(prepared, states[0])
         return self.representation(state), [state]
 
-    def get_initial_state(self, batch_size=None):
-        """Zeros; `GroupRNN` asks `start` instead."""
-        return [ops.zeros((batch_size, *self.state_size[0]), dtype=self.compute_dtype)]
-
     def compute_output_shape(self, inputs_shape, states_shape=None):
         *leading, channels = inputs_shape
         return (*leading, channels), [(*leading, self.state_channels(channels))]
 
 
 def linear(x, kernel, bias=None):
-    """`x · kernel + bias` over the last axis, as one product of matrices, however many dimensions `x` has."""
+    """Compute `x · kernel + bias` over the last axis as a single matrix product, for any number of dimensions."""
     shape = tuple(x.shape[1:-1])
     leading = ops.shape(x)[:-1] if None in shape else (-1, *shape)
     product = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
@@ -80,10 +78,11 @@ def linear(x, kernel, bias=None):
     return ops.reshape(product, (*leading, kernel.shape[-1]))
 
 
-def joint_start(inputs, outputs, kernels):
-    """Glorot's uniform start of one convolution with `inputs` → `outputs` channels that is stored in `kernels` parts.
+def joint_glorot(inputs, outputs, kernels):
+    """Glorot uniform initializer for a convolution whose kernel is stored as several kernels.
 
-    Each part has `inputs / kernels` rows; Glorot's start of a part alone would be too wide for their sum.
+    The convolution has `inputs` input and `outputs` output channels. Each of the `kernels` parts has `inputs / kernels`
+    rows; Glorot initialization of a single part would be too wide for their sum.
     """
     scale = (inputs / kernels + outputs) / (inputs + outputs)
     return keras.initializers.VarianceScaling(scale, mode="fan_avg", distribution="uniform")

@@ -1,4 +1,4 @@
-"""Integration of a backbone's side-outputs into one feature map."""
+"""Integration of a backbone's side outputs into one feature map."""
 
 import keras
 from keras import ops
@@ -8,30 +8,32 @@ from keras_recnet.layers._convolution import convolution
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class FeatureIntegration(keras.layers.Layer):
-    """Brings all side-outputs of a backbone to one stride and joins them.
+    """Converts all side outputs of a backbone to one stride and concatenates them.
 
-    Each side-output θ passes conv 3×3, conv 3×3 and conv 1×1, every one with a ReLU (ours) and `filters` channels. The
-    3×3 convolutions are strided where θ is finer than `stride`: (2, 2) for a factor of 4, (2, 1) for 2, (4, 2) for 8.
-    Where θ is coarser, the result is resized bilinearly (ours). The results are concatenated in the order of the names.
+    Each side output passes through conv 3×3, conv 3×3 and conv 1×1, each with a ReLU (ours) and `filters` channels. The
+    3×3 convolutions are strided if the side output is finer than `stride`: strides (2, 1) for a factor of 2, (2, 2) for
+    4, (4, 2) for 8. If it is coarser, the result is resized bilinearly (ours). The results are concatenated in the
+    order of their names.
 
-    RecNet uses two, for foreground and background, with weights of their own.
+    RecNet has one for the foreground and one for the background, with separate weights.
 
     Args:
-        strides: dict from the side-outputs' names to their strides, as `backbone.strides`.
-        filters: channels of each side-output's result.
+        strides: dict of the side outputs' strides by name, such as `backbone.strides`.
+        filters: number of channels per side output.
         stride: stride of the output.
-        separable: depthwise separable 3×3 convolutions in place of dense ones (ours, for the edge version).
-        normalization: None (the paper), `"batch"` or `"group"`: normalisation after each convolution.
+        separable: depthwise separable 3×3 convolutions (ours, for the edge version).
+        normalization: normalization after each convolution: None (the paper) or `"batch"`.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
         A dict of `(batch, height / strides[name], width / strides[name], channels)`.
 
     Output shape:
-        `(batch, height / stride, width / stride, filters · number of side-outputs)`.
+        `(batch, height / stride, width / stride, filters · number of side outputs)`.
 
     Raises:
-        ValueError: if a side-output is more than 8 times finer than `stride`, or if the input has other names.
+        ValueError: if a side output is more than 8 times finer than `stride`, or if the names of the inputs differ from
+            those in `strides`.
 
     Example:
         >>> backbone = keras_recnet.backbones.build("efficientnet_lite0", 224)
@@ -63,15 +65,15 @@ class FeatureIntegration(keras.layers.Layer):
         factor = max(self.stride // self.strides[name], 1)
         if factor not in (1, 2, 4, 8):
             raise ValueError(
-                f"`FeatureIntegration` reduces a side-output by 1, 2, 4 or 8. Received: stride={self.stride!r}, "
-                f"strides[{name!r}]={self.strides[name]!r}"
+                f"`FeatureIntegration` reduces side outputs by a factor of 1, 2, 4 or 8. Received: "
+                f"stride={self.stride!r}, strides[{name!r}]={self.strides[name]!r}"
             )
         return {1: (1, 1), 2: (2, 1), 4: (2, 2), 8: (4, 2)}[factor]
 
     def build(self, input_shape):
         if set(input_shape) != set(self.strides):
             raise ValueError(
-                f"`FeatureIntegration` expects a dict of the side-outputs {sorted(self.strides)}. "
+                f"`FeatureIntegration` expects a dict of the side outputs {sorted(self.strides)}. "
                 f"Received: {sorted(input_shape)}"
             )
         for name, blocks in self.blocks.items():

@@ -1,4 +1,4 @@
-"""Lets a map pass as far as its image agrees with its group."""
+"""Gates a map by the similarity of its image to the group."""
 
 import keras
 from keras import ops
@@ -6,18 +6,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class GroupGate(keras.layers.Layer):
-    """Multiplies an image's map by the probability that what is salient in it is what its group is about (ours).
+    """Multiplies an image's map by the probability that its salient object is that of the group (ours).
 
-    `p = σ(z) σ(g)`, with z the map's logits and `g = a (cos(u, ū) - √(n - 1) / n) + b` from the image's
-    `SalientDescriptor` u, the mean ū of those of its group, itself among them, and their number n. What is taken off
-    the cosine is about what it would be if the n images had nothing in common, because the image is a part of the mean:
-    much in a small group, nothing for a group of one, which agrees with itself. Only a and b are learned: a comparison
-    of descriptors that know nothing of groups holds for objects that no training group shows, which a comparison of
-    many learned weights does not.
+    `p = σ(z) σ(g)`, where z are the logits of the map and `g = a (cos(u, ū) - √(n - 1) / n) + b`. Here u is the image's
+    `SalientDescriptor`, ū the mean descriptor of the group, including this image, and n the number of images. The term
+    √(n - 1) / n is approximately the cosine for n unrelated images, which is not 0 because the image is part of the
+    mean: large in a small group, and 0 for a single image. Only a and b are learned. Descriptors that are not trained
+    on groups generalize to objects of no training group, which a comparison with many learned weights did not.
 
     Args:
-        scale: start of a.
-        offset: start of b.
+        scale: initial value of a.
+        offset: initial value of b.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
@@ -34,28 +33,28 @@ class GroupGate(keras.layers.Layer):
 
     def __init__(self, *, scale=10.0, offset=-1.0, **kwargs):
         super().__init__(**kwargs)
-        self.start_scale = scale
-        self.start_offset = offset
+        self.initial_scale = scale
+        self.initial_offset = offset
 
     def build(self, input_shape):
         constant = keras.initializers.Constant
-        self.scale = self.add_weight(name="scale", shape=(), initializer=constant(self.start_scale))
-        self.offset = self.add_weight(name="offset", shape=(), initializer=constant(self.start_offset))
+        self.scale = self.add_weight(name="scale", shape=(), initializer=constant(self.initial_scale))
+        self.offset = self.add_weight(name="offset", shape=(), initializer=constant(self.initial_offset))
 
     def agreement(self, image, group, count):
-        """g, the logit of the image's being of its group, `(batch, 1)`."""
-        product, of_image, of_group = (
+        """Compute g, the logit that an image belongs to its group, `(batch, 1)`."""
+        product, image_square, group_square = (
             ops.sum(left * right, axis=-1, keepdims=True)
             for left, right in ((image, group), (image, image), (group, group))
         )
-        cosine = product * ops.rsqrt(of_image * of_group + 1e-12)
-        by_chance = ops.sqrt(ops.maximum(count - 1, 0)) / ops.maximum(count, 1)
-        return self.scale * (cosine - by_chance) + self.offset
+        cosine = product * ops.rsqrt(image_square * group_square + 1e-12)
+        unrelated = ops.sqrt(ops.maximum(count - 1, 0)) / ops.maximum(count, 1)
+        return self.scale * (cosine - unrelated) + self.offset
 
     def call(self, inputs):
-        logits, *compared = inputs
-        gate = ops.reshape(self.agreement(*compared), (-1, 1, 1, 1))
-        # z + g - log(1 + e^z + e^g), which is log p - log (1 - p), with the largest of the three taken out
+        logits, image, group, count = inputs
+        gate = ops.reshape(self.agreement(image, group, count), (-1, 1, 1, 1))
+        # log p - log (1 - p) = z + g - log(1 + e^z + e^g), with the largest exponent factored out
         largest = ops.maximum(ops.maximum(logits, gate), 0.0)
         rest = ops.exp(-largest) + ops.exp(logits - largest) + ops.exp(gate - largest)
         return logits + gate - largest - ops.log(rest)
@@ -64,4 +63,4 @@ class GroupGate(keras.layers.Layer):
         return input_shape[0]
 
     def get_config(self):
-        return {**super().get_config(), "scale": self.start_scale, "offset": self.start_offset}
+        return {**super().get_config(), "scale": self.initial_scale, "offset": self.initial_offset}

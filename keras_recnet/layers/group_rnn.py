@@ -1,4 +1,4 @@
-"""The loop of a recurrent cell over the images of a group."""
+"""Recurrent layer over the images of a group."""
 
 import keras
 from keras import ops
@@ -8,39 +8,39 @@ from keras_recnet.layers._group_cell import GroupCell
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class GroupRNN(keras.layers.RNN):
-    """Lets a cell with a feature map as its state walk over the images of a group.
+    """Runs a cell whose state is a feature map over the images of a group.
 
-    The state starts from the first image that the mask lets through, `G_0 = X_1`; then every image, that one included,
-    is one step. An image that the mask leaves out does not touch the state, wherever in the group it stands. All
-    that the cell can compute from the images alone is computed for the whole group at once, before the loop.
+    The initial state is `cell.start` of the first image that is not masked, `G_0 = X_1` in the paper. Then each image,
+    including the first one, is one step. Masked images leave the state unchanged, at any position in the group. The
+    part of the cell that depends only on the images is computed for the whole group before the loop.
 
-    `keras.layers.RNN` knows states that are vectors only; this class gives the right shapes. Its `go_backwards` and
-    `stateful` are refused: a group has no direction, so turn the images round instead, and to go on with a state pass
-    `initial_state`.
+    `keras.layers.RNN` computes shapes only for states that are vectors; this class supports feature maps. It rejects
+    `go_backwards` (reverse the images instead) and `stateful` (pass `initial_state` instead).
 
     Args:
-        cell: `RCAUCell`, `ConvGRUCell` or `MeanCell`.
-        return_sequences: give the representation after each image, not only after the last.
-        return_state: give the final state as well, in a tuple.
-        unroll: write the steps one after another in place of a loop; the number of images must be fixed.
+        cell: `RCAUCell`, `ConvGRUCell`, `MeanCell` or `WithMeanCell`.
+        return_sequences: return the representation after each image instead of only the last one.
+        return_state: return a tuple of the output and the final state.
+        unroll: unroll the loop; requires a fixed number of images.
         go_backwards: must be False.
         stateful: must be False.
         **kwargs: passed to `keras.layers.Layer`.
 
     Call arguments:
         sequences: `(batch, images, H, W, C)`.
-        initial_state: None, or the state to go on with, `(batch, H, W, C)`.
-        mask: None, or boolean `(batch, images)`, True for the images that count.
+        initial_state: state to continue from, `(batch, H, W, C)`, or None.
+        mask: boolean `(batch, images)`, False for padding, or None.
 
     Input shape:
         `(batch, images, H, W, C)`, any number of images.
 
     Output shape:
-        `(batch, H, W, C)`; with `return_sequences` `(batch, images, H, W, C)`, in which an image that is left out has
-        the representation before it. A group with no image at all has zeros.
+        `(batch, H, W, C)`, or `(batch, images, H, W, C)` with `return_sequences`, where masked images repeat the
+        previous representation. The output of a group without images is zero.
 
     Raises:
-        ValueError: if the cell is of another kind, the features have no fixed size, or `go_backwards` or `stateful`.
+        ValueError: if `cell` is not one of these cells, the features have no fixed size, or `go_backwards` or
+            `stateful` is set.
 
     Example:
         >>> features = keras.random.normal((2, 5, 14, 14, 192))
@@ -65,18 +65,18 @@ class GroupRNN(keras.layers.RNN):
     ):
         if not isinstance(cell, GroupCell):
             raise ValueError(
-                f"`GroupRNN` expects an `RCAUCell`, `ConvGRUCell` or `MeanCell`. Received: cell={cell!r} (of type "
-                f"{type(cell).__name__})"
+                f"`GroupRNN` expects an `RCAUCell`, `ConvGRUCell`, `MeanCell` or `WithMeanCell`. Received: "
+                f"cell={cell!r} (of type {type(cell).__name__})"
             )
         if go_backwards:
             raise ValueError(
-                f"`GroupRNN` walks forwards: turn the images and their mask round instead. Received: go_backwards="
-                f"{go_backwards!r}"
+                f"`GroupRNN` does not support `go_backwards`: reverse the images and their mask instead. Received: "
+                f"go_backwards={go_backwards!r}"
             )
         if stateful:
             raise ValueError(
-                f"`GroupRNN` keeps no state between calls: pass `initial_state` to go on with one. Received: stateful="
-                f"{stateful!r}"
+                f"`GroupRNN` does not support `stateful`: pass `initial_state` to continue from a state. Received: "
+                f"stateful={stateful!r}"
             )
         super().__init__(cell, return_sequences=return_sequences, return_state=return_state, unroll=unroll, **kwargs)
 
@@ -87,7 +87,7 @@ class GroupRNN(keras.layers.RNN):
                 f"{sequences_shape}"
             )
         super().build(sequences_shape)
-        self.state_size = list(self.cell.state_size)  # which the cell has only now
+        self.state_size = list(self.cell.state_size)  # only known once the cell is built
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         if initial_state is None:
@@ -95,11 +95,11 @@ class GroupRNN(keras.layers.RNN):
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        # Keras' own loop masks states that are vectors only (on JAX), and takes the state for the output.
+        # Keras' own loop supports masks only for vector states (on JAX) and returns the state as the output.
         steps = self.cell.prepare(sequences)
         if mask is not None:
-            # one more channel tells whether the image counts
-            flag = ops.broadcast_to(ops.cast(_over_features(mask), steps.dtype), (*ops.shape(steps)[:-1], 1))
+            # the mask as an additional channel
+            flag = ops.broadcast_to(ops.cast(_expand_to_features(mask), steps.dtype), (*ops.shape(steps)[:-1], 1))
             steps = ops.concatenate([steps, flag], axis=-1)
         steps = ops.transpose(steps, (1, 0, 2, 3, 4))
 
@@ -140,14 +140,14 @@ class GroupRNN(keras.layers.RNN):
 
 
 def _first_image(sequences, mask):
-    """`(batch, H, W, C)`: of each group the first image that the mask lets through; zeros if there is none."""
+    """First image of each group that is not masked, `(batch, H, W, C)`, or zeros if there is none."""
     if mask is None:
         return ops.take(sequences, 0, axis=1)
     count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
     first = ops.logical_and(ops.cast(mask, "bool"), ops.equal(count, 1))
-    return ops.sum(ops.where(_over_features(first), sequences, 0), axis=1)
+    return ops.sum(ops.where(_expand_to_features(first), sequences, 0), axis=1)
 
 
-def _over_features(mask):
+def _expand_to_features(mask):
     """`(batch, images)` → `(batch, images, 1, 1, 1)`."""
     return ops.expand_dims(mask, axis=(2, 3, 4))

@@ -1,4 +1,4 @@
-"""Between groups of images and batches of images."""
+"""Conversion between groups of images and batches of images."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class MergeGroups(keras.layers.Layer):
-    """Lays the images of all groups one after another, so that a network for single images can take them.
+    """Merges the batch and image dimensions, so that a network for single images can process groups.
 
     Input shape:
         `(batch, images, …)`.
@@ -25,10 +25,10 @@ class MergeGroups(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class SplitGroups(keras.layers.Layer):
-    """The reverse of `MergeGroups`.
+    """Splits merged images into groups, the inverse of `MergeGroups`.
 
     Input shape:
-        A list: `(batch · images, …)`, and any tensor `(batch, images, …)`, such as the mask, that tells the groups.
+        A list: `(batch · images, …)`, and any tensor `(batch, images, …)` that defines the groups, such as the mask.
 
     Output shape:
         `(batch, images, …)`.
@@ -45,10 +45,10 @@ class SplitGroups(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class BroadcastGroups(keras.layers.Layer):
-    """Gives each image what is known of its group.
+    """Repeats a tensor of each group for all of its images.
 
     Input shape:
-        A list: `(batch, …)`, one a group, and any tensor `(batch, images, …)`, such as the mask, that tells the groups.
+        A list: `(batch, …)`, and any tensor `(batch, images, …)` that defines the groups, such as the mask.
 
     Output shape:
         `(batch · images, …)`, in the order of `MergeGroups`.

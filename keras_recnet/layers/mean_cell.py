@@ -1,4 +1,4 @@
-"""The mean over a group as a recurrent cell."""
+"""The mean over a group, as a recurrent cell."""
 
 import keras
 from keras import ops
@@ -8,14 +8,14 @@ from keras_recnet.layers._group_cell import GroupCell
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class MeanCell(GroupCell):
-    """The mean of the images so far: the simplest rival of a recurrent unit (ours).
+    """Running mean of the image features, the simplest baseline of a recurrent unit (ours).
 
-    `M' = M + (X - M) / (n + 1)`. The state is the mean and, as one channel more, the number n of images in it, so that
-    a group can be streamed; it starts with n = 0. The order of the images does not matter but for rounding. The cell
-    has no weights.
+    `M' = M + (X - M) / (n + 1)`. The state consists of the mean and, as an additional channel, the number n of images,
+    so that groups can be streamed. It starts with n = 0. The order of the images does not matter except for rounding.
+    The cell has no weights.
 
     Input shape:
-        X: `(batch, H, W, C)`; states: a list of one `(batch, H, W, C + 1)`.
+        X: `(batch, H, W, C)`; states: a list with one tensor `(batch, H, W, C + 1)`.
 
     Output shape:
         The mean, `(batch, H, W, C)`, and a list with the state, `(batch, H, W, C + 1)`.

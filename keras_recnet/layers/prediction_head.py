@@ -1,4 +1,4 @@
-"""The head of one of RecNet's branches."""
+"""The prediction head of a RecNet branch."""
 
 import keras
 from keras import ops
@@ -8,33 +8,33 @@ from keras_recnet.layers._convolution import convolution
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class PredictionHead(keras.layers.Layer):
-    """Turns the features of one branch into logits: conv 3×3, conv 3×3, each with a ReLU, and conv 1×1 to one channel.
+    """Computes the logits of one branch: conv 3×3 and conv 3×3, each with a ReLU, and conv 1×1 to one channel.
 
-    The edge version (ours) goes on to finer grids: for each side-output that it is given, from coarse to fine, the
-    features are resized bilinearly to that side-output's size and joined with a 1×1 convolution of it, before the next
-    conv 3×3. There are two 3×3 convolutions, or one more than finer side-outputs, whichever is more.
+    The edge version (ours) adds finer side outputs. For each of them, from coarse to fine, the features are resized
+    bilinearly to its size and concatenated with a 1×1 convolution of it before the next conv 3×3. The number of 3×3
+    convolutions is `max(2, 1 + finer)`.
+
+    The last convolution is initialized from N(0, 0.01²) (ours; the paper does not state its initialization).
 
     Args:
         filters: channels of the 3×3 convolutions.
-        finer: number of finer side-outputs; 0 is the paper.
+        finer: number of finer side outputs; 0 in the paper.
         separable: depthwise separable 3×3 convolutions (ours, for the edge version).
-        normalization: None (the paper), `"batch"` or `"group"`.
+        normalization: None (the paper) or `"batch"`.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
-        A list of `1 + finer` tensors: the features `(batch, height, width, channels)` and the side-outputs, from coarse
+        A list of `1 + finer` tensors: the features `(batch, height, width, channels)` and the side outputs, from coarse
         to fine.
 
     Output shape:
-        `(batch, height, width, 1)` of the finest input, logits.
+        Logits, `(batch, height, width, 1)` at the size of the finest input.
 
     Raises:
         ValueError: if the number of inputs is not `1 + finer`.
 
-    The convolution that gives the logits starts from N(0, 0.01²) (ours; the paper names no initial values).
-
     Reference:
-        RecNet paper, "Cooperative Supervision"; kernel widths as in its text, the finer grids are ours.
+        RecNet paper, "Cooperative Supervision". Kernel sizes as in its text; finer side outputs are ours.
     """
 
     def __init__(self, filters=128, *, finer=0, separable=False, normalization=None, **kwargs):
@@ -46,10 +46,10 @@ class PredictionHead(keras.layers.Layer):
         options = {"separable": separable, "normalization": normalization}
         self.convolutions = [convolution(filters, 3, **options, name=f"conv{i}") for i in range(max(2, 1 + finer))]
         self.laterals = [convolution(filters // 2, 1, **options, name=f"lateral{i}") for i in range(finer)]
-        # A start that says 1/2 everywhere, as Caffe's Gaussian fillers did: from a wider one the published learning
-        # rates, on a loss summed over the pixels, diverge within five steps.
-        start = keras.initializers.RandomNormal(stddev=0.01)
-        self.logits = keras.layers.Conv2D(1, 1, kernel_initializer=start, name="logits")
+        # Initial probabilities are close to 1/2, as with Caffe's Gaussian fillers. With larger initial weights, the
+        # published learning rates with a loss summed over pixels diverge within five steps.
+        initializer = keras.initializers.RandomNormal(stddev=0.01)
+        self.logits = keras.layers.Conv2D(1, 1, kernel_initializer=initializer, name="logits")
 
     def build(self, input_shape):
         if len(input_shape) != 1 + self.finer:

@@ -3,43 +3,43 @@
 import keras
 from keras import ops
 
-from keras_recnet.layers._group_cell import GroupCell, joint_start, linear
+from keras_recnet.layers._group_cell import GroupCell, joint_glorot, linear
 
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class RCAUCell(GroupCell):
-    """One step of the recurrent co-attention unit: the group's representation G meets one more image X.
+    """Cell of the recurrent co-attention unit: updates the group representation G with the features X of an image.
 
-    With `⊙` the product of elements,
+    With the element-wise product `⊙`:
 
-    - reset gate (Eq. 4–5): `X̃ = X ⊙ sigmoid(W_d [G, X])`, a 1×1 convolution from 2C to C channels that takes out of the
-      image what the group does not know,
-    - update gate of `Z = G - X` (Eq. 6–9): the spatial map `S = W_2s ReLU(W_1s z)` of the mean `z` over the channels
-      at each of the P = H·W positions, the channel map `K = W_c z'` of the mean `z'` over the positions at each
-      channel, and the gate `A = sigmoid(S ⊗ K + b)`,
-    - new state (Eq. 10): `G' = A ⊙ G + (1 - A) ⊙ X̃`.
+    - Reset gate (Eq. 4–5): `X̃ = X ⊙ sigmoid(W_d [G, X])`, a 1×1 convolution from 2C to C channels that removes features
+      of the image that the group does not share.
+    - Update gate of `Z = G - X` (Eq. 6–9): the spatial map `S = W_2s ReLU(W_1s z)` of the mean `z` over channels, for
+      P = H·W positions; the channel map `K = W_c z'` of the mean `z'` over positions; the gate
+      `A = sigmoid(S ⊗ K + b)`.
+    - New state (Eq. 10): `G' = A ⊙ G + (1 - A) ⊙ X̃`.
 
-    The equations have no biases. Without `b` the gate starts near 1/2, and the state forgets all but the last few
-    images: `update_bias` gives one a channel, and its start. W_d is stored as its two halves, so that the product of
-    X can be taken of a whole group at once.
+    The equations have no biases. Without `b` the gate is initially close to 1/2, and the state forgets all but the last
+    few images; `update_bias` adds `b`, one bias per channel. W_d is stored as two kernels, so that the product with X
+    can be computed for the whole group at once.
 
-    The dense layers over positions tie a built cell to one H×W.
+    A built cell fits only one H×W, because of the dense layers over positions.
 
     Args:
         use_reset_gate: False: `X̃ = X` (row "-g_d" of Table 2).
         use_spatial_attention: False: the update gate is `sigmoid(K + b)` (row "c" of Table 2).
-        use_channel_attention: False: the update gate is `sigmoid(S + b)` (row "s" of Table 2). With neither it is
-            `sigmoid(b)`, 1/2 without a bias.
-        use_bias: biases in W_d, W_1s, W_2s and W_c; the paper has none.
-        spatial_reduction: W_1s has P / `spatial_reduction` rows; the paper does not give the number.
-        update_bias: None (the paper), or the start value of `b`, one trainable number a channel (ours).
+        use_channel_attention: False: the update gate is `sigmoid(S + b)` (row "s" of Table 2). If both are False, it is
+            `sigmoid(b)`, or 1/2 without a bias.
+        use_bias: add biases to W_d, W_1s, W_2s and W_c; the paper has none.
+        spatial_reduction: W_1s has P / `spatial_reduction` outputs; the paper does not state the number.
+        update_bias: None (the paper), or the initial value of the trainable bias `b` (ours).
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
-        X: `(batch, H, W, C)`; states: a list of one `(batch, H, W, C)`, G. `state_size` is `[(H, W, C)]`.
+        X: `(batch, H, W, C)`; states: a list with G, `(batch, H, W, C)`.
 
     Output shape:
-        G' and a list with it, `(batch, H, W, C)`.
+        G' and a list with G', `(batch, H, W, C)`.
 
     Raises:
         ValueError: if the features have no fixed size, or `spatial_reduction` is not in 1…P.
@@ -67,8 +67,7 @@ class RCAUCell(GroupCell):
         super().__init__(**kwargs)
         if not (isinstance(spatial_reduction, int) and spatial_reduction >= 1):
             raise ValueError(
-                f"`spatial_reduction` must be a whole number from 1 on. Received: spatial_reduction="
-                f"{spatial_reduction!r}"
+                f"`spatial_reduction` must be a positive integer. Received: spatial_reduction={spatial_reduction!r}"
             )
         self.use_reset_gate = use_reset_gate
         self.use_spatial_attention = use_spatial_attention
@@ -93,9 +92,9 @@ class RCAUCell(GroupCell):
             return self.add_weight(name=f"{name}_bias", shape=(size,), initializer="zeros") if self.use_bias else None
 
         if self.use_reset_gate:
-            start = joint_start(2 * channels, channels, kernels=2)
-            self.reset_state_kernel = kernel("reset_state", channels, channels, start)
-            self.reset_input_kernel = kernel("reset_input", channels, channels, start.clone())
+            glorot = joint_glorot(2 * channels, channels, kernels=2)
+            self.reset_state_kernel = kernel("reset_state", channels, channels, glorot)
+            self.reset_input_kernel = kernel("reset_input", channels, channels, glorot.clone())
             self.reset_bias = bias("reset", channels)
         if self.use_spatial_attention:
             self.spatial_kernels = [kernel("spatial_1", positions, hidden), kernel("spatial_2", hidden, positions)]
@@ -109,7 +108,7 @@ class RCAUCell(GroupCell):
             )
 
     def prepare(self, inputs):
-        """X, and beside it W_x X with the reset gate: `(…, H, W, C)` → `(…, H, W, 2C)`."""
+        """Concatenate X and, with the reset gate, its product with W_d: `(…, H, W, C)` → `(…, H, W, 2C)`."""
         if not self.use_reset_gate:
             return inputs
         return ops.concatenate([inputs, linear(inputs, self.reset_input_kernel, self.reset_bias)], axis=-1)
@@ -124,7 +123,7 @@ class RCAUCell(GroupCell):
         return reset + gate * (state - reset)
 
     def update_gate(self, difference):
-        """How much of the state stays, `(batch, H, W, C)` or a shape that broadcasts to it, in 0…1."""
+        """Compute the update gate A in 0…1, `(batch, H, W, C)` or a shape that broadcasts to it."""
         _, height, width, channels = difference.shape
         spatial = channel = None
         if self.use_spatial_attention:
@@ -140,7 +139,7 @@ class RCAUCell(GroupCell):
         elif spatial is None:
             logits = ops.reshape(channel, (-1, 1, 1, channels))
         else:
-            # S ⊗ K as a product of matrices: phones' GPUs multiply no two tensors that are both enlarged by it.
+            # S ⊗ K as a matrix product: GPU delegates cannot multiply two tensors that are both broadcast.
             logits = ops.matmul(ops.expand_dims(spatial, -1), ops.expand_dims(channel, 1))
             logits = ops.reshape(logits, (-1, height, width, channels))
         if self.update_bias is not None:

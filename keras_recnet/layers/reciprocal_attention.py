@@ -9,29 +9,30 @@ NORMALIZE = ("joint", "each")
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class ReciprocalAttention(keras.layers.Layer):
-    """Lets every foreground position look at all background positions, and the reverse.
+    """Attention of every foreground position to all background positions, and vice versa.
 
-    Four 1×1 convolutions with bias make values F1, B1 and keys F2, B2 of the foreground F and the background B. With
-    `x_ij = exp(B2_i · F2_j) / Σ_i exp(B2_i · F2_j)` (Eq. 1: a softmax over the background positions i for each
-    foreground position j),
+    Four 1×1 convolutions with bias compute values F1, B1 and keys F2, B2 from the foreground features F and background
+    features B. With `x_ij = exp(B2_i · F2_j) / Σ_i exp(B2_i · F2_j)` (Eq. 1, a softmax over background positions i for
+    each foreground position j),
 
-    - `F+_j = β Σ_i x_ij B1_i + F_j` (Eq. 3: the background helps the foreground),
-    - `B+_j = α Σ_i x_ji F1_i + B_j` (Eq. 2: the foreground helps the background; these weights are those of the same
-      matrix and so not normalised over i).
+    - `F+_j = β Σ_i x_ij B1_i + F_j` (Eq. 3: background values update the foreground),
+    - `B+_j = α Σ_i x_ji F1_i + B_j` (Eq. 2: foreground values update the background; the weights come from the same
+      matrix and are therefore not normalized over i).
 
-    α and β are scalars that start at 0. The paper gives the convolutions 512 kernels and F's number of channels at
-    once; here the keys have `key_channels` and the values keep the channels of their source, so that the sum with the
+    α and β are scalars, initially 0. The paper states both 512 kernels and the channels of F for the convolutions.
+    Here keys have `key_channels` channels, and values have the channels of their source, so that the sum with the
     residual is defined.
 
     Args:
         key_channels: channels of the keys F2 and B2.
-        value_channels: None: values keep C channels. A number: values have so many and a further 1×1 convolution
-            brings the result back to C, the other reading of the paper.
-        normalize: `"joint"`: one softmax serves both directions (the paper). `"each"`: the background's weights
-            get a softmax over the foreground positions, of the same scores.
-        scale_scores: divide the scores by √key_channels (ours), which a random start with many channels needs.
-        direction: `"both"`, or one way: `"background"` updates the background only (Eq. 3 off, the paper's
-            "Background-RAM"), `"foreground"` the foreground only (Eq. 2 off, "Foreground-RAM").
+        value_channels: None: values have C channels. An integer: values have this many channels, and another 1×1
+            convolution projects the result to C channels, the other reading of the paper.
+        normalize: `"joint"`: one softmax for both directions (the paper). `"each"`: the background's weights are a
+            softmax of the same scores over foreground positions.
+        scale_scores: divide the scores by √key_channels (ours); necessary for random initial weights with many
+            channels.
+        direction: `"both"`, `"background"` (update only the background, without Eq. 3, the paper's "Background-RAM") or
+            `"foreground"` (update only the foreground, without Eq. 2, "Foreground-RAM").
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
@@ -41,7 +42,7 @@ class ReciprocalAttention(keras.layers.Layer):
         A list `[F+, B+]` of the same shapes.
 
     Raises:
-        ValueError: if an argument is unknown or the two inputs differ in shape.
+        ValueError: if an argument is invalid or the two inputs differ in shape.
 
     Example:
         >>> foreground, background = keras.random.normal((2, 1, 28, 28, 320))
@@ -89,7 +90,7 @@ class ReciprocalAttention(keras.layers.Layer):
         self.foreground_key = linear("foreground_key", self.key_channels)
         self.background_key = linear("background_key", self.key_channels)
         value_channels = self.value_channels or channels
-        # each output needs the values of its source, a gain, and perhaps the way back to C channels
+        # each updated branch needs the values of the other one, a gain and optionally a projection to C channels
         if self.direction != "foreground":
             self.foreground_value = linear("foreground_value", value_channels)
             self.alpha = self.add_weight(name="alpha", shape=(), initializer="zeros")
@@ -106,16 +107,16 @@ class ReciprocalAttention(keras.layers.Layer):
                 )
 
     def attention_weights(self, inputs):
-        """The attention maps: which source position helps which target position, and how much.
+        """Compute the attention weights.
 
         Args:
             inputs: the layer's input, `[F, B]`.
 
         Returns:
-            A dict with the directions that the layer has. `"foreground"`: `(batch, P, P)`, float32, at `[n, j, i]` the
-            weight x_ij of background position i for foreground position j; each row sums to 1. `"background"`: the
-            same for the weight of foreground position i for background position j; its rows sum to 1 with
-            `normalize="each"` only. Positions count row by row, P = H·W.
+            A dict with one entry per direction of the layer, each `(batch, P, P)`, float32, for P = H·W positions, row
+            by row. `"foreground"`: element `[n, j, i]` is the weight x_ij of background position i for foreground
+            position j; rows sum to 1. `"background"`: the weight of foreground position i for background position j;
+            rows sum to 1 only with `normalize="each"`.
         """
         weights = self._weights(inputs)
         if self.normalize == "joint" and "background" in weights:
@@ -127,22 +128,22 @@ class ReciprocalAttention(keras.layers.Layer):
         weights = self._weights(inputs)
         outputs = [foreground, background]
         if "foreground" in weights:
-            helped = self._gather("nji,nic->njc", weights["foreground"], self.background_value(background))
+            update = self._gather("nji,nic->njc", weights["foreground"], self.background_value(background))
             if self.value_channels:
-                helped = self.foreground_projection(helped)
-            outputs[0] = foreground + ops.cast(self.beta, self.compute_dtype) * helped
+                update = self.foreground_projection(update)
+            outputs[0] = foreground + ops.cast(self.beta, self.compute_dtype) * update
         if "background" in weights:
             product = "nij,nic->njc" if self.normalize == "joint" else "nji,nic->njc"
-            helped = self._gather(product, weights["background"], self.foreground_value(foreground))
+            update = self._gather(product, weights["background"], self.foreground_value(foreground))
             if self.value_channels:
-                helped = self.background_projection(helped)
-            outputs[1] = background + ops.cast(self.alpha, self.compute_dtype) * helped
+                update = self.background_projection(update)
+            outputs[1] = background + ops.cast(self.alpha, self.compute_dtype) * update
         return outputs
 
     def _weights(self, inputs):
-        """As `attention_weights`, but with `normalize="joint"` the background's are the foreground's very matrix.
+        """Same as `attention_weights`, but with `normalize="joint"` both directions share one untransposed matrix.
 
-        A transposed copy, and a softmax over another axis than the last, cost more than the product of the keys does.
+        Transposing it, or a softmax over an axis other than the last, would cost more than the product of the keys.
         """
         foreground_keys = self._positions(self.foreground_key(inputs[0]))
         background_keys = self._positions(self.background_key(inputs[1]))
@@ -153,7 +154,7 @@ class ReciprocalAttention(keras.layers.Layer):
         return {direction: self._softmax(*keys[direction]) for direction in directions}
 
     def _softmax(self, target_keys, source_keys):
-        # scaled before the product, so that float16 cannot overflow in it
+        # scaled before the product, so that it cannot overflow in float16
         scale = self.key_channels**-0.5
         scores = ops.cast(ops.einsum("njk,nik->nji", target_keys * scale, source_keys), "float32")
         return ops.softmax(scores if self.scale_scores else scores / scale, axis=-1)

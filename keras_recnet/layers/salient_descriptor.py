@@ -1,4 +1,4 @@
-"""What stands out in an image, in one vector."""
+"""A vector that describes the salient part of an image."""
 
 import keras
 import numpy as np
@@ -7,18 +7,19 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class SalientDescriptor(keras.layers.Layer):
-    """The mean of an image's features over what is salient in it, whitened and of length 1 (ours).
+    """Saliency-weighted mean of an image's features, whitened and normalized to length 1 (ours).
 
-    `d = Σ_p (s_p + ε) F_p / Σ_p (s_p + ε)` over the positions p, then `u = d̂ / |d̂|` with `d̂ = W (d - μ)`. The mean μ
-    and the whitening W are those of many images' d: see `adapt`. Without them all images point nearly the same way,
-    because features of a network have means of their own and vary together. Before `adapt` μ is 0 and W is 1.
+    `d = Σ_p (s_p + ε) F_p / Σ_p (s_p + ε)` over positions p, then `u = d̂ / |d̂|` with `d̂ = W (d - μ)`. The mean μ and
+    the whitening matrix W are fitted to the vectors d of many images, see `adapt`. Without whitening the vectors of all
+    images have nearly the same direction, because features have nonzero means and are correlated. Before `adapt`, μ is
+    zero and W the identity.
 
     Args:
-        epsilon: ε, the least weight of a position, so that an image in which nothing is salient has a mean too.
+        epsilon: ε, the minimum weight of a position, so that the mean is defined for images without salient pixels.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
-        A list: features `(batch, height, width, channels)`; saliency `(batch, height, width, 1)`, 0…1.
+        A list: features `(batch, height, width, channels)`; saliency `(batch, height, width, 1)`, in 0…1.
 
     Output shape:
         `(batch, channels)`, vectors of length 1.
@@ -48,19 +49,19 @@ class SalientDescriptor(keras.layers.Layer):
         )
 
     def describe(self, features, saliency):
-        """d, `(batch, channels)`."""
+        """Compute d, `(batch, channels)`."""
         weights = saliency + self.epsilon
         return ops.sum(features * weights, axis=(1, 2)) / ops.sum(weights, axis=(1, 2))
 
     def adapt(self, described: np.ndarray, *, shrinkage: float = 1.0) -> None:
-        """Sets μ and W.
+        """Fit μ and W.
 
-        `W W' = (R + s 1)⁻¹` of each channel divided by its deviation, R their correlations: directions in which images
-        vary little are not blown up to more than 1 / √s.
+        Channels are divided by their standard deviation; with their correlation matrix R, `W W' = (R + s I)⁻¹`. The
+        shrinkage s limits the amplification of directions with little variance to 1 / √s.
 
         Args:
-            described: the d of many images, `(images, channels)`.
-            shrinkage: s, above 0.
+            described: vectors d of many images, `(images, channels)`, see `describe`.
+            shrinkage: s, greater than 0.
 
         Raises:
             ValueError: if there are fewer than two images.
@@ -68,18 +69,18 @@ class SalientDescriptor(keras.layers.Layer):
         described = np.asarray(described, np.float64)
         if described.ndim != 2 or len(described) < 2:
             raise ValueError(
-                f"`described` must be vectors of two images or more. Received: described.shape={described.shape}"
+                f"`described` must contain vectors of at least two images. Received: described.shape={described.shape}"
             )
         mean, deviation = described.mean(axis=0), described.std(axis=0) + 1e-6
         standard = (described - mean) / deviation
         correlations = standard.T @ standard / len(standard) + shrinkage * np.eye(len(mean))
-        # the cosine is the same in whichever basis
+        # any square root of the inverse gives the same cosines
         self.whitening.assign(np.linalg.inv(np.linalg.cholesky(correlations)).T / deviation[:, None])
         self.mean.assign(mean)
 
     def call(self, inputs):
         white = ops.matmul(self.describe(*inputs) - self.mean, self.whitening)
-        # a product, as LiteRT's converter makes one operation of a square here, which phones' GPUs lack
+        # `white * white`, because LiteRT's converter turns a square into an operation that GPU delegates lack
         return white * ops.rsqrt(ops.sum(white * white, axis=-1, keepdims=True) + 1e-6)
 
     def compute_output_shape(self, input_shape):

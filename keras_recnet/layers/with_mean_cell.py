@@ -1,4 +1,4 @@
-"""A recurrent cell, and beside it the mean over the group."""
+"""A recurrent cell combined with the mean over the group."""
 
 import keras
 from keras import ops
@@ -9,24 +9,25 @@ from keras_recnet.layers.mean_cell import MeanCell
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class WithMeanCell(GroupCell):
-    """Another cell on the first channels of X and a `MeanCell` on the last ones (ours).
+    """Applies another cell to the first channels of X and a `MeanCell` to the last M channels (ours).
 
-    So a group's state holds both what a recurrent unit remembers and a mean that no order of the images changes.
+    The state of a group then contains the state of a recurrent unit and a mean that does not depend on the order of the
+    images.
 
     Args:
         cell: a cell whose state has as many channels as its features: `RCAUCell` or `ConvGRUCell`.
-        mean_channels: how many of the last channels the mean is of.
+        mean_channels: M.
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
-        X: `(batch, H, W, C + M)` with M the `mean_channels`; states: a list of one `(batch, H, W, C + M + 1)`: the
-        cell's state, the mean and its count.
+        X: `(batch, H, W, C + M)`; states: a list with one tensor `(batch, H, W, C + M + 1)`: the state of `cell`, the
+        mean and the number of images.
 
     Output shape:
-        The cell's representation and the mean, `(batch, H, W, C + M)`, and a list with the state.
+        The representation of `cell` and the mean, `(batch, H, W, C + M)`, and a list with the state.
 
     Raises:
-        ValueError: if the features have no fixed size, or the cell's state has other channels.
+        ValueError: if the features have no fixed size, or the state of `cell` has a different number of channels.
 
     Example:
         >>> features = keras.random.normal((1, 14, 14, 194))
@@ -44,14 +45,14 @@ class WithMeanCell(GroupCell):
         return channels + 1
 
     def add_weights(self, height, width, channels):
-        own = channels - self.mean_channels
-        if self.cell.state_channels(own) != own:
+        cell_channels = channels - self.mean_channels
+        if self.cell.state_channels(cell_channels) != cell_channels:
             raise ValueError(
-                f"`cell` must have a state of as many channels as its features. Received: cell={self.cell!r}, whose "
-                f"state has {self.cell.state_channels(own)} for {own}"
+                f"`cell` must have a state with as many channels as its features. Received: cell={self.cell!r}, whose "
+                f"state has {self.cell.state_channels(cell_channels)} channels for {cell_channels}"
             )
-        for part, size in ((self.cell, own), (self.mean, self.mean_channels)):
-            if not part.built:  # a loaded one is
+        for part, size in ((self.cell, cell_channels), (self.mean, self.mean_channels)):
+            if not part.built:  # a loaded cell is built
                 part.build((None, height, width, size))
 
     def prepare(self, inputs):

@@ -19,7 +19,7 @@ FLOAT16_MAX = float(np.finfo("float16").max)
 class PresetModel:
     """Mixin for models that are saved to and loaded from preset folders.
 
-    A subclass sets `task` and returns its constructor's arguments from `get_config()`.
+    A subclass sets `task` and returns its constructor arguments from `get_config()`.
 
     Attributes:
         task: `"saliency"` or `"cosaliency"`, stored in `config.json`.
@@ -29,24 +29,24 @@ class PresetModel:
 
     @classmethod
     def from_preset(cls, name_or_folder: str | os.PathLike, **overrides) -> Self:
-        """Build the model of a preset and load its weights, as float32.
+        """Build the model of a preset and load its weights as float32.
 
         Args:
             name_or_folder: name of a preset that ships with the library, or a folder written by `save_to_preset`.
-            **overrides: constructor arguments to change, such as `image_size`. The weights must still fit: the spatial
-                map of a recurrent co-attention unit does not fit another `image_size`.
+            **overrides: constructor arguments to change, such as `image_size`. The weights must still fit: those of a
+                recurrent co-attention unit with a spatial map fit only one `image_size`.
 
         Raises:
-            PresetError: if there is no such preset, it is for another task, it is damaged, or its weights do not fit.
+            PresetError: if the preset does not exist, is for another task or damaged, or if its weights do not fit.
         """
-        found = presets.find(name_or_folder)
-        if found.task != cls.task:
-            raise PresetError(f"{found.folder}: a preset for {found.task}; {cls.__name__} is for {cls.task}.")
-        found.check_size(overrides.get("image_size"))
-        weights = found.file(presets.WEIGHTS)
-        model = cls.from_config({**found.config["arguments"], "backbone_weights": None, **overrides})
+        preset = presets.find(name_or_folder)
+        if preset.task != cls.task:
+            raise PresetError(f"{preset.folder}: a preset for {preset.task}; {cls.__name__} is for {cls.task}.")
+        preset.check_size(overrides.get("image_size"))
+        weights = preset.file(presets.WEIGHTS)
+        model = cls.from_config({**preset.config["arguments"], "backbone_weights": None, **overrides})
         error = None
-        # Keras warns of weights that it leaves at their random start, sometimes on the way to the real error.
+        # Keras only warns about weights that it does not find in the file, sometimes before raising another error.
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", UserWarning)
             try:
@@ -56,19 +56,23 @@ class PresetModel:
         if error or warned:
             raise PresetError(
                 f"{weights}: does not fit the model ({error or warned[0].message}). "
-                f"Received: arguments={found.config['arguments']}, overrides={overrides}"
+                f"Received: arguments={preset.config['arguments']}, overrides={overrides}"
             ) from error
         return model
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
 
     def save_to_preset(self, folder: str | os.PathLike, **entries) -> None:
         """Write `config.json` and `model.weights.h5` to a folder, which is created if it does not exist.
 
-        The weights are those of a new, uncompiled copy, so that neither optimizer slots nor the layers of a loss are in
-        the file. Arrays of two or more dimensions are stored as float16, losslessly compressed; vectors and scalars
-        (biases, normalization, gains) stay float32, because small variances would be lost.
+        The weights are saved from a new, uncompiled copy, so that the file contains neither optimizer state nor layers
+        of a loss. Arrays with two or more dimensions are stored as float16 with lossless compression. Vectors and
+        scalars (biases, normalization, gains) stay float32, because float16 would round small variances to 0.
 
         Args:
-            folder: the preset's folder. Preset files that are already there are replaced.
+            folder: the preset folder. Existing files are replaced.
             **entries: further entries for `config.json`.
 
         Raises:

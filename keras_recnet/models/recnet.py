@@ -1,4 +1,4 @@
-"""RecNet: salient object detection by two branches that help each other."""
+"""RecNet: salient object detection with a foreground and a background branch and reciprocal attention."""
 
 import os
 
@@ -17,38 +17,49 @@ HEAD_STRIDES = (8, 4, 2)
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class RecNet(PresetModel, keras.Model):
-    """RecNet, a functional model from an image to the logits of a foreground and a background map.
+    """RecNet, a functional model from an image to foreground and background logits.
 
-    A backbone's side-outputs are integrated twice, for the foreground and for the background (`FeatureIntegration`);
-    `ReciprocalAttention` lets the two exchange context; a `PredictionHead` each gives logits, which are resized
-    bilinearly to the image's size. Both branches leave the model as one tensor, so that one standard Keras loss sees
-    them; `to_inference()` ends in the fused map.
+    The backbone's side outputs are integrated twice, once per branch (`FeatureIntegration`). `ReciprocalAttention`
+    exchanges context between the branches, and a `PredictionHead` per branch computes logits, which are upsampled
+    bilinearly to the image size. The output is one tensor with both branches, so that a standard Keras loss sees both.
+    `to_inference()` returns a model that computes the fused saliency map.
 
-    The defaults are the paper. The edge version (ours) that ships as the preset `"recnet_lite0"` is
+    The defaults are the paper's network. The edge version (ours) of the preset `"recnet_lite0"` is
     `RecNet("efficientnet_lite0", 224, integration_filters=64, key_channels=64, value_channels=64,
     attention_normalize="each", scale_scores=True, head_filters=64, head_stride=4, separable=True,
     normalization="batch", fusion="average")`.
 
     Args:
         backbone: name in `keras_recnet.backbones.BACKBONES`.
-        image_size: height and width of the images, one number or two; a multiple of the backbone's stride and of 8.
-        output_stride: stride of the backbone's `P5`; None: the backbone's own (8 for `resnet50`).
+        image_size: height and width of the images, an integer or a pair; multiples of the backbone's stride and of 8.
+        output_stride: stride of the backbone's `P5`; None: the backbone's default (8 for `resnet50`).
         backbone_weights: `"imagenet"`, the path of a weights file, or None for random values.
-        freeze_batch_normalization: the backbone uses its stored statistics also in training.
-        branches: `"both"`, or `"foreground"` alone (first row of Table 2): one channel of logits.
-        integration_filters: channels of each side-output after the integration.
+        freeze_batch_normalization: use the backbone's stored batch statistics in training too, and do not train scale
+            and offset.
+        branches: `"both"`, or `"foreground"` for a single branch with one-channel logits (first row of Table 2).
+        integration_filters: channels per side output after the integration.
         attention: `"both"`, `"background"`, `"foreground"` (the one-way modules of Table 2) or None.
         key_channels: see `ReciprocalAttention`.
         value_channels: see `ReciprocalAttention`.
         attention_normalize: `"joint"` or `"each"`, see `ReciprocalAttention`.
         scale_scores: see `ReciprocalAttention`.
         head_filters: channels of the heads' 3×3 convolutions.
-        head_stride: 8 (the paper); 4 or 2: the heads go on to finer side-outputs (ours).
+        head_stride: stride of the heads' output: 8 (the paper), or 4 or 2, with finer side outputs as further inputs of
+            the heads (ours).
         separable: depthwise separable 3×3 convolutions outside the backbone (ours).
-        normalization: None (the paper) or `"batch"`, batch normalisation outside the backbone (ours).
-        fusion: how `to_inference()` joins the branches: `"subtract"`, `"foreground"`, `"inverse_background"` or
-            `"average"`; with one branch `"foreground"` is the only sensible one and is taken.
-        name: of the model.
+        normalization: None (the paper) or `"batch"`, batch normalization outside the backbone (ours).
+        fusion: default fusion of `to_inference()`: `"subtract"`, `"foreground"`, `"inverse_background"` or `"average"`;
+            ignored with a single branch, whose map is its sigmoid.
+        name: name of the model.
+
+    Attributes:
+        backbone: the backbone, a model with the attribute `strides`.
+        side_outputs: dict of the backbone's feature maps, symbolic tensors by name (`"P1"` … `"P5"`).
+        foreground_features: the foreground features after attention, a symbolic tensor
+            `(batch, height / 8, width / 8, channels)`.
+        head_inputs: dict of the foreground head's inputs, in order: `"foreground"` (`foreground_features`), then the
+            finer side outputs.
+        attention_layer: the `ReciprocalAttention`, or None.
 
     Input shape:
         `(batch, height, width, 3)`, RGB in 0…255, floating point or uint8.
@@ -58,8 +69,8 @@ class RecNet(PresetModel, keras.Model):
         `branches="foreground"`: `(batch, height, width, 1)`.
 
     Raises:
-        ValueError: if an argument is unknown or arguments contradict each other.
-        WeightsError: if the backbone's weights cannot be had.
+        ValueError: if an argument is invalid or arguments are incompatible.
+        WeightsError: if the backbone's weights cannot be loaded.
 
     Example:
         >>> model = RecNet("efficientnet_lite0", 224, integration_filters=64, separable=True)
@@ -99,7 +110,7 @@ class RecNet(PresetModel, keras.Model):
             raise ValueError(f"`branches` must be one of {BRANCHES}. Received: branches={branches!r}")
         if branches == "foreground" and attention is not None:
             raise ValueError(
-                f"`attention` needs two branches; give attention=None. Received: branches={branches!r}, "
+                f"`attention` needs two branches; pass attention=None. Received: branches={branches!r}, "
                 f"attention={attention!r}"
             )
         if head_stride not in HEAD_STRIDES:
@@ -155,9 +166,13 @@ class RecNet(PresetModel, keras.Model):
         upsampling = layers.UpSampling2D(head_stride, interpolation="bilinear", name="logits", dtype="float32")
         super().__init__(inputs=image, outputs=upsampling(joined), name=name)
 
-        # Configuration
         self.backbone = backbone_model
+        self.side_outputs = side_outputs
+        self.foreground_features = features[0]
+        self.head_inputs = {"foreground": features[0], **{key: side_outputs[key] for key in finer}}
         self.attention_layer = attention_layer
+
+        # Configuration
         self.backbone_name = backbone
         self.image_size = (height, width)
         self.output_stride = output_stride
@@ -176,13 +191,16 @@ class RecNet(PresetModel, keras.Model):
         self.fusion = fusion if branches == "both" else "foreground"
 
     def to_inference(self, fusion: str | None = None) -> keras.Model:
-        """The functional model from the image to one map in 0…1, `(batch, height, width, 1)`; it shares the weights.
+        """Return a functional model with the same weights from an image to a saliency map.
 
         Args:
-            fusion: as the constructor's; None takes that one.
+            fusion: see the constructor; None: the constructor's value.
+
+        Returns:
+            A model with output `(batch, height, width, 1)`, float32, in 0…1.
 
         Raises:
-            ValueError: if the fusion is unknown, or needs a background branch that the model has not.
+            ValueError: if the fusion is unknown, or the model lacks the background branch that it needs.
         """
         fusion = fusion or self.fusion
         logits = self.outputs[0]
@@ -192,25 +210,25 @@ class RecNet(PresetModel, keras.Model):
             saliency = layers.Activation("sigmoid", name="saliency", dtype="float32")(logits)
         else:
             raise ValueError(
-                f"`fusion` must be 'foreground' for a model that has this branch alone. Received: fusion={fusion!r}"
+                f"`fusion` must be 'foreground' for a model with only this branch. Received: fusion={fusion!r}"
             )
         return keras.Model(self.input, saliency, name=f"{self.name}_inference")
 
     def attention_map(self, image, pixel: tuple[int, int], direction: str = "foreground") -> np.ndarray:
-        """What one pixel looks at: how much each place of the other branch helps it.
+        """Compute the attention weights of one pixel over all positions of the other branch.
 
         Args:
             image: `(height, width, 3)`, RGB in 0…255, of the model's `image_size`.
-            pixel: row and column in that image.
-            direction: `"foreground"`: the pixel is taken in the foreground branch and the map lies over the background
-                branch (Eq. 3); `"background"`: the reverse (Eq. 2).
+            pixel: row and column in the image.
+            direction: `"foreground"`: weights of the background positions for a pixel of the foreground branch (Eq. 3);
+                `"background"`: the reverse (Eq. 2).
 
         Returns:
-            `(height / 8, width / 8)`, float32, weights ≥ 0; they sum to 1, for `"background"` with
-            `attention_normalize="each"` only.
+            `(height / 8, width / 8)`, float32, weights ≥ 0. They sum to 1, except for `"background"` with
+            `attention_normalize="joint"`.
 
         Raises:
-            ValueError: if the model has no attention in that direction, or the image or pixel do not fit.
+            ValueError: if the model has no attention in this direction, or if `image` or `pixel` is invalid.
         """
         height, width = self.image_size
         image = np.asarray(image)
@@ -218,7 +236,9 @@ class RecNet(PresetModel, keras.Model):
             raise ValueError(f"`image` must have the shape {(height, width, 3)}. Received: image.shape={image.shape}")
         row, column = pixel
         if not (0 <= row < height and 0 <= column < width):
-            raise ValueError(f"`pixel` must lie in the image of {height} rows and {width} columns. Received: {pixel!r}")
+            raise ValueError(
+                f"`pixel` must be inside the image of {height} rows and {width} columns. Received: pixel={pixel!r}"
+            )
         if self.attention_layer is None:
             raise ValueError("This model has no attention. Received: attention=None")
         features = keras.Model(self.input, self.attention_layer.input)(image[None].astype("float32"), training=False)
@@ -237,7 +257,7 @@ class RecNet(PresetModel, keras.Model):
             "backbone": self.backbone_name,
             "image_size": list(self.image_size),
             "output_stride": self.output_stride,
-            "backbone_weights": None,  # they are in the model's own weights by now
+            "backbone_weights": None,  # part of the model's own weights
             "freeze_batch_normalization": self.freeze_batch_normalization,
             "branches": self.branches,
             "integration_filters": self.integration_filters,
@@ -254,13 +274,9 @@ class RecNet(PresetModel, keras.Model):
             "name": self.name,
         }
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        return cls(**config)
-
 
 def _finer_side_outputs(strides, head_stride):
-    """Names of the side-outputs at strides 4 … `head_stride`, the deepest of each, from coarse to fine."""
+    """Names of the deepest side output at each of the strides 4 … `head_stride`, from coarse to fine."""
     names, stride = [], STRIDE // 2
     while stride >= head_stride:
         at_stride = sorted(name for name, value in strides.items() if value == stride)

@@ -73,7 +73,7 @@ class CoSaliencyTask(TrainingTask):
             train_data.distractor_sampler.prefer(similar, data.hard_negative_share)
         # a fine-tuning keeps the statistics of the preset, which come from many more images
         if model.group_gate and not self._fine_tunes:
-            model.adapt(train_source.chunks(model.described) if cached else _features(train_data, model))
+            model.adapt(train_source.chunks(model.descriptor_inputs) if cached else _features(train_data, model))
         names, held_out = (
             [f"{group.name}/{name}" for group in groups for name in names_of(group.pairs)]
             for groups in (training, validation)

@@ -13,7 +13,7 @@ EXPECTED = {  # strides and channels of P1 … P5
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_gives_five_side_outputs_of_the_stated_strides_and_channels(name):
+def test_side_outputs_have_the_documented_strides_and_channels(name):
     strides, channels = EXPECTED[name]
     model = backbones.build(name, (64, 96), weights=None)
     assert list(model.strides.values()) == strides
@@ -23,7 +23,7 @@ def test_gives_five_side_outputs_of_the_stated_strides_and_channels(name):
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
 @pytest.mark.parametrize("freeze", [True, False])
-def test_frozen_batch_normalization_has_nothing_to_train(name, freeze):
+def test_frozen_batch_normalization_has_no_trainable_weights(name, freeze):
     model = backbones.build(name, 64, weights=None, freeze_batch_normalization=freeze)
     gammas = [weight for weight in model.trainable_weights if weight.name == "gamma"]
     assert bool(gammas) is not freeze
@@ -51,7 +51,7 @@ def test_dilated_resnet_subsampled_equals_the_original():
 
 
 @pytest.mark.parametrize(("name", "first"), [("vgg16", "block1_conv1"), ("resnet50", "conv1_conv")])
-def test_caffe_preprocessing_is_the_models_own(name, first):
+def test_caffe_preprocessing_is_part_of_the_model(name, first):
     model = backbones.build(name, 32, weights=None)
     probe = keras.Model(model.input, model.get_layer("preprocessing").output)
     image = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
@@ -63,7 +63,7 @@ def test_caffe_preprocessing_is_the_models_own(name, first):
 
 
 def convolve(x, kernel, stride, depthwise=False):
-    """A convolution with TensorFlow's "same" padding, window by window."""
+    """Convolution with TensorFlow's "same" padding, window by window."""
     size = kernel.shape[0]
     padding = []
     for length in x.shape[:2]:
@@ -76,28 +76,28 @@ def convolve(x, kernel, stride, depthwise=False):
     return np.einsum("hwcij,ijco->hwo", windows, kernel, optimize=True)
 
 
-def lite0_by_hand(image):
-    """EfficientNet-Lite0 in NumPy and float64, written from its table of blocks."""
+def lite0_in_numpy(image):
+    """EfficientNet-Lite0 in NumPy and float64, implemented from its table of blocks."""
     with np.load(backbones.efficientnet_lite0.__globals__["IMAGENET"]) as file:
         weights = {name: array.astype("float64") for name, array in file.items()}
 
-    def normalise(x, name, relu6=True):
+    def normalize(x, name, relu6=True):
         gamma, beta, mean, variance = (
             weights[f"{name}_bn/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
         )
         x = gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta
         return np.clip(x, 0, 6) if relu6 else x
 
-    x = normalise(convolve((image.astype("float64") - 127) / 128, weights["stem_conv/kernel"], 2), "stem")
-    # strides of the 16 blocks; the side-outputs are the ends of blocks 1, 3, 5, 11 and 16
+    x = normalize(convolve((image.astype("float64") - 127) / 128, weights["stem_conv/kernel"], 2), "stem")
+    # strides of the 16 blocks; side outputs are the outputs of blocks 1, 3, 5, 11 and 16
     strides = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
     outputs = {}
     for number, stride in enumerate(strides, start=1):
         name, shortcut = f"block{number}", x
         if number > 1:
-            x = normalise(convolve(x, weights[f"{name}_expand_conv/kernel"], 1), f"{name}_expand")
-        x = normalise(convolve(x, weights[f"{name}_depthwise_conv/kernel"], stride, True), f"{name}_depthwise")
-        x = normalise(convolve(x, weights[f"{name}_project_conv/kernel"], 1), f"{name}_project", relu6=False)
+            x = normalize(convolve(x, weights[f"{name}_expand_conv/kernel"], 1), f"{name}_expand")
+        x = normalize(convolve(x, weights[f"{name}_depthwise_conv/kernel"], stride, True), f"{name}_depthwise")
+        x = normalize(convolve(x, weights[f"{name}_project_conv/kernel"], 1), f"{name}_project", relu6=False)
         if x.shape == shortcut.shape:
             x = x + shortcut
         if number in (1, 3, 5, 11, 16):
@@ -105,15 +105,15 @@ def lite0_by_hand(image):
     return outputs
 
 
-def test_lite0_with_its_imagenet_weights_equals_numpy():
+def test_lite0_with_imagenet_weights_equals_numpy():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype("float32")
     outputs = backbones.build("efficientnet_lite0", 64)(image[None])
-    for name, expected in lite0_by_hand(image).items():
+    for name, expected in lite0_in_numpy(image).items():
         value = keras.ops.convert_to_numpy(outputs[name])[0]
         np.testing.assert_allclose(value, expected, atol=2e-4 * np.abs(expected).max())
 
 
-def test_weights_of_keras_applications_are_taken_from_a_file(tmp_path):
+def test_weights_of_keras_applications_are_loaded_from_a_file(tmp_path):
     source = keras.applications.VGG16(include_top=False, weights=None)
     path = tmp_path / "vgg16.weights.h5"
     source.save_weights(path)
@@ -123,7 +123,7 @@ def test_weights_of_keras_applications_are_taken_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_weights_that_are_missing_or_of_another_kind_are_named(name, tmp_path):
+def test_missing_or_invalid_weights_are_named_in_the_error(name, tmp_path):
     with pytest.raises(WeightsError, match=r"gone\.file"):
         backbones.build(name, 32, weights=tmp_path / "gone.file")
     path = tmp_path / "text.weights.h5"
@@ -132,7 +132,7 @@ def test_weights_that_are_missing_or_of_another_kind_are_named(name, tmp_path):
         backbones.build(name, 32, weights=path)
 
 
-def test_a_download_that_fails_says_how_to_go_on(monkeypatch):
+def test_a_failed_download_suggests_a_weights_file(monkeypatch):
     def offline(*args, **kwargs):
         raise Exception("URL fetch failure")  # what Keras raises
 
@@ -152,6 +152,6 @@ def test_a_download_that_fails_says_how_to_go_on(monkeypatch):
         lambda: backbones.build("vgg16", (64, 0), weights=None),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()

@@ -17,7 +17,7 @@ def side_outputs(seed=0):
 
 
 def convolve(x, kernel, bias, stride):
-    """A 3×3 or 1×1 convolution with TensorFlow's "same" padding, then a ReLU, in loops and float64."""
+    """Convolution with TensorFlow's "same" padding and a ReLU, in loops and float64."""
     size, length = kernel.shape[0], -(-x.shape[0] // stride)
     total = max((length - 1) * stride + size - x.shape[0], 0)
     x = np.pad(x.astype("float64"), ((total // 2, total - total // 2),) * 2 + ((0, 0),))
@@ -29,7 +29,7 @@ def convolve(x, kernel, bias, stride):
     return np.maximum(output, 0)
 
 
-def test_every_side_output_lands_on_the_stride_in_the_order_of_the_names():
+def test_side_outputs_are_concatenated_in_the_order_of_their_names():
     layer = FeatureIntegration(STRIDES, filters=FILTERS)
     inputs = side_outputs()
     output = keras.ops.convert_to_numpy(layer(inputs))
@@ -41,7 +41,7 @@ def test_every_side_output_lands_on_the_stride_in_the_order_of_the_names():
         assert channels.size
 
 
-def test_a_fine_side_output_equals_three_convolutions_in_loops():
+def test_a_fine_side_output_passes_three_convolutions():
     layer = FeatureIntegration({"P2": 4}, filters=FILTERS)
     x = side_outputs()["P2"]
     output = keras.ops.convert_to_numpy(layer({"P2": x}))
@@ -56,17 +56,17 @@ def test_a_coarse_side_output_is_resized_bilinearly():
     x = np.zeros((1, 2, 2, 1), "float32")
     x[0, :, 1] = 1
     layer.build({"P4": x.shape})
-    middle = np.zeros((3, 3, 1, 1))
-    middle[1, 1] = 1  # the convolutions pass their input on
+    identity = np.zeros((3, 3, 1, 1))
+    identity[1, 1] = 1
     zero = np.zeros(1)
-    layer.set_weights([middle, zero, middle, zero, np.ones((1, 1, 1, 1)), zero])
-    # from 2 to 4 columns, centres of pixels aligned: 0, 1/4, 3/4, 1
+    layer.set_weights([identity, zero, identity, zero, np.ones((1, 1, 1, 1)), zero])
+    # from 2 to 4 columns with half-pixel centers: 0, 1/4, 3/4, 1
     expected = np.broadcast_to(np.array([0, 0.25, 0.75, 1])[:, None], (1, 4, 4, 1))
     np.testing.assert_allclose(keras.ops.convert_to_numpy(layer({"P4": x})), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"separable": True, "normalization": "batch"}])
-def test_the_same_after_saving_and_loading(options, tmp_path):
+def test_saving_and_loading_preserves_the_outputs(options, tmp_path):
     inputs = {name: keras.Input(x.shape[1:], name=name) for name, x in side_outputs().items()}
     model = keras.Model(inputs, FeatureIntegration(STRIDES, filters=FILTERS, **options)(inputs))
     model.save(tmp_path / "model.keras")
@@ -83,6 +83,6 @@ def test_the_same_after_saving_and_loading(options, tmp_path):
         lambda: FeatureIntegration(STRIDES, normalization="layer"),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()

@@ -14,16 +14,16 @@ def logits_of(*probabilities):
 
 
 @pytest.mark.parametrize("method", FUSIONS)
-def test_equals_the_value_computed_by_hand(method):
+def test_fusion_equals_the_value_computed_by_hand(method):
     fused = Fusion(method)(logits_of(FOREGROUND, BACKGROUND))
     np.testing.assert_allclose(np.asarray(fused), EXPECTED[method], atol=1e-6)
 
 
-def test_subtract_never_goes_below_zero():
+def test_subtract_is_never_negative():
     assert float(Fusion("subtract")(logits_of(0.2, 0.7))[0, 0, 0, 0]) == 0.0
 
 
-def test_the_same_after_saving_and_loading(tmp_path):
+def test_saving_and_loading_preserves_the_outputs(tmp_path):
     inputs = keras.Input((4, 4, 2))
     model = keras.Model(inputs, Fusion("average")(inputs))
     model.save(tmp_path / "model.keras")
@@ -34,6 +34,6 @@ def test_the_same_after_saving_and_loading(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [lambda: Fusion("max"), lambda: Fusion()(np.zeros((1, 4, 4, 3)))])
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()

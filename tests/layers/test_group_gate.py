@@ -22,7 +22,7 @@ def images(seed=0):
 
 
 def described(features, saliency, epsilon=1e-3):
-    """The weighted means, position by position."""
+    """Weighted means, position by position."""
     means = np.zeros((IMAGES, CHANNELS))
     for n in range(IMAGES):
         weights = 0.0
@@ -39,7 +39,7 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def test_the_descriptor_is_the_mean_over_what_is_salient():
+def test_the_descriptor_is_the_saliency_weighted_mean():
     x = images()
     np.testing.assert_allclose(numpy(SalientDescriptor()(x)), unit(described(*x)), atol=1e-5)
     features, saliency = x
@@ -64,16 +64,16 @@ def test_adapted_descriptors_are_white():
     )
     expected = unit((described(*x) - many.mean(axis=0)) @ whitening)
     np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-3)
-    # of channels that are divided by their deviation, R = Q diag(e) Q' becomes Q diag(e / (e + s)) Q'
+    # shrinkage turns the correlations R = Q diag(e) Q' into Q diag(e / (e + s)) Q'
     layer.adapt(many, shrinkage=0.5)
     white = (many - many.mean(axis=0)) @ numpy(layer.whitening).astype("float64")
     values = np.linalg.eigvalsh(np.corrcoef(many, rowvar=False))
-    found = np.linalg.eigvalsh(np.cov(white, rowvar=False))
-    np.testing.assert_allclose(found, np.sort(values / (values + 0.5)), atol=1e-2)
+    whitened = np.linalg.eigvalsh(np.cov(white, rowvar=False))
+    np.testing.assert_allclose(whitened, np.sort(values / (values + 0.5)), atol=1e-2)
     assert not layer.trainable_weights
 
 
-def test_a_channel_that_never_changes_does_no_harm():
+def test_a_constant_channel_gives_finite_descriptors():
     layer, x = SalientDescriptor(), images()
     layer(x)
     many = np.random.default_rng(0).normal(size=(50, CHANNELS))
@@ -83,7 +83,7 @@ def test_a_channel_that_never_changes_does_no_harm():
 
 
 @pytest.mark.parametrize("described", [np.zeros((1, CHANNELS)), np.zeros((0, CHANNELS)), np.zeros(CHANNELS)])
-def test_says_what_it_expected_and_what_it_got(described):
+def test_errors_end_with_what_was_received(described):
     layer = SalientDescriptor()
     layer(images())
     with pytest.raises(ValueError, match="Received"):
@@ -97,30 +97,30 @@ def test_the_gate_multiplies_probabilities():
     cosine = np.array([a @ b / np.sqrt(b @ b) for a, b in zip(image, group, strict=True)])
     counts = np.array([1.0, 4.0, 9.0])
     gated = numpy(GroupGate(scale=3.0, offset=-1.0)([logits, image, group, counts[:, None]]))
-    by_chance = np.array([0, np.sqrt(3) / 4, np.sqrt(8) / 9])
-    expected = sigmoid(logits) * sigmoid(3 * (cosine - by_chance) - 1)[:, None, None, None]
+    unrelated = np.array([0, np.sqrt(3) / 4, np.sqrt(8) / 9])
+    expected = sigmoid(logits) * sigmoid(3 * (cosine - unrelated) - 1)[:, None, None, None]
     np.testing.assert_allclose(sigmoid(gated.astype("float64")), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("logit", [-200.0, 200.0])
 @pytest.mark.parametrize("gate", [-200.0, 200.0])
-def test_the_gate_bears_any_logits(logit, gate):
+def test_the_gate_is_exact_for_extreme_logits(logit, gate):
     layer = GroupGate(scale=0.0, offset=gate)
-    compared = [*2 * [np.ones((1, CHANNELS), "float32")], np.ones((1, 1), "float32")]
-    gated = numpy(layer([np.full((1, 1, 1, 1), logit, "float32"), *compared]))
-    # of 200 and 200: log (p / (1 - p)) with p = 1 - 2e^-200
+    vector, count = np.ones((1, CHANNELS), "float32"), np.ones((1, 1), "float32")
+    gated = numpy(layer([np.full((1, 1, 1, 1), logit, "float32"), vector, vector, count]))
+    # for 200 and 200: log (p / (1 - p)) with p = 1 - 2e^-200
     expected = {(200.0, 200.0): 200 - np.log(2), (-200.0, -200.0): -400.0}.get((logit, gate), -200.0)
     np.testing.assert_allclose(gated, expected, rtol=1e-6)
 
 
-def test_a_group_of_one_passes_and_a_group_of_nothing_is_a_number():
+def test_a_single_image_passes_and_an_empty_group_is_finite():
     layer, image = GroupGate(), unit(np.random.default_rng(0).normal(size=(1, CHANNELS)))
     logits = np.array([-2.0, 0, 2]).reshape(1, 3, 1, 1)
     np.testing.assert_allclose(numpy(layer([logits, image, image, np.ones((1, 1))])), logits, atol=0.03)
     assert np.isfinite(numpy(layer([logits, 0 * image, 0 * image, np.zeros((1, 1))]))).all()
 
 
-def test_the_gate_learns_its_two_numbers():
+def test_the_gate_trains_scale_and_offset():
     inputs = [keras.Input((5, 4, 1)), keras.Input((CHANNELS,)), keras.Input((CHANNELS,)), keras.Input((1,))]
     model = keras.Model(inputs, GroupGate()(inputs))
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
@@ -131,7 +131,7 @@ def test_the_gate_learns_its_two_numbers():
     assert all(not np.array_equal(weight, old) for weight, old in zip(model.get_weights(), before, strict=True))
 
 
-def test_the_same_after_saving_and_loading(tmp_path):
+def test_saving_and_loading_preserves_the_outputs(tmp_path):
     features, saliency = keras.Input((*GRID, CHANNELS)), keras.Input((*GRID, 1))
     descriptor = SalientDescriptor(epsilon=0.01)
     vector = descriptor([features, saliency])

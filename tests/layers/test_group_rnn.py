@@ -41,7 +41,7 @@ def layer_of(cell, **options):
 
 
 def by_steps(layer, images):
-    """All representations of one group, the cell called image by image from G_0 = X_1."""
+    """All representations of one group, computed by calling the cell for each image, from G_0 = X_1."""
     cell = layer.cell
     state, results = cell.start(keras.ops.convert_to_tensor(images[:1])), []
     for image in images:
@@ -52,7 +52,7 @@ def by_steps(layer, images):
 
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_loop_is_the_cell_image_by_image(cell, unroll):
+def test_the_loop_equals_calls_of_the_cell(cell, unroll):
     x = features()
     layer = layer_of(cell, return_sequences=True, return_state=True, unroll=unroll)
     outputs, state = layer(x)
@@ -75,13 +75,13 @@ def test_a_padded_batch_equals_its_short_groups(cell, unroll):
     for group, keep in enumerate(mask[:3]):
         np.testing.assert_allclose(states[group], by_steps(layer, x[group, keep])[-1], atol=1e-5)
     np.testing.assert_array_equal(states[3], 0 * x[0, 0])
-    # whatever is in the padding
+    # the content of the padding does not matter
     again = numpy(layer(np.where(mask[..., None, None, None], x, 1e3).astype("float32"), mask=mask))
     np.testing.assert_array_equal(again, states)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_an_image_left_out_has_the_representation_before_it(cell):
+def test_a_masked_image_repeats_the_previous_representation(cell):
     x, layer = features(batch=1), layer_of(cell, return_sequences=True)
     outputs = numpy(layer(x, mask=np.array([[False, True, False, True]])))[0]
     steps = by_steps(layer, x[0, [1, 3]])
@@ -89,7 +89,7 @@ def test_an_image_left_out_has_the_representation_before_it(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_goes_on_with_a_state(cell):
+def test_the_loop_continues_from_a_state(cell):
     x = features()
     layer = layer_of(cell, return_state=True)
     _, state = layer(x[:, :3])
@@ -98,24 +98,24 @@ def test_goes_on_with_a_state(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_order_matters_to_a_recurrent_unit_and_not_to_the_mean(cell):
+def test_only_the_mean_is_independent_of_the_order(cell):
     x, layer = features(), layer_of(cell)
     difference = np.abs(numpy(layer(x[:, ::-1])) - numpy(layer(x))).max()
     assert difference < 1e-5 if cell == "mean" else difference > 1e-2
 
 
-def test_a_cell_with_a_mean_is_both():
+def test_a_cell_with_a_mean_equals_both_cells():
     x, layer = features(), layer_of("rcau with mean")
-    both = numpy(layer(x))
+    output = numpy(layer(x))
     alone = GroupRNN(RCAUCell(update_bias=1.0))
     alone.build((None, None, *SIZE, CHANNELS - 2))
     alone.set_weights(layer.get_weights())
-    np.testing.assert_allclose(both[..., :-2], numpy(alone(x[..., :-2])), atol=1e-5)
-    np.testing.assert_allclose(both[..., -2:], x[..., -2:].mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(output[..., :-2], numpy(alone(x[..., :-2])), atol=1e-5)
+    np.testing.assert_allclose(output[..., -2:], x[..., -2:].mean(axis=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_same_after_saving_and_loading_for_any_number_of_images(cell, tmp_path):
+def test_saving_and_loading_preserves_the_outputs_for_any_group_size(cell, tmp_path):
     inputs, mask = keras.Input((None, *SIZE, CHANNELS)), keras.Input((None,), dtype="bool")
     model = keras.Model([inputs, mask], GroupRNN(CELLS[cell]())(inputs, mask=mask))
     assert model.output.shape == (None, *SIZE, CHANNELS)
@@ -128,7 +128,7 @@ def test_the_same_after_saving_and_loading_for_any_number_of_images(cell, tmp_pa
 
 
 @pytest.mark.parametrize("cell", ["rcau", "gru"])
-def test_gradients_reach_every_weight_in_fit(cell):
+def test_fit_trains_every_weight(cell):
     keras.utils.set_random_seed(0)
     inputs, mask = keras.Input((None, *SIZE, CHANNELS)), keras.Input((None,), dtype="bool")
     model = keras.Model([inputs, mask], GroupRNN(CELLS[cell]())(inputs, mask=mask))
@@ -140,7 +140,7 @@ def test_gradients_reach_every_weight_in_fit(cell):
         assert not np.array_equal(numpy(weight), old), weight.path
 
 
-def test_groups_become_batches_and_groups_again():
+def test_groups_are_merged_split_and_broadcast():
     x = features()
     merged = MergeGroups()(x)
     np.testing.assert_array_equal(numpy(merged), x.reshape(2 * IMAGES, *SIZE, CHANNELS))
@@ -159,6 +159,6 @@ def test_groups_become_batches_and_groups_again():
         lambda: GroupRNN(RCAUCell())(np.zeros((2, 3, 4, 5), "float32")),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()

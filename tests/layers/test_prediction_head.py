@@ -12,14 +12,14 @@ def inputs(finer, seed=0):
 
 
 @pytest.mark.parametrize("finer", [0, 1, 2])
-def test_gives_one_channel_on_the_grid_of_the_finest_input(finer):
+def test_the_output_has_one_channel_at_the_size_of_the_finest_input(finer):
     head = PredictionHead(4, finer=finer)
     x = inputs(finer)
     size = 4 * 2**finer
     assert tuple(head(x).shape) == (2, size, size, 1) == head.compute_output_shape([y.shape for y in x])
 
 
-def test_without_finer_side_outputs_it_is_two_convolutions_and_a_linear_one():
+def test_without_finer_side_outputs_the_head_is_three_convolutions():
     head = PredictionHead(4)
     x = inputs(0)[0]
     plain = keras.Sequential(
@@ -36,7 +36,7 @@ def test_without_finer_side_outputs_it_is_two_convolutions_and_a_linear_one():
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_every_input_matters(index):
+def test_every_input_affects_the_output(index):
     head = PredictionHead(8, finer=2, separable=True)
     x = inputs(2)
     before = keras.ops.convert_to_numpy(head(x))
@@ -45,7 +45,7 @@ def test_every_input_matters(index):
 
 
 @pytest.mark.parametrize("options", [{}, {"finer": 1, "separable": True, "normalization": "batch"}])
-def test_the_same_after_saving_and_loading(options, tmp_path):
+def test_saving_and_loading_preserves_the_outputs(options, tmp_path):
     x = inputs(options.get("finer", 0))
     symbolic = [keras.Input(y.shape[1:]) for y in x]
     head = PredictionHead(4, **options)
@@ -56,6 +56,6 @@ def test_the_same_after_saving_and_loading(options, tmp_path):
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(again(x)), keras.ops.convert_to_numpy(model(x)))
 
 
-def test_says_what_it_expected_and_what_it_got():
+def test_errors_end_with_what_was_received():
     with pytest.raises(ValueError, match="Received"):
         PredictionHead(finer=1)(inputs(0))

@@ -14,7 +14,7 @@ SETTINGS = [
 
 
 def example(cell, seed=0):
-    """The cell with random weights, features of a batch of images and a state."""
+    """Set random weights; return features of a batch of images, and a state."""
     cell.build((None, HEIGHT, WIDTH, CHANNELS))
     rng = np.random.default_rng(seed)
     cell.set_weights([rng.normal(size=weight.shape) for weight in cell.weights])
@@ -32,14 +32,14 @@ def sigmoid(x):
 
 
 def dense(x, w, name):
-    """One vector times one matrix, in loops."""
+    """Dense layer for one vector, in loops."""
     kernel = w[f"{name}_kernel"]
     result = np.array([sum(x[i] * kernel[i, j] for i in range(len(x))) for j in range(kernel.shape[1])])
     return result + w.get(f"{name}_bias", 0)
 
 
 def rcau_by_loops(cell, x, g):
-    """Eq. 4–10 of one image, in float64."""
+    """Eq. 4–10 for one image, in float64."""
     w = weights_of(cell)
     x, g = x.astype("float64"), g.astype("float64")
     reset = x.copy()
@@ -71,7 +71,7 @@ def gru_by_loops(cell, x, h):
     w = weights_of(cell)
     x, h = x.astype("float64"), h.astype("float64")
     update, reset, candidate = np.split(w["input_kernel"], 3, axis=1)
-    bias = np.split(w["bias"], 3) if cell.use_bias else (0, 0, 0)
+    bias = np.split(w["bias"], 3)
     update_state, reset_state = np.split(w["gates_kernel"], 2, axis=1)
     result = np.empty_like(x)
     for i, j in np.ndindex(HEIGHT, WIDTH):
@@ -88,7 +88,7 @@ def check(cell, by_loops):
     expected = np.stack([by_loops(cell, x, g) for x, g in zip(features, state, strict=True)])
     np.testing.assert_allclose(keras.ops.convert_to_numpy(output), expected, atol=1e-5, rtol=1e-5)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(states[0]), keras.ops.convert_to_numpy(output))
-    # the products with the inputs taken before the step
+    # with prepared inputs
     output, _ = cell(cell.prepare(features), [state])
     np.testing.assert_allclose(keras.ops.convert_to_numpy(output), expected, atol=1e-5, rtol=1e-5)
 
@@ -106,12 +106,11 @@ def test_a_narrow_spatial_map_equals_the_equations_in_loops(spatial_reduction):
     assert cell.spatial_kernels[0].shape == (12, 12 // spatial_reduction)
 
 
-@pytest.mark.parametrize("use_bias", [True, False])
-def test_a_step_of_the_gru_equals_its_equations_in_loops(use_bias):
-    check(ConvGRUCell(use_bias=use_bias), gru_by_loops)
+def test_a_step_of_the_gru_equals_its_equations_in_loops():
+    check(ConvGRUCell(), gru_by_loops)
 
 
-def test_the_mean_counts_its_images():
+def test_the_mean_cell_computes_the_running_mean():
     cell = MeanCell()
     images = np.random.default_rng(0).normal(size=(4, 1, HEIGHT, WIDTH, CHANNELS)).astype("float32")
     cell.build(images[0].shape)
@@ -122,7 +121,7 @@ def test_the_mean_counts_its_images():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(state)[..., -1], 4)
 
 
-def test_the_papers_cell_has_no_biases_and_its_gate_starts_at_a_half():
+def test_the_papers_cell_has_no_biases_and_its_initial_gate_is_a_half():
     cell = RCAUCell()
     cell.build((None, HEIGHT, WIDTH, CHANNELS))
     assert not [weight.path for weight in cell.weights if "bias" in weight.path]
@@ -132,7 +131,7 @@ def test_the_papers_cell_has_no_biases_and_its_gate_starts_at_a_half():
     )
 
 
-def test_the_halves_of_the_reset_gate_start_like_one_convolution():
+def test_the_reset_kernels_are_initialized_like_one_convolution():
     keras.utils.set_random_seed(0)
     cell, channels = RCAUCell(), 64
     cell.build((None, 2, 2, channels))
@@ -144,20 +143,21 @@ def test_the_halves_of_the_reset_gate_start_like_one_convolution():
 
 
 @pytest.mark.parametrize("cell", [RCAUCell, ConvGRUCell, MeanCell])
-def test_the_state_has_the_features_size(cell):
+def test_the_state_has_the_size_of_the_features(cell):
     cell = cell()
     cell.build((None, HEIGHT, WIDTH, CHANNELS))
     height, width, channels = cell.state_size[0]
     assert (height, width) == (HEIGHT, WIDTH)
     assert channels == CHANNELS + isinstance(cell, MeanCell)
-    assert [state.shape for state in cell.get_initial_state(2)] == [(2, height, width, channels)]
+    features = keras.ops.ones((2, HEIGHT, WIDTH, CHANNELS))
+    assert cell.start(features).shape == (2, height, width, channels)
 
 
 @pytest.mark.parametrize(
     "cell",
-    [RCAUCell(use_reset_gate=False, spatial_reduction=2, update_bias=1.5), ConvGRUCell(use_bias=False), MeanCell()],
+    [RCAUCell(use_reset_gate=False, spatial_reduction=2, update_bias=1.5), ConvGRUCell(), MeanCell()],
 )
-def test_the_configuration_gives_the_cell_back(cell):
+def test_a_cell_is_restored_from_its_configuration(cell):
     again = type(cell).from_config(cell.get_config())
     assert again.get_config() == cell.get_config()
 
@@ -172,6 +172,6 @@ def test_the_configuration_gives_the_cell_back(cell):
         lambda: ConvGRUCell().build((None, 2, HEIGHT, WIDTH, CHANNELS)),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()

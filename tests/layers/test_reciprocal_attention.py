@@ -13,7 +13,7 @@ OPTIONS = list(
 
 
 def example(options, seed=0):
-    """A layer with random weights, α and β included, and its inputs."""
+    """A layer with random weights, including α and β, and its inputs."""
     normalize, scale_scores, direction, value_channels = options
     layer = ReciprocalAttention(
         key_channels=KEYS,
@@ -29,13 +29,13 @@ def example(options, seed=0):
 
 
 def linear(x, layer):
-    """A 1×1 convolution of positions × channels, in float64."""
+    """1×1 convolution of `(positions, channels)`, in float64."""
     kernel, bias = (np.asarray(weight, "float64") for weight in layer.get_weights())
     return x @ kernel[0, 0] + bias
 
 
 def by_loops(layer, foreground, background):
-    """Eq. 1–3 of one image, position by position, in float64."""
+    """Eq. 1–3 for one image, position by position, in float64."""
     positions = HEIGHT * WIDTH
     f, b = (np.asarray(x, "float64").reshape(positions, CHANNELS) for x in (foreground, background))
     f2, b2 = linear(f, layer.foreground_key), linear(b, layer.background_key)
@@ -55,23 +55,23 @@ def by_loops(layer, foreground, background):
     if layer.direction != "background":
         b1 = linear(b, layer.background_value)
         for j in range(positions):
-            helped = sum(x[i, j] * b1[i] for i in range(positions))
+            update = sum(x[i, j] * b1[i] for i in range(positions))
             if layer.value_channels:
-                helped = linear(helped, layer.foreground_projection)
-            foreground_plus[j] += float(layer.beta) * helped
+                update = linear(update, layer.foreground_projection)
+            foreground_plus[j] += float(layer.beta) * update
     if layer.direction != "foreground":
         f1 = linear(f, layer.foreground_value)
         weights = x if layer.normalize == "joint" else y
         for j in range(positions):
-            helped = sum(weights[j, i] * f1[i] for i in range(positions))
+            update = sum(weights[j, i] * f1[i] for i in range(positions))
             if layer.value_channels:
-                helped = linear(helped, layer.background_projection)
-            background_plus[j] += float(layer.alpha) * helped
+                update = linear(update, layer.background_projection)
+            background_plus[j] += float(layer.alpha) * update
     return (z.reshape(HEIGHT, WIDTH, CHANNELS) for z in (foreground_plus, background_plus))
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_equals_the_equations_in_loops(options):
+def test_the_layer_equals_the_equations_in_loops(options):
     layer, (foreground, background) = example(options)
     outputs = [keras.ops.convert_to_numpy(x) for x in layer([foreground, background])]
     for image in range(2):
@@ -80,7 +80,7 @@ def test_equals_the_equations_in_loops(options):
 
 
 @pytest.mark.parametrize("normalize", ["joint", "each"])
-def test_attention_weights_lead_to_the_output(normalize):
+def test_attention_weights_reproduce_the_output(normalize):
     layer, inputs = example((normalize, True, "both", None))
     weights = {key: keras.ops.convert_to_numpy(x) for key, x in layer.attention_weights(list(inputs)).items()}
     np.testing.assert_allclose(weights["foreground"].sum(axis=-1), 1, rtol=1e-5)
@@ -95,14 +95,14 @@ def test_attention_weights_lead_to_the_output(normalize):
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_starts_as_the_identity():
+def test_the_initial_layer_is_the_identity():
     inputs = list(np.random.default_rng(0).normal(size=(2, 1, HEIGHT, WIDTH, CHANNELS)).astype("float32"))
     outputs = ReciprocalAttention(key_channels=KEYS)(inputs)
     for output, value in zip(outputs, inputs, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(output), value)
 
 
-def test_permuting_the_background_permutes_its_result_and_leaves_the_foreground():
+def test_permuting_the_background_permutes_only_the_background_output():
     layer, (foreground, background) = example(("joint", False, "both", None))
     before = [keras.ops.convert_to_numpy(x) for x in layer([foreground, background])]
     order = np.random.default_rng(1).permutation(HEIGHT * WIDTH)
@@ -115,29 +115,29 @@ def test_permuting_the_background_permutes_its_result_and_leaves_the_foreground(
     np.testing.assert_allclose(after[1], permuted(before[1]), rtol=1e-5, atol=1e-5)
 
 
-def test_one_way_leaves_the_other_branch_alone():
+def test_one_way_attention_leaves_the_other_branch_unchanged():
     layer, (foreground, background) = example(("joint", False, "foreground", None))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer([foreground, background])[1]), background)
     layer, (foreground, background) = example(("joint", False, "background", None))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer([foreground, background])[0]), foreground)
 
 
-def test_float16_does_not_overflow_where_the_bare_product_would():
+def test_float16_does_not_overflow_where_the_unscaled_product_would():
     layer = ReciprocalAttention(key_channels=512, dtype="mixed_float16")
     inputs = list(np.full((2, 1, HEIGHT, WIDTH, CHANNELS), 1.0, "float32"))
     layer.build([x.shape for x in inputs])
-    # every key component is 16: a score is 512 · 16 · 16 = 131,072, twice the largest float16
+    # each key component is 16, so a score is 512 · 16 · 16 = 131,072, twice the largest float16
     layer.set_weights([np.full(weight.shape, 4.0 if len(weight.shape) else 1.0) for weight in layer.weights])
     for key in (layer.foreground_key, layer.background_key):
         key.set_weights([np.full((1, 1, CHANNELS, 512), 4.0), np.zeros(512)])
     for output in layer(inputs):
         output = keras.ops.convert_to_numpy(output)
         assert output.dtype == "float16"
-        # equal scores: the mean of the values, 4 · 4 + 4, for either direction
+        # equal scores average the values, 4 · 4 + 4, in both directions
         np.testing.assert_allclose(output, 21.0, rtol=1e-2)
 
 
-def test_the_same_after_saving_and_loading(tmp_path):
+def test_saving_and_loading_preserves_the_outputs(tmp_path):
     inputs = [keras.Input((HEIGHT, WIDTH, CHANNELS)) for _ in range(2)]
     layer = ReciprocalAttention(key_channels=KEYS, value_channels=VALUES, normalize="each", scale_scores=True)
     model = keras.Model(inputs, layer(inputs))
@@ -158,6 +158,6 @@ def test_the_same_after_saving_and_loading(tmp_path):
         lambda: ReciprocalAttention()([np.zeros((1, 2, 2, 4)), np.zeros((1, 2, 2, 5))]),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()

@@ -3,4 +3,4 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def registered(tiny_backbone):
-    """Every test of a model may use the backbone `"tiny"`."""
+    """Make the backbone `"tiny"` available to all tests of models."""

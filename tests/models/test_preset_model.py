@@ -42,7 +42,7 @@ def saliency(model):
     return keras.ops.convert_to_numpy(model.to_inference()(image()))
 
 
-def test_a_preset_gives_the_model_back(model, folder):
+def test_a_model_is_restored_from_its_preset(model, folder):
     again = RecNet.from_preset(folder)
     assert again.get_config() == model.get_config()
     assert all(weight.dtype == "float32" for weight in again.weights)
@@ -51,14 +51,14 @@ def test_a_preset_gives_the_model_back(model, folder):
     np.testing.assert_allclose(saliency(again), saliency(model), atol=0.02)
 
 
-def test_a_preset_of_a_preset_is_the_same_to_the_bit(folder, tmp_path):
+def test_saving_a_loaded_preset_preserves_every_bit(folder, tmp_path):
     first = RecNet.from_preset(folder)
     first.save_to_preset(tmp_path / "second")
     second = RecNet.from_preset(tmp_path / "second")
     np.testing.assert_array_equal(saliency(second), saliency(first))
 
 
-def test_the_file_holds_the_model_and_nothing_else(folder):
+def test_the_weights_file_contains_only_the_model(folder):
     trained = RecNet.from_preset(folder)
     trained.compile("adam", SaliencyLoss(), jit_compile=False)
     trained.fit(image(), np.zeros((1, 64, 64, 1)), verbose=0)
@@ -77,7 +77,7 @@ def test_the_file_holds_the_model_and_nothing_else(folder):
         assert all(item.dtype == ("float16" if item.ndim > 1 else "float32") for _, item in arrays)
 
 
-def test_the_configuration_says_what_it_is(model, folder):
+def test_the_configuration_describes_the_preset(model, folder):
     config = json.loads((folder / "config.json").read_text())
     assert config["class"] == "RecNet"
     assert config["task"] == "saliency"
@@ -88,16 +88,16 @@ def test_the_configuration_says_what_it_is(model, folder):
     assert config["files"][presets.WEIGHTS]["bytes"] == (folder / presets.WEIGHTS).stat().st_size
 
 
-def test_another_image_size_takes_the_same_weights(folder):
+def test_the_weights_fit_another_image_size(folder):
     assert RecNet.from_preset(folder, image_size=96).image_size == (96, 96)
 
 
-def test_a_network_of_another_shape_is_refused(folder):
+def test_arguments_that_do_not_fit_the_weights_are_refused(folder):
     with pytest.raises(PresetError, match="does not fit"):
         RecNet.from_preset(folder, head_filters=4)
 
 
-def test_weights_that_are_not_finite_are_not_saved(model, tmp_path):
+def test_non_finite_weights_are_not_saved(model, tmp_path):
     broken = RecNet.from_config(model.get_config())
     broken.weights[0].assign(np.full(broken.weights[0].shape, np.nan))
     with pytest.raises(ValueError, match="not finite"):

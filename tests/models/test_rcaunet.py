@@ -15,7 +15,7 @@ from keras_recnet.metrics import SaliencyMAE
 from keras_recnet.models import RCAUNet, RecNet
 
 SIZE = 64
-# Tracing or compiling takes longer than these trainings last, but JAX without it is slower still.
+# For such short trainings, eager execution is faster than tracing or compiling, except on JAX.
 QUICKLY = {"run_eagerly": True, "jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
 RECNET = {
     "integration_filters": 4,
@@ -40,14 +40,14 @@ def recnet(**arguments):
     for gain in ("alpha", "beta"):
         if hasattr(model.attention_layer, gain):
             getattr(model.attention_layer, gain).assign(0.5)
-    # heads start near zero; as a trained one, these shall say something
+    # initial logits are close to zero; larger ones make differences visible
     kernel = model.get_layer("foreground_head").logits.kernel
     kernel.assign(50 * kernel)
     return model
 
 
 def edge(**arguments):
-    """The edge version with all of its new part at work: the last convolution of the decoder starts at zero."""
+    """The edge version with a nonzero residual convolution, which would otherwise hide the group branch."""
     keras.utils.set_random_seed(0)
     model = RCAUNet.from_recnet(recnet(), SIZE, **{**EDGE, **arguments})
     residual = model.decoder.get_layer("residual")
@@ -56,8 +56,8 @@ def edge(**arguments):
 
 
 @functools.cache
-def unchanged(unit="rcau"):
-    """An `edge` that no test trains."""
+def shared_edge(unit="rcau"):
+    """A shared `edge` model that tests must not train."""
     return edge(recurrent_unit=unit)
 
 
@@ -79,11 +79,17 @@ def numpy(x):
     return keras.ops.convert_to_numpy(x)
 
 
+def features_of(model, x):
+    """Inputs of `model.from_features()`."""
+    features = model.pretrained(x["images"].reshape(6, SIZE, SIZE, 3))
+    return {name: numpy(y).reshape(2, 3, *y.shape[1:]) for name, y in features.items()} | {"mask": x["mask"]}
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-np.asarray(x, "float64")))
 
 
-def test_the_papers_model_has_its_size():
+def test_the_papers_model_has_the_expected_size():
     model = RCAUNet(backbone_weights=None)
     assert (model.name, model.output.shape) == ("rcaunet", (None, None, 224, 224, 1))
     assert model.encoder.output["x"].shape == (None, 14, 14, 512)
@@ -96,7 +102,7 @@ def test_the_papers_model_has_its_size():
     assert model.count_params() == vgg + single + unit + merged + decoder == 27_387_457
 
 
-def test_the_papers_model_in_small_trains_whole():
+def test_a_small_model_of_the_paper_trains_all_weights():
     keras.utils.set_random_seed(0)
     model = RCAUNet("vgg16", 32, backbone_weights=None, **PAPER)
     assert model.pretrained.trainable
@@ -105,13 +111,13 @@ def test_the_papers_model_in_small_trains_whole():
     model.compile(keras.optimizers.SGD(1e-2), loss, jit_compile="jit_compile" not in QUICKLY)
     before = [numpy(weight) for weight in model.backbone.trainable_weights]
     model.fit(x, np.ones((1, 2, 32, 32, 1)), verbose=0)
-    moved = [not np.array_equal(numpy(w), old) for w, old in zip(model.backbone.trainable_weights, before, strict=True)]
-    assert all(moved)
+    for weight, old in zip(model.backbone.trainable_weights, before, strict=True):
+        assert not np.array_equal(numpy(weight), old)
     assert model.count_params() == RCAUNet.from_config(model.get_config()).count_params()
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_the_papers_decoder_takes_every_unit_and_group(unit):
+def test_the_papers_decoder_supports_every_unit_and_group_size(unit):
     model = RCAUNet("tiny", (32, 64), backbone_weights=None, recurrent_unit=unit, channels=4, **PAPER)
     for images in (1, 4):
         x = {"images": np.zeros((1, images, 32, 64, 3)), "mask": np.ones((1, images), "bool")}
@@ -119,7 +125,7 @@ def test_the_papers_decoder_takes_every_unit_and_group(unit):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"attention": None}, {"attention": "background"}, {"head_stride": 2}])
-def test_the_edge_version_starts_as_recnets_foreground(arguments):
+def test_the_initial_map_of_the_edge_version_is_recnets_foreground(arguments):
     source = recnet(**arguments)
     model = RCAUNet.from_recnet(source, SIZE, **EDGE)
     x = groups()
@@ -130,68 +136,23 @@ def test_the_edge_version_starts_as_recnets_foreground(arguments):
     assert not [name for name in names if "background_head" in name or "foreground_value" in name]
 
 
-def test_the_foreground_gate_weights_the_groups_features():
-    model = edge(foreground_gate=True)
-    projection, rng = model.encoder.get_layer("projection"), np.random.default_rng(1)
-    features = {name: rng.normal(size=(1, *x.shape[1:])).astype("float32") for name, x in projection.input.items()}
-    assert features["foreground"].shape == (1, SIZE // 8, SIZE // 8, 20)
-    ungated = keras.Model(projection.input, projection.get_layer("reduced").output)
-    kernel, bias = (numpy(weight).astype("float64") for weight in projection.get_layer("foreground_gate").weights)
-    averaged = features["foreground"][0].astype("float64").reshape(4, 2, 4, 2, 20).mean(axis=(1, 3))
-    gate = sigmoid(averaged @ kernel[0, 0] + bias)
-    np.testing.assert_allclose(numpy(projection(features))[0], numpy(ungated(features))[0] * gate, atol=1e-5)
-
-
-def test_group_attention_compares_the_image_with_its_group():
-    model = edge(group_attention=True)
-    decoder, rng = model.decoder, np.random.default_rng(1)
-    for name in ("comparison", "weights"):
-        bias = decoder.get_layer(name).bias
-        bias.assign(rng.normal(size=bias.shape))
-    # channels of different means, or normalizing them would enlarge float32's rounding
-    of_channels = rng.uniform(0, 2, (2, 1, 1, 1, 6))
-    state, x = (of_channels * rng.uniform(0, 2, (2, 1, 4, 4, 6))).astype("float32")
-    inputs = {name: np.zeros((1, *tensor.shape[1:]), "float32") for name, tensor in decoder.input.items()}
-    inputs |= {"x": x, "state": state}
-    weighted, single = (
-        keras.Model(decoder.input, decoder.get_layer(name).output) for name in ("weighted_single", "single_3")
-    )
-
-    def dense(name, vector):
-        kernel, bias = (numpy(weight).astype("float64") for weight in decoder.get_layer(name).weights)
-        return vector @ kernel[0, 0] + bias
-
-    means = [array[0].astype("float64").mean(axis=(0, 1)) for array in (x, state)]
-    normalized = [(mean - mean.mean()) / np.sqrt(mean.var() + 1e-6) for mean in means]
-    product = dense("compared", normalized[0]) * dense("compared", normalized[1])
-    weights = sigmoid(dense("weights", np.maximum(dense("comparison", product), 0)))
-    assert weights.std() > 0.1
-    np.testing.assert_allclose(numpy(weighted(inputs))[0], numpy(single(inputs))[0] * weights, atol=1e-5)
-    # where the object is makes no difference to the weights
-    elsewhere = {**inputs, "state": state[:, ::-1]}
-    np.testing.assert_allclose(numpy(weighted(elsewhere)), numpy(weighted(inputs)), atol=1e-5)
-    # nor does how large it is, but for the normalisation's epsilon
-    smaller = {**inputs, "state": state / 3}
-    np.testing.assert_allclose(numpy(weighted(smaller)), numpy(weighted(inputs)), atol=1e-4)
-
-
 @pytest.mark.parametrize("unit", ["rcau", "mean"])
-def test_the_group_gate_multiplies_the_map_by_how_far_the_image_agrees(unit):
+def test_the_group_gate_multiplies_the_map_by_the_agreement_with_the_group(unit):
     model, x = edge(recurrent_unit=unit, group_gate=True), groups(batch=1, images=4)
     descriptor = model.encoder.get_layer("projection").get_layer("descriptor")
     pretrained = {name: numpy(value) for name, value in model.pretrained(x["images"][0]).items()}
-    # RecNet's own map, averaged to the grid of the coarsest side-output
-    own = sigmoid(numpy(recnet()(x["images"][0]))[..., :1]).reshape(4, 2, 32, 2, 32, 1).mean(axis=(2, 4))
-    np.testing.assert_allclose(pretrained["salient"], own, atol=0.02)
-    coarsest = min((value for name, value in pretrained.items() if name != "salient"), key=lambda value: value.shape[1])
-    assert coarsest.shape[1:3] == own.shape[1:3]
+    # RecNet's own map, averaged to the stride of the coarsest side output
+    recnet_map = sigmoid(numpy(recnet()(x["images"][0]))[..., :1]).reshape(4, 2, 32, 2, 32, 1).mean(axis=(2, 4))
+    np.testing.assert_allclose(pretrained["salient"], recnet_map, atol=0.02)
+    coarsest = pretrained[model.descriptor_inputs[0]]
+    assert coarsest.shape[1] == min(value.shape[1] for value in pretrained.values()) == recnet_map.shape[1]
     model.adapt([model.pretrained(groups(seed=seed)["images"][0]) for seed in range(5)])
     u = numpy(descriptor([coarsest, pretrained["salient"]])).astype("float64")
-    cosine = [of_image @ u.mean(axis=0) / np.linalg.norm(u.mean(axis=0)) for of_image in u]
+    cosine = [vector @ u.mean(axis=0) / np.linalg.norm(u.mean(axis=0)) for vector in u]
     gate = sigmoid(10 * (np.array(cosine) - np.sqrt(3) / 4) - 1)
     assert gate.std() > 0.01
     decoder = model.decoder
-    ungated = keras.Model(decoder.input, decoder.get_layer("enlarged").output)
+    ungated = keras.Model(decoder.input, decoder.get_layer("upsampled").output)
     features = model.encoder(x["images"][0])
     state = [model.cell.start(features["x"][:1])]
     for image in features["x"]:
@@ -200,31 +161,26 @@ def test_the_group_gate_multiplies_the_map_by_how_far_the_image_agrees(unit):
     np.testing.assert_allclose(sigmoid(numpy(model(x)))[0], maps * gate[:, None, None, None], atol=1e-4)
 
 
-def test_the_group_gate_leaves_padding_and_the_order_alone():
+def test_the_group_gate_ignores_padding_and_order():
     model, x = edge(recurrent_unit="mean", group_gate=True), groups()
     together = numpy(model(x))
     alone = numpy(model({"images": x["images"][1:, [2, 0]], "mask": np.ones((1, 2), "bool")}))
     np.testing.assert_allclose(together[1, [2, 0]], alone[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("option", ["foreground_gate", "group_attention", "group_gate"])
-def test_the_options_of_the_group_branch_stay_after_saving(option, tmp_path):
-    model = edge(**{option: True})
-    assert model.count_params() > unchanged().count_params()
+def test_the_group_gate_is_kept_after_saving_and_without_the_pretrained_part(tmp_path):
+    model = edge(group_gate=True)
+    assert model.count_params() > shared_edge().count_params()
     model.save_to_preset(tmp_path)
     x = groups()
     again = RCAUNet.from_preset(tmp_path)
     assert again.get_config() == model.get_config()
     np.testing.assert_allclose(numpy(again(x)), numpy(model(x)), atol=0.02)
-    from_features = model.from_features()
-    kept = {
-        name: numpy(value).reshape(2, 3, *value.shape[1:])
-        for name, value in model.pretrained(x["images"].reshape(6, SIZE, SIZE, 3)).items()
-    }
-    np.testing.assert_allclose(numpy(from_features({**kept, "mask": x["mask"]}))[0], numpy(model(x))[0], atol=1e-4)
+    features = features_of(model, x)
+    np.testing.assert_allclose(numpy(model.from_features()(features))[0], numpy(model(x))[0], atol=1e-4)
 
 
-def test_the_shipped_preset_is_a_start_that_fits_in_8_mb(tmp_path):
+def test_the_edge_version_of_the_shipped_preset_is_smaller_than_8_mb(tmp_path):
     model = RCAUNet.from_recnet("recnet_lite0")
     assert model.image_size == (224, 224)
     assert model.cell.state_size[0] == (14, 14, 192)
@@ -234,7 +190,7 @@ def test_the_shipped_preset_is_a_start_that_fits_in_8_mb(tmp_path):
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_padded_batch_equals_its_short_groups(unit):
-    model = unchanged(unit)
+    model = shared_edge(unit)
     x = groups()
     together = numpy(model(x))
     alone = numpy(model({"images": x["images"][1:, [0, 2]], "mask": np.ones((1, 2), "bool")}))
@@ -243,57 +199,52 @@ def test_a_padded_batch_equals_its_short_groups(unit):
     np.testing.assert_allclose(numpy(model(changed))[x["mask"]], together[x["mask"]], atol=1e-5)
 
 
-def test_the_group_matters_unless_there_is_no_group_branch():
+def test_other_images_change_the_map_only_with_a_group_branch():
     x = groups(batch=1)
     for unit in UNITS:
-        model = unchanged(unit)
+        model = shared_edge(unit)
         whole = numpy(model(x))[0, 0]
         alone = numpy(model({"images": x["images"][:, :1], "mask": x["mask"][:, :1]}))[0, 0]
         assert (np.abs(whole - alone).max() > 1e-4) == (unit is not None)
 
 
-def test_the_order_does_not_matter_to_the_mean():
+def test_only_the_mean_is_independent_of_the_order():
     x = groups(batch=1)
-    turned = {"images": x["images"][:, ::-1], "mask": x["mask"]}
-    mean, rcau = unchanged("mean"), unchanged("rcau")
-    np.testing.assert_allclose(numpy(mean(turned))[:, ::-1], numpy(mean(x)), atol=1e-5)
-    assert np.abs(numpy(rcau(turned))[:, ::-1] - numpy(rcau(x))).max() > 1e-4
+    reversed_group = {"images": x["images"][:, ::-1], "mask": x["mask"]}
+    mean, rcau = shared_edge("mean"), shared_edge("rcau")
+    np.testing.assert_allclose(numpy(mean(reversed_group))[:, ::-1], numpy(mean(x)), atol=1e-5)
+    assert np.abs(numpy(rcau(reversed_group))[:, ::-1] - numpy(rcau(x))).max() > 1e-4
 
 
 def test_gradients_reach_every_trainable_weight_and_no_frozen_one():
-    model = edge(
-        freeze_pretrained=True,
-        normalization="group",
-        use_bias=True,
-        foreground_gate=True,
-        group_attention=True,
-        group_gate=True,
-    )
+    model = edge(freeze_pretrained=True, use_bias=True, group_gate=True)
     assert not model.pretrained.trainable_weights
     before = {weight.path: numpy(weight) for weight in model.weights}
-    model.compile(keras.optimizers.SGD(1.0), CoSaliencyLoss(), jit_compile="jit_compile" not in QUICKLY)
+    # gradients fade in a random network without normalization; smaller steps would vanish in float32 rounding
+    model.compile(keras.optimizers.SGD(1e4), CoSaliencyLoss(), jit_compile="jit_compile" not in QUICKLY)
     model.fit(groups(), masks(), verbose=0)
     trained = {weight.path for weight in model.trainable_weights}
     for weight in model.weights:
         assert np.array_equal(numpy(weight), before[weight.path]) == (weight.path not in trained), weight.path
 
 
-def test_batch_normalization_never_sees_a_group_as_its_batch():
+def test_batch_normalization_always_uses_its_stored_statistics():
     model = edge(freeze_pretrained=False)
     x = groups()
     np.testing.assert_array_equal(numpy(model(x, training=True)), numpy(model(x, training=False)))
-    of_recnet = numpy(recnet()(x["images"][0]))
+    recnet_logits = numpy(recnet()(x["images"][0]))
     statistics = [weight for weight in model.weights if "moving" in weight.path]
     before = [numpy(weight) for weight in statistics]
     model.compile(keras.optimizers.SGD(1e-3), CoSaliencyLoss(), **QUICKLY)
     model.fit(x, masks(), verbose=0)
     assert model.pretrained.trainable_weights
-    np.testing.assert_array_equal(numpy(recnet()(x["images"][0])), of_recnet)  # which training leaves alone
+    # training does not change the RecNet whose weights were copied
+    np.testing.assert_array_equal(numpy(recnet()(x["images"][0])), recnet_logits)
     for weight, old in zip(statistics, before, strict=True):
         np.testing.assert_array_equal(numpy(weight), old)
 
 
-def test_fit_learns_which_images_are_distractors():
+def test_fit_learns_to_recognize_distractors():
     model = edge(freeze_pretrained=True)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 60, (2, 4, SIZE, SIZE, 3)).astype("float32"), masks(2, 4)
@@ -306,21 +257,19 @@ def test_fit_learns_which_images_are_distractors():
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_the_trainable_part_learns_from_kept_features():
+def test_training_on_features_trains_the_model():
     model = edge(freeze_pretrained=True)
     x = groups()
-    trained = model.from_features()
-    features = {name: numpy(y) for name, y in model.pretrained(x["images"].reshape(6, SIZE, SIZE, 3)).items()}
-    features = {name: array.reshape(2, 3, *array.shape[1:]) for name, array in features.items()} | {"mask": x["mask"]}
-    np.testing.assert_allclose(numpy(trained(features)), numpy(model(x)), atol=1e-5)
+    train_model, features = model.from_features(), features_of(model, x)
+    np.testing.assert_allclose(numpy(train_model(features)), numpy(model(x)), atol=1e-5)
     before = numpy(model(x))
-    trained.compile(keras.optimizers.Adam(1e-2), CoSaliencyLoss(), **QUICKLY)
-    trained.fit(features, masks(), verbose=0)
+    train_model.compile(keras.optimizers.Adam(1e-2), CoSaliencyLoss(), **QUICKLY)
+    train_model.fit(features, masks(), verbose=0)
     assert np.abs(numpy(model(x)) - before).max() > 1e-3
-    np.testing.assert_allclose(numpy(trained(features)), numpy(model(x)), atol=1e-5)
+    np.testing.assert_allclose(numpy(train_model(features)), numpy(model(x)), atol=1e-5)
 
 
-def test_the_loss_is_that_of_the_images_that_are_no_padding():
+def test_padding_does_not_contribute_to_the_loss():
     model = edge()
     x, y = groups(), masks()
     logits = numpy(model(x)).astype("float64")
@@ -343,7 +292,7 @@ def bright(x):
     return [x[:, ::8, ::8] / 255]
 
 
-def test_the_co_perceptual_loss_takes_part_from_its_epoch_on():
+def test_the_co_perceptual_loss_is_added_from_its_start_epoch():
     model, x, y = edge(), groups(), masks()
     values = []
 
@@ -368,8 +317,8 @@ def test_the_co_perceptual_loss_takes_part_from_its_epoch_on():
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_the_same_after_saving_and_loading(unit, tmp_path):
-    model, x = unchanged(unit), groups()
+def test_saving_and_loading_preserves_the_model(unit, tmp_path):
+    model, x = shared_edge(unit), groups()
     model.save(tmp_path / "model.keras")
     again = keras_recnet.load_model(tmp_path / "model.keras")
     assert again.get_config() == model.get_config()
@@ -381,7 +330,7 @@ def test_the_same_after_saving_and_loading(unit, tmp_path):
     np.testing.assert_array_equal(numpy(keras_recnet.load_model(tmp_path / "inference.keras")(x)), saliency)
 
 
-def test_a_compiled_model_keeps_its_loss(tmp_path):
+def test_a_compiled_model_is_loaded_with_its_loss(tmp_path):
     model = edge()
     loss = CoSaliencyLoss(dice_weight=0.5, co_perceptual=CoPerceptualLoss(image_size=32, weights=None), start_epoch=1)
     model.compile("adam", loss, **QUICKLY)
@@ -393,8 +342,8 @@ def test_a_compiled_model_keeps_its_loss(tmp_path):
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("unit", UNITS)
-def test_mixed_precision_stays_near_float32(unit, precision):
-    reference = unchanged(unit)
+def test_mixed_precision_is_close_to_float32(unit, precision):
+    reference = shared_edge(unit)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -410,7 +359,7 @@ def test_mixed_precision_stays_near_float32(unit, precision):
 
 
 @pytest.mark.parametrize("unit", ["rcau", "mean", None])
-def test_a_preset_gives_the_model_back(unit, tmp_path):
+def test_a_model_is_restored_from_its_preset(unit, tmp_path):
     model = edge(recurrent_unit=unit)
     if unit == "rcau":
         model.compile("adam", CoSaliencyLoss(co_perceptual=CoPerceptualLoss(features=bright)), **QUICKLY)
@@ -428,8 +377,8 @@ def test_a_preset_gives_the_model_back(unit, tmp_path):
     np.testing.assert_allclose(numpy(again(groups())), numpy(model(groups())), atol=0.05)
 
 
-def test_another_image_size_does_not_fit_the_spatial_map(tmp_path):
-    unchanged().save_to_preset(tmp_path / "rcau")
+def test_a_spatial_map_fits_only_one_image_size(tmp_path):
+    shared_edge().save_to_preset(tmp_path / "rcau")
     with pytest.raises(PresetError, match=r"binds this network to 64×64; leave the size out\. Received: 96×96"):
         RCAUNet.from_preset(tmp_path / "rcau", image_size=96)
     edge(use_spatial_attention=False).save_to_preset(tmp_path / "channels")
@@ -437,9 +386,9 @@ def test_another_image_size_does_not_fit_the_spatial_map(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["use_reset_gate", "use_spatial_attention", "use_channel_attention"])
-def test_every_gate_is_an_argument(option):
+def test_every_gate_can_be_disabled(option):
     ablated = edge(**{option: False})
-    assert ablated.count_params() < unchanged().count_params()
+    assert ablated.count_params() < shared_edge().count_params()
     assert getattr(ablated.cell, option) is False
 
 
@@ -447,33 +396,30 @@ def test_every_gate_is_an_argument(option):
     "bad",
     [
         lambda: edge(recurrent_unit="lstm"),
-        lambda: edge(normalization="batch"),
         lambda: edge(decoder_filters=(8, 8, 8)),
-        lambda: edge(recurrent_unit=None, group_attention=True),
         lambda: edge(recurrent_unit=None, group_gate=True),
-        lambda: unchanged().adapt([]),
+        lambda: shared_edge().adapt([]),
         lambda: edge(group_gate=True).adapt([]),
         lambda: edge(group_gate=True).adapt(np.zeros((2, SIZE, SIZE, 3))),
-        lambda: RCAUNet("vgg16", 32, backbone_weights=None, foreground_gate=True, **PAPER),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, group_gate=True, **PAPER),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, decoder_filters=(8, 8)),
         lambda: RCAUNet("resnet50", 64, backbone_weights=None),
         lambda: RCAUNet("tiny", 60, backbone_weights=None),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, **PAPER).init_from_recnet(recnet()),
-        lambda: unchanged().init_from_recnet(recnet(head_filters=8)),
+        lambda: shared_edge().init_from_recnet(recnet(head_filters=8)),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()
 
 
-def test_kept_features_have_no_images_to_compare():
+def test_the_co_perceptual_loss_requires_images():
     model = edge(freeze_pretrained=True)
-    trained, x = model.from_features(), groups()
+    train_model, x = model.from_features(), groups()
     features = {
         name: np.zeros((2, 3, *tensor.shape[1:]), "float32") for name, tensor in model.pretrained.output.items()
     }
-    trained.compile("sgd", CoSaliencyLoss(co_perceptual=CoPerceptualLoss(features=bright)), **QUICKLY)
+    train_model.compile("sgd", CoSaliencyLoss(co_perceptual=CoPerceptualLoss(features=bright)), **QUICKLY)
     with pytest.raises(ValueError, match="Received"):
-        trained.fit({**features, "mask": x["mask"]}, masks(), verbose=0)
+        train_model.fit({**features, "mask": x["mask"]}, masks(), verbose=0)

@@ -22,7 +22,7 @@ EDGE = {
     "normalization": "batch",
     "fusion": "average",
 }
-TABLE_2 = {  # arguments of each row, and its channels of logits
+TABLE_2 = {  # arguments and number of output channels of each row
     "Backbone+Foreground": ({"branches": "foreground", "attention": None}, 1),
     "Backbone+Two Branches": ({"attention": None}, 2),
     "Background-RAM": ({"attention": "background"}, 2),
@@ -51,7 +51,7 @@ def set_gains(model, value=0.5):
 
 
 @pytest.mark.parametrize("row", TABLE_2)
-def test_every_row_of_table_2_is_one_call(row):
+def test_every_row_of_table_2_can_be_built(row):
     arguments, channels = TABLE_2[row]
     model = edge(**arguments)
     logits = numpy(model(images()))
@@ -64,7 +64,7 @@ def test_every_row_of_table_2_is_one_call(row):
 
 @pytest.mark.parametrize("backbone", ["resnet50", "vgg16", "efficientnet_lite0"])
 @pytest.mark.parametrize("head_stride", [8, 2])
-def test_every_backbone_and_rectangles(backbone, head_stride):
+def test_every_backbone_supports_rectangular_images(backbone, head_stride):
     model = RecNet(
         backbone,
         (32, 64),
@@ -77,7 +77,7 @@ def test_every_backbone_and_rectangles(backbone, head_stride):
     assert numpy(model(np.zeros((1, 32, 64, 3)))).shape == (1, 32, 64, 2)
 
 
-def test_every_fusion_of_table_3_is_that_of_the_two_sigmoids():
+def test_every_fusion_of_table_3_equals_its_formula():
     model = edge()
     foreground, background = np.split(1 / (1 + np.exp(-numpy(model(images())).astype("float64"))), 2, axis=-1)
     expected = {
@@ -93,7 +93,7 @@ def test_every_fusion_of_table_3_is_that_of_the_two_sigmoids():
 
 
 def multiplications(model):
-    """Multiplications of all convolutions for one image, from the shapes of kernels and results."""
+    """Number of multiplications of all convolutions for one image, from the shapes of kernels and outputs."""
     total, convolution = 0, keras.layers.Conv2D.call
 
     def counted(layer, inputs):
@@ -108,16 +108,16 @@ def multiplications(model):
     return total
 
 
-def test_the_papers_model_has_its_size_and_cost():
+def test_the_papers_model_has_the_expected_size_and_cost():
     model = RecNet(backbone_weights=None)
     assert model.count_params() == pytest.approx(55.97e6, rel=1e-3)
-    # two floating point operations a multiplication; the attention: scores, then one weighted sum each direction
+    # two operations per multiplication; attention computes scores and one weighted sum per direction
     positions, channels = 48 * 48, 5 * 256
     attention = positions**2 * (512 + 2 * channels)
     assert 2 * (multiplications(model) + attention) == pytest.approx(298e9, rel=0.01)
 
 
-def test_the_edge_model_has_its_size():
+def test_the_edge_model_has_the_expected_size():
     model = RecNet(
         "efficientnet_lite0", 224, integration_filters=64, key_channels=64, value_channels=64, head_filters=64,
         attention_normalize="each", scale_scores=True, head_stride=4, separable=True, normalization="batch",
@@ -126,41 +126,41 @@ def test_the_edge_model_has_its_size():
 
 
 @pytest.mark.parametrize("arguments", [{}, {"normalization": None, "separable": False, "value_channels": 4}])
-def test_gradients_reach_every_trainable_weight(arguments):
-    # a random backbone's signal fades over its 16 blocks until an update drowns in float32's rounding
+def test_fit_trains_every_trainable_weight(arguments):
+    # with a random backbone, the signal fades over 16 blocks until updates vanish in float32 rounding
     model = edge(**arguments, backbone_weights="imagenet")
     set_gains(model)
     before = [numpy(weight).copy() for weight in model.trainable_weights]
     model.compile(keras.optimizers.SGD(1.0), SaliencyLoss(), jit_compile=False)
     masks = (np.random.default_rng(1).uniform(size=(2, 64, 64, 1)) > 0.5).astype("float32")
     model.fit(images(), masks, epochs=1, batch_size=2, verbose=0)
-    still = [
+    unchanged = [
         weight.path
         for weight, old in zip(model.trainable_weights, before, strict=True)
-        # the bias of the keys of the softmax's targets moves all scores of a row alike, as if it were not there
+        # the bias of the target keys shifts all scores of a softmax row equally and has no effect
         if np.array_equal(numpy(weight), old) and "key/bias" not in weight.path
     ]
-    assert not still
+    assert not unchanged
 
 
 def test_fit_lowers_the_loss():
     model = edge()
     model.compile(keras.optimizers.Adam(3e-3), SaliencyLoss(), jit_compile=False)
     masks = np.zeros((4, 64, 64, 1), "float32")
-    pictures = np.random.default_rng(0).integers(0, 100, (4, 64, 64, 3)).astype("float32")
+    photos = np.random.default_rng(0).integers(0, 100, (4, 64, 64, 3)).astype("float32")
     for index in range(4):
         masks[index, 8 * index : 8 * index + 32, 16:48] = 1
-        pictures[index] += 150 * masks[index]
-    losses = model.fit(pictures, masks, epochs=40, batch_size=4, verbose=0).history["loss"]
+        photos[index] += 150 * masks[index]
+    losses = model.fit(photos, masks, epochs=40, batch_size=4, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_uint8_and_floats_give_the_same():
+def test_uint8_and_float_images_give_equal_logits():
     model = edge()
     np.testing.assert_array_equal(numpy(model(images().astype("uint8"))), numpy(model(images())))
 
 
-def test_weights_do_not_depend_on_the_image_size():
+def test_weights_fit_every_image_size():
     small, large = edge(64), edge(96)
     large.set_weights(small.get_weights())
     flat = np.full((1, 96, 96, 3), 90.0)
@@ -168,7 +168,7 @@ def test_weights_do_not_depend_on_the_image_size():
 
 
 @pytest.mark.parametrize("row", TABLE_2)
-def test_the_same_after_saving_and_loading(row, tmp_path):
+def test_saving_and_loading_preserves_the_model(row, tmp_path):
     model = edge(**TABLE_2[row][0])
     set_gains(model)
     model.save(tmp_path / "model.keras")
@@ -177,7 +177,7 @@ def test_the_same_after_saving_and_loading(row, tmp_path):
     np.testing.assert_array_equal(numpy(again(images())), numpy(model(images())))
 
 
-def test_the_inference_model_is_the_same_after_saving_and_loading(tmp_path):
+def test_saving_and_loading_preserves_the_inference_model(tmp_path):
     model = edge().to_inference()
     model.save(tmp_path / "model.keras")
     again = keras_recnet.load_model(tmp_path / "model.keras")
@@ -185,7 +185,7 @@ def test_the_inference_model_is_the_same_after_saving_and_loading(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_stays_near_float32(precision):
+def test_mixed_precision_is_close_to_float32(precision):
     reference = edge()
     set_gains(reference)
     before = keras.config.dtype_policy()
@@ -203,7 +203,7 @@ def test_mixed_precision_stays_near_float32(precision):
 @pytest.mark.parametrize(
     ("normalize", "direction"), list(itertools.product(["joint", "each"], ["foreground", "background"]))
 )
-def test_the_attention_map_of_a_pixel_is_that_of_the_layer(normalize, direction):
+def test_the_attention_map_of_a_pixel_equals_the_weights_of_the_layer(normalize, direction):
     model = edge(attention_normalize=normalize)
     image = images(1)[0]
     value = model.attention_map(image, (17, 40), direction)
@@ -213,6 +213,18 @@ def test_the_attention_map_of_a_pixel_is_that_of_the_layer(normalize, direction)
     assert value.shape == (8, 8)
     if direction == "foreground" or normalize == "each":
         assert value.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("head_stride", "finer"), [(8, []), (4, ["P2"]), (2, ["P2", "P1"])])
+def test_tensors_are_available_by_name(head_stride, finer):
+    model = edge(head_stride=head_stride)
+    head = model.get_layer("foreground_head")
+    assert list(model.head_inputs) == ["foreground", *finer]
+    assert model.head_inputs["foreground"] is model.foreground_features
+    for name, tensor in zip(model.head_inputs, keras.tree.flatten(head.input), strict=True):
+        assert tensor is model.head_inputs[name]
+        assert name == "foreground" or tensor is model.side_outputs[name]
+    assert list(model.side_outputs) == list(model.backbone.strides)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +244,6 @@ def test_the_attention_map_of_a_pixel_is_that_of_the_layer(normalize, direction)
         lambda: edge(attention=None).attention_map(np.zeros((64, 64, 3)), (0, 0)),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_errors_end_with_what_was_received(bad):
     with pytest.raises(ValueError, match="Received"):
         bad()

@@ -87,13 +87,9 @@ class GroupModelConfig(Section):
     spatial_reduction: Count = 1
     update_bias: float | None = None
     channels: Count | None = None
-    foreground_gate: bool = False
-    group_attention: bool = False
-    group_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     group_gate: bool = False
     decoder_filters: Annotated[Any, _described("list of whole numbers, `null`")] = None
     separable: bool = False
-    normalization: Literal["group"] | None = None
     freeze_pretrained: bool = False
 
 

@@ -66,7 +66,6 @@ def test_streaming_equals_the_whole_group_in_keras(tiny_group_model, tiny_group_
         ("gru", {}),
         ("mean", {}),
         (None, {}),
-        ("rcau", {"foreground_gate": True, "group_attention": True}),
         ("rcau", {"group_gate": True}),
         ("mean", {"group_gate": True}),
     ],

@@ -1,19 +1,19 @@
-"""A pretrained layer inside of another network."""
+"""A pretrained layer that keeps its batch normalization statistics."""
 
 import keras
 from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
-class Pretrained(keras.layers.Wrapper):
-    """Runs a layer or model as it was trained: with the stored statistics of its batch normalisation, in training too.
+class FrozenStatistics(keras.layers.Wrapper):
+    """Runs a pretrained layer or model in inference mode, in training too.
 
-    Images of one group in a batch look alike, so their statistics are not those that the moving averages hold, and a
-    network that normalises with them in training fails in prediction.
+    Batch normalization then uses its stored statistics. The images of a group are similar, so the statistics of a batch
+    of groups differ from the moving averages, and a network trained with the former fails in prediction.
 
     Args:
         layer: the layer or model.
-        freeze: also do not train it: its weights are not trainable and no gradient passes through it.
+        freeze: also freeze the weights of `layer` and stop gradients, including those to the inputs.
         **kwargs: passed to `keras.layers.Wrapper`.
 
     Input shape:
@@ -24,7 +24,7 @@ class Pretrained(keras.layers.Wrapper):
 
     Example:
         >>> backbone = keras_recnet.backbones.build("efficientnet_lite0", 224)
-        >>> features = Pretrained(backbone, freeze=True)(keras.ops.zeros((1, 224, 224, 3)))
+        >>> features = FrozenStatistics(backbone, freeze=True)(keras.ops.zeros((1, 224, 224, 3)))
     """
 
     def __init__(self, layer, *, freeze=False, **kwargs):
