@@ -73,7 +73,7 @@ class GroupNetwork(Network):
     """A co-saliency network: the parts encode, step and decode on one image each, and a whole group.
 
     Args:
-        engine: an engine of `keras_recnet.inference.group_engines`, or an object with the same methods.
+        engine: a `keras_recnet.inference.group_stream.GroupEngine`.
     """
 
     def __init__(self, engine, **facts):

@@ -7,6 +7,7 @@ from keras_recnet.bench.candidates import Candidate
 from keras_recnet.bench.networks import DECODE, ENCODE, MAP, STEP, GroupNetwork, Network, noise
 from keras_recnet.bench.with_keras import limit_tensorflow
 from keras_recnet.errors import ConfigError
+from keras_recnet.inference.group_stream import start_state
 
 SERVING = "serving_default"
 
@@ -92,7 +93,7 @@ class Product(Network):
 
 
 class _Signatures:
-    """The parts of a SavedModel, with the methods of `keras_recnet.inference.group_engines.LiteRTGroupEngine`."""
+    """The parts of a SavedModel as a `keras_recnet.inference.group_stream.GroupEngine`."""
 
     def __init__(self, signatures, candidate):
         self._signatures = signatures
@@ -106,9 +107,8 @@ class _Signatures:
         return self._call(ENCODE, image=rgb[None].astype(np.float32))
 
     def advance(self, x, state):
-        if state is None:  # the features of the first image, zero in additional channels
-            state = np.zeros((*x.shape[:-1], self._channels), np.float32)
-            state[..., : x.shape[-1]] = x
+        if state is None:
+            state = start_state(x, self._channels)
         return self._call(STEP, x=x, state=state)["state"]
 
     def decode(self, features, state):

@@ -19,6 +19,7 @@ from keras_recnet.files import disk_errors, sha256
 from keras_recnet.imaging.reading import SUFFIXES
 from keras_recnet.inference.group_inputs import GroupJob
 from keras_recnet.inference.inputs import ImageJob
+from keras_recnet.inference.outputs import OutputWriter
 
 Progress = Callable[[int], contextlib.AbstractContextManager[Callable[[float], None]]]
 
@@ -27,24 +28,6 @@ Progress = Callable[[int], contextlib.AbstractContextManager[Callable[[float], N
 def no_progress(total: int):
     """Show no progress bar."""
     yield lambda count=1: None
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The maps to predict for a data set.
-
-    Attributes:
-        data_set: the data set with the preset added to its methods.
-        tasks: `ImageJob`s for `keras_recnet.inference.outputs.write_maps`; for a co-saliency preset `GroupJob`s for
-            `keras_recnet.inference.group_outputs.write_group_maps`.
-        images: number of images in the tasks.
-        faults: images without a mask.
-    """
-
-    data_set: DataSet
-    tasks: list[ImageJob] | list[GroupJob]
-    images: int
-    faults: list[Fault]
 
 
 def predict_maps(
@@ -82,23 +65,31 @@ def predict_maps(
     for method in methods:
         name, _, preset = method.rpartition("=")
         preset = presets.find(preset)
-        predictor = None
+        name, predictor = name or preset.name, None
+        predictor_class, write = _inference(preset)
         for index, data_set in enumerate(data_sets):
-            plan = plan_maps(data_set, preset, out, name=name or preset.name, allow_missing=allow_missing)
-            data_sets[index] = plan.data_set
-            faults += plan.faults
-            if not plan.tasks:
+            folder, jobs, images, without_mask = _plan(data_set, preset, Path(out), name, allow_missing)
+            data_sets[index] = dataclasses.replace(data_set, maps={**data_set.maps, name: folder})
+            faults += without_mask
+            if not jobs:
                 continue
-            predictor = predictor or load(_predictor_class(preset), preset.folder)
-            errors = _predict(preset, predictor, plan, progress)
-            faults += [Fault(data_set.name, "unreadable image", error, name or preset.name) for error in errors]
+            predictor = predictor or load(predictor_class, preset.folder)
+            with (
+                progress(images) as advance,
+                contextlib.closing(write(predictor, jobs, OutputWriter(), advance=advance)) as results,
+            ):
+                errors = [result.error for result in results if result.error]
+            faults += [Fault(data_set.name, "unreadable image", error, name) for error in errors]
     return data_sets, faults
 
 
-def plan_maps(data_set: DataSet, preset, out: str | os.PathLike, *, name: str, allow_missing: bool) -> Plan:
-    """Find the images of a data set whose maps are missing or older than the image.
+def _plan(data_set, preset, out, name, allow_missing):
+    """Find the images whose maps are missing or older than the image.
 
-    If one map of a group is missing, a co-saliency preset predicts the whole group.
+    A co-saliency preset predicts the whole group if one map is missing.
+
+    Returns:
+        The folder of the maps, the jobs, their number of images, and the faults of images without a mask.
     """
     if data_set.images is None:
         raise ConfigError(f"{data_set.name}: a preset needs images. Add their folder (--images DIR).")
@@ -108,7 +99,7 @@ def plan_maps(data_set: DataSet, preset, out: str | os.PathLike, *, name: str, a
     if needs_groups and not data_set.grouped:
         raise ConfigError(f"{data_set.name}: {name} is a co-saliency preset and needs groups (--grouped).")
     checksum = sha256(preset.folder / presets.CONFIG)[:8]  # the configuration contains the checksums of all other files
-    folder = Path(out) / "maps" / slug(data_set.name) / f"{slug(name)}-{checksum}"
+    folder = out / "maps" / slug(data_set.name) / f"{slug(name)}-{checksum}"
     masks = masks_of(data_set)
     images = files_by_name(data_set.images, SUFFIXES, "images", masks.keys() if data_set.names else None)
     groups, outdated, faults = {}, set(), []
@@ -122,33 +113,24 @@ def plan_maps(data_set: DataSet, preset, out: str | os.PathLike, *, name: str, a
         groups.setdefault(group, []).append(ImageJob(str(image), {"mask": target}))
         if not target.is_file() or target.stat().st_mtime_ns < image.stat().st_mtime_ns:
             outdated.add(group)
-    groups = {group: tasks for group, tasks in groups.items() if group in outdated}
-    tasks = [
+    groups = {group: jobs for group, jobs in groups.items() if group in outdated}
+    jobs = [
         GroupJob(group, str(Path(data_set.images) / group), members) if needs_groups else members[0]
         for group, members in groups.items()
     ]
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    data_set = dataclasses.replace(data_set, maps={**data_set.maps, name: folder})
-    return Plan(data_set, tasks, sum(map(len, groups.values())), faults)
+    return folder, jobs, sum(map(len, groups.values())), faults
 
 
-def _predict(preset, predictor, plan, progress):
-    """Predict the maps of a plan and return the error messages."""
-    from keras_recnet.inference.group_outputs import write_group_maps
-    from keras_recnet.inference.outputs import OutputWriter, write_maps
-
-    write = write_group_maps if preset.task == presets.COSALIENCY else write_maps
-    with progress(plan.images) as advance:
-        results = write(predictor, plan.tasks, OutputWriter(), advance=advance)
-        return [result.error for result in results if result.error]
-
-
-def _predictor_class(preset):
+def _inference(preset):
+    """Return the predictor class of a preset and the function that writes its maps."""
     if preset.task == presets.COSALIENCY:
+        from keras_recnet.inference.group_outputs import write_group_maps
         from keras_recnet.inference.group_predictor import GroupPredictor
 
-        return GroupPredictor
+        return GroupPredictor, write_group_maps
+    from keras_recnet.inference.outputs import write_maps
     from keras_recnet.inference.predictor import Predictor
 
-    return Predictor
+    return Predictor, write_maps
