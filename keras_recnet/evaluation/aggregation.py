@@ -43,7 +43,7 @@ METRICS = (
     Metric("mean_e", "mean E", r"$E_\xi^{\mathrm{mean}}$", False, "mean of the data set's E curve"),
     Metric("adaptive_e", "adaptive E", r"$E_\xi^{\mathrm{adp}}$", False, "E at twice the map's mean"),
     Metric("mae_unstretched", "MAE unstretched", r"MAE$_{\mathrm{raw}}$", True, "MAE of the map as saved"),
-    Metric("distractor_mean", "distractors", "distractors", True, "mean of the map as saved, without an object"),
+    Metric("distractor_mean", "distractors", "distractors", True, "mean of the map as saved, only for distractors"),
 )
 LABELS = {metric.key: metric.label for metric in METRICS}
 
