@@ -1,11 +1,10 @@
-"""The log of training runs: a line for each run folder, added to docs/training_runs.csv or put in its old line's place.
+"""Adds a line per training run to docs/training_runs.csv, or replaces the run's existing line.
 
     python benchmarks/training_runs.py runs/short/*
     python benchmarks/training_runs.py runs/recnet_lite0_160 runs/recnet_lite0 --base runs/recnet_lite0_160
 
-`changes` is what a run's configuration says otherwise than that of the `--base` run (default: the first folder), but
-for where files lie. The numbers are those of the epoch with the least error on the validation images, at the size that
-the run was trained at.
+`changes` lists the differences between the configurations of the run and of the `--base` run (default: the first run),
+except for the paths of files. The scores are those of the epoch with the lowest validation error, at the training size.
 """
 
 import argparse
@@ -18,14 +17,14 @@ from keras_recnet.training.config.loading import differences, names_backbone_wei
 
 LOG = Path(__file__).parents[1] / "docs" / "training_runs.csv"
 COLUMNS = ["run", "base", "changes", "seed", "epochs", "image_size", "minutes", "best_epoch", "val_mae", "val_f"]
-PLACES = ("data.root", "data.images", "data.masks", "data.list", "data.features", "data.validation")
-APART = (*PLACES, "seed", "epochs", "model.image_size", "data.cache_size")
+PATHS = ("data.root", "data.images", "data.masks", "data.list", "data.features", "data.validation")
+IGNORED = (*PATHS, "seed", "epochs", "model.image_size", "data.cache_size")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders that `keras-recnet train` wrote")
-    parser.add_argument("--base", type=Path, help="run that `changes` are told from; default: the first")
+    parser.add_argument("runs", nargs="+", type=Path, help="output folders of `keras-recnet train`")
+    parser.add_argument("--base", type=Path, help="run to compare with; default: the first run")
     parser.add_argument("-o", "--out", type=Path, default=LOG, help="default: docs/training_runs.csv")
     arguments = parser.parse_args()
     base = arguments.base or arguments.runs[0]
@@ -42,12 +41,12 @@ def main():
 
 
 def row_of(run: Path, base: Path) -> dict:
-    """A run's line."""
+    """Return the line of a run."""
     config = configuration(run)
     with (run / "log.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
     best = min(epochs, key=lambda row: float(row["val_mae"]))
-    changes = [text for text in differences(configuration(base), config) if tells(text.partition(":")[0], config)]
+    changes = [text for text in differences(configuration(base), config) if is_relevant(text.partition(":")[0], config)]
     return {
         "run": run.name,
         "base": "" if run == base else base.name,
@@ -62,17 +61,17 @@ def row_of(run: Path, base: Path) -> dict:
     }
 
 
-def tells(key: str, config: dict) -> bool:
-    """Whether a changed key belongs in `changes`: it bears on the result, and no column of its own tells it.
+def is_relevant(key: str, config: dict) -> bool:
+    """Return whether a key belongs in `changes`: it affects the result, and has no column.
 
-    Of a RecNet that goes on from a preset, `model` says nothing: the preset brings its own arguments.
+    For a RecNet that starts from a preset, `model` is ignored, because the preset defines the architecture.
     """
     from_preset = config["task"] == "saliency" and not names_backbone_weights(config["init"])
-    return key not in APART and not (from_preset and key.startswith("model."))
+    return key not in IGNORED and not (from_preset and key.startswith("model."))
 
 
 def configuration(run: Path) -> dict:
-    """What a run was made with, as far as it bears on the result."""
+    """Return the configuration of a run, without keys that do not affect the result."""
     return with_current_defaults(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
 
 

@@ -1,1 +1,1 @@
-"""A validated YAML configuration → a fitted model, its checkpoints and a preset folder."""
+"""Training from a YAML configuration to checkpoints, logs and a preset."""

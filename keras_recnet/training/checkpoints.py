@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped."""
+"""Checkpoints: all that is needed to resume a run exactly."""
 
 import dataclasses
 import json
@@ -18,13 +18,13 @@ STATE = "state.json"
 
 @dataclasses.dataclass
 class Checkpoint:
-    """One file `step-NNNNNNNN.npz`, read.
+    """Contents of a file `step-NNNNNNNN.npz`.
 
     Attributes:
-        path: where it was read from.
-        state: what is not an array: step, epoch, step in the epoch, history, configuration.
-        model: values of the model's variables, in their order.
-        optimizer: values of the optimizer's variables, in their order.
+        path: the file.
+        state: values that are not arrays: step, epoch, step in the epoch, history, configuration.
+        model: values of the model's variables, in order.
+        optimizer: values of the optimizer's variables, in order.
     """
 
     path: Path
@@ -33,10 +33,10 @@ class Checkpoint:
     optimizer: list[np.ndarray]
 
     def restore(self, model: keras.Model) -> None:
-        """Puts the values into a compiled model of the same architecture.
+        """Assign the values to the variables of a compiled model of the same architecture.
 
         Raises:
-            DataError: if the model or its optimizer has other variables.
+            DataError: if the variables of the model or its optimizer have other shapes.
         """
         for kind, variables, values in (
             ("model", model.variables, self.model),
@@ -44,22 +44,22 @@ class Checkpoint:
         ):
             if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
                 raise DataError(
-                    f"{self.path}: made for another {kind}: its variables have other shapes. Was the library or the "
-                    f"configuration changed since? Start a new run with another `output`."
+                    f"{self.path}: does not fit the {kind}: the shapes of the variables differ. The library or the "
+                    f"configuration has changed; start a new run with --set output=FOLDER."
                 )
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
 
 class CheckpointFolder:
-    """Writes and reads the checkpoints of one run.
+    """The checkpoints of one run: `step-NNNNNNNN.npz` and `best.npz`.
 
-    A checkpoint is written under a temporary name and renamed when it is whole; only then are older ones removed. So a
-    kill or a full disk at any moment leaves the one before it.
+    Writes are atomic, and older checkpoints are removed only afterwards: whenever the process is killed or the disk is
+    full, the previous checkpoint remains.
 
     Args:
-        folder: holds `step-NNNNNNNN.npz` and `best.npz`.
-        keep: number of newest checkpoints that stay.
+        folder: the folder of the files.
+        keep: number of checkpoints to keep, the newest ones.
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
@@ -68,14 +68,14 @@ class CheckpointFolder:
         self.best = self.folder / "best.npz"
 
     def paths(self) -> list[Path]:
-        """The checkpoints, the newest last."""
+        """Return the checkpoints, the newest last."""
         return sorted(self.folder.glob("step-*.npz"))
 
     def write(self, model: keras.Model, state: dict) -> Path:
-        """Writes a checkpoint of a compiled model and removes the ones that are older than the newest `keep`.
+        """Write a checkpoint of a compiled model, and remove all but the newest `keep`.
 
         Raises:
-            DiskError: if the disk is full; the checkpoints before stay.
+            DiskError: if the disk is full; earlier checkpoints are kept.
         """
         path = self.folder / f"step-{state['step']:08d}.npz"
         _write(path, state, {"model": model.variables, "optimizer": model.optimizer.variables})
@@ -84,15 +84,15 @@ class CheckpointFolder:
         return path
 
     def write_best(self, model: keras.Model, state: dict) -> Path:
-        """Writes the model's variables as they are now to `best.npz`."""
+        """Write the current variables of the model to `best.npz`."""
         _write(self.best, state, {"model": model.variables})
         return self.best
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that can be read, or None when there is none.
+        """Read the newest undamaged checkpoint; None if there are no checkpoints.
 
         Raises:
-            DataError: if there are checkpoints and all are damaged.
+            DataError: if all checkpoints are damaged.
         """
         damaged = []
         for path in reversed(self.paths()):
@@ -105,31 +105,31 @@ class CheckpointFolder:
         return None
 
     def remove_unfinished(self) -> None:
-        """Removes what a killed run left of a checkpoint in the making."""
+        """Remove temporary files of a killed run."""
         for path in self.folder.glob(".*.npz"):
             path.unlink()
 
     def bytes_needed(self, model: keras.Model, slots: int) -> int:
-        """How much disk a run needs: the checkpoints that stay, one in the making, and twice the best.
+        """Return the disk space of a run: `keep` checkpoints and a temporary one, and `best.npz` twice.
 
         Args:
-            model: what is trained.
-            slots: arrays that the optimizer keeps for each trainable weight.
+            model: the trained model.
+            slots: arrays of the optimizer per trainable weight.
         """
         weights = sum(_bytes(variable) for variable in model.variables)
         trained = sum(_bytes(variable) for variable in model.trainable_variables)
         return (self.keep + 1) * (weights + slots * trained) + 2 * weights
 
     def bytes_used(self) -> int:
-        """What the checkpoints of this run take already."""
+        """Return the size of the existing checkpoints."""
         return sum(path.stat().st_size for path in self.folder.glob("*.npz"))
 
 
 def read(path: str | os.PathLike) -> Checkpoint:
-    """Reads one checkpoint file. Nothing is unpickled.
+    """Read a checkpoint file, without unpickling.
 
     Raises:
-        DataError: if it is not a whole checkpoint.
+        DataError: if the file is damaged.
     """
     path = Path(path)
     try:
@@ -140,23 +140,21 @@ def read(path: str | os.PathLike) -> Checkpoint:
                 for kind in ("model", "optimizer")
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path}: not a whole checkpoint ({error}). Remove it; the one before it is used then."
-        ) from error
+        raise DataError(f"{path}: damaged checkpoint ({error}). Remove it to use the one before it.") from error
     return Checkpoint(path, state, arrays["model"], arrays["optimizer"])
 
 
 def check_disk(folder: str | os.PathLike, needed: int) -> None:
-    """Refuses to start when the disk of `folder` has less than `needed` bytes free.
+    """Check that the disk of `folder` has `needed` bytes free.
 
     Raises:
-        DiskError: naming the folder, what is needed and what is free.
+        DiskError: with the folder, the required and the free space.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskError(
-            f"{folder}: this run needs about {needed / 1e6:,.0f} MB for checkpoints and logs, the disk has "
-            f"{free / 1e6:,.0f} MB free. Free some space, or choose another folder with --set output=FOLDER."
+            f"{folder}: about {needed / 1e6:,.0f} MB are needed here, but the disk has only {free / 1e6:,.0f} MB "
+            f"free. Free some space, or choose another folder with --set output=FOLDER."
         )
 
 
@@ -166,8 +164,8 @@ def _bytes(variable) -> int:
 
 def _write(path: Path, state: dict, variables: dict[str, list]) -> None:
     arrays = {STATE: np.frombuffer(json.dumps(state).encode("utf-8"), np.uint8)}
-    for kind, listed in variables.items():
-        for index, variable in enumerate(listed):
+    for kind, values in variables.items():
+        for index, variable in enumerate(values):
             arrays[f"{kind}/{index:05d}"] = keras.ops.convert_to_numpy(variable)
     with atomic_path(path) as temporary:
         np.savez(temporary, **arrays)

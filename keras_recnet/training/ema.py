@@ -1,4 +1,4 @@
-"""The optimizers of a training: Keras' own, with a running average of the weights beside the weights."""
+"""Keras optimizers with an exponential moving average (EMA) of the weights."""
 
 import contextlib
 
@@ -6,28 +6,28 @@ import keras
 from keras import ops
 
 
-class _Averaging:
-    """Gives a Keras optimizer with `use_ema=True` a warm-up of its average, and leaves the overwriting to the caller.
+class _WithEMA:
+    """Mixin for a Keras optimizer: adds a warm-up to the EMA, and never overwrites the weights with it.
 
-    After update t = 0, 1, … the average a of a weight w is `a ← a + (1 − d)·(w − a)` with d = 0 at first and then
-    `d = min(ema_momentum, (1 + t) / (10 + t))`. Keras' own average uses `ema_momentum` from the second update on, so
-    that in a short training much of the random start stays in it; and it copies the average into the weights at the
-    end of each `fit`, which would disturb a training of several `fit` calls. The average is among the optimizer's
-    variables, so that whatever saves these saves it.
+    After update t = 0, 1, … the average a of a weight w is `a ← a + (1 − d)·(w − a)`, with `d = 0` for t = 0 and
+    `d = min(ema_momentum, (1 + t) / (10 + t))` for t > 0. Without the warm-up, as in Keras, the average of a short
+    training is dominated by the random initialization. Keras also copies the average into the weights at the end of
+    every `fit`, which is wrong for a training of several `fit` calls. The average is stored in the optimizer's
+    variables.
 
-    Besides, the learning rate of a schedule is computed once an update. Keras computes it for every weight that decays,
-    which makes the graph of a network of two hundred weights a fifth larger and its first step seconds slower.
+    The mixin also computes the learning rate of a schedule once per update. Keras computes it for every weight with
+    decay, which makes the graph of a network with 200 weights 20 % larger and its first step seconds slower.
 
     Reference:
-        Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, SIAM J. Control Optim. 30(4), 1992;
-        the warm-up is that of `tf.train.ExponentialMovingAverage(num_updates=…)`.
+        Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, SIAM J. Control Optim. 30(4), 1992.
+        The warm-up is that of `tf.train.ExponentialMovingAverage(num_updates=…)`.
     """
 
     _rate = None
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         rate = super()._get_current_learning_rate()
-        # not by `self._rate = …`: Keras would track the tensor as a part of the optimizer
+        # with `self._rate = …`, Keras would track the tensor as part of the optimizer
         object.__setattr__(self, "_rate", rate)
         try:
             super()._backend_apply_gradients(grads, trainable_variables)
@@ -45,22 +45,22 @@ class _Averaging:
             self.assign_add(average, ops.multiply(share, ops.subtract(variable, average)))
 
     def finalize_variable_values(self, var_list):
-        """Leaves the weights as they are: `averaged_weights` shows the average where it is wanted."""
+        """Do nothing: the average is used in `averaged_weights` only."""
 
 
-class AdamW(_Averaging, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` with the average of `_Averaging`."""
+class AdamW(_WithEMA, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` with EMA warm-up."""
 
 
-class SGD(_Averaging, keras.optimizers.SGD):
-    """`keras.optimizers.SGD` with the average of `_Averaging`."""
+class SGD(_WithEMA, keras.optimizers.SGD):
+    """`keras.optimizers.SGD` with EMA warm-up."""
 
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model):
-    """Shows the averaged weights in a compiled model inside the block, and the trained ones, to the bit, after it.
+    """Replace the weights of a compiled model with their EMA in the block, and restore them exactly after it.
 
-    Without an average (`use_ema=False`) the block sees the trained weights.
+    With `use_ema=False` the weights stay unchanged.
     """
     pairs = [
         (variable, average)
@@ -81,6 +81,6 @@ def averaged_weights(model: keras.Model):
 
 
 def inner_optimizers(optimizer) -> list:
-    """The optimizers that hold the slots: those inside a `MultiOptimizer` or a `LossScaleOptimizer`."""
+    """Return the optimizers inside a `MultiOptimizer` or a `LossScaleOptimizer`, or the optimizer itself."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return list(getattr(optimizer, "optimizers", [optimizer]))

@@ -1,4 +1,4 @@
-"""What a run writes down: CSV tables, TensorBoard events and learning curves."""
+"""Logs of a run: CSV tables, TensorBoard events and learning curves."""
 
 import csv
 import importlib.util
@@ -12,27 +12,27 @@ CURVES = (("loss", "loss"), ("mean absolute error", "mae"), ("F-measure", "f"), 
 
 
 class Logs:
-    """`log.csv` (one line an epoch), `steps.csv` (one line every `every` steps), `curves.png`, TensorBoard events.
+    """Writes `log.csv` (a line per epoch), `steps.csv` (a line per `interval` steps), `curves.png` and events.
 
-    `log.csv` is written anew from the whole history at each epoch, so that a resumed run never has an epoch twice.
+    `log.csv` is rewritten from the whole history after each epoch, so a resumed run has no duplicate lines.
 
     Args:
         folder: the run's folder.
-        start_step: the step that a resumed run goes on from; later lines of `steps.csv` are dropped.
+        start_step: step that the run starts or resumes from; later lines of `steps.csv` are removed.
         tensorboard: whether to write events to `folder/tensorboard`; needs the package tensorboard.
-        every: steps between two lines of `steps.csv`.
+        interval: steps between two lines of `steps.csv`.
     """
 
-    def __init__(self, folder: str | os.PathLike, start_step: int = 0, tensorboard: bool = True, every: int = 20):
+    def __init__(self, folder: str | os.PathLike, start_step: int = 0, tensorboard: bool = True, interval: int = 20):
         self.folder = Path(folder)
-        self.every = every
+        self.interval = interval
         self.steps_path = self.folder / "steps.csv"
         self._drop_steps_after(start_step)
         self._events = _Events(self.folder / "tensorboard", start_step) if tensorboard else None
 
     def step(self, step: int, values: dict[str, float]) -> None:
-        """Notes a step, if it is one of every `every`."""
-        if step % self.every:
+        """Log a step, if it is a multiple of `interval`."""
+        if step % self.interval:
             return
         new = not self.steps_path.exists()
         with open(self.steps_path, "a", newline="", encoding="utf-8") as file:
@@ -44,7 +44,7 @@ class Logs:
             self._events.write("step", step, values)
 
     def epoch(self, history: list[dict]) -> None:
-        """Notes an epoch: the last row of `history`."""
+        """Log an epoch, the last row of `history`."""
         with (
             atomic_path(self.folder / "log.csv") as temporary,
             open(temporary, "w", newline="", encoding="utf-8") as file,
@@ -58,7 +58,7 @@ class Logs:
         draw_curves(history, self.folder / "curves.png")
 
     def close(self) -> None:
-        """Writes out what is still in memory."""
+        """Flush and close the event file."""
         if self._events:
             self._events.close()
 
@@ -66,7 +66,7 @@ class Logs:
         if not self.steps_path.exists():
             return
         header, *rows = self.steps_path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
-        # a kill may have cut the last line
+        # the last line may be incomplete after a kill
         kept = [
             row for row in rows if row.endswith("\n") and row.split(",")[0].isdigit() and int(row.split(",")[0]) <= step
         ]
@@ -75,7 +75,7 @@ class Logs:
 
 
 class _Events:
-    """TensorBoard events written by the package tensorboard itself, so that every Keras backend can have them."""
+    """Writer of TensorBoard events; uses the package tensorboard only, so that it works with every Keras backend."""
 
     def __init__(self, folder: Path, start_step: int):
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -83,7 +83,7 @@ class _Events:
 
         self._writer = EventFileWriter(str(folder))
         if start_step:
-            # TensorBoard forgets what an earlier writer noted from this step on
+            # makes TensorBoard discard earlier events from this step on
             log = SessionLog(status=SessionLog.START)
             self._writer.add_event(Event(session_log=log, step=start_step + 1, wall_time=time.time()))
 
@@ -100,12 +100,12 @@ class _Events:
 
 
 def tensorboard_installed() -> bool:
-    """Whether events can be written."""
+    """Return whether the package tensorboard is installed."""
     return importlib.util.find_spec("tensorboard") is not None
 
 
 def draw_curves(history: list[dict], path: str | os.PathLike) -> None:
-    """Draws loss, errors and learning rates over the epochs into a PNG file."""
+    """Plot losses, scores and learning rates over the epochs, to a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -119,7 +119,7 @@ def draw_curves(history: list[dict], path: str | os.PathLike) -> None:
         for key in history[0]:
             if key == word or key.endswith(f"_{word}") or (logarithmic and key.startswith(word)):
                 values = [row[key] for row in history]
-                if logarithmic:  # a cosine ends at 0, which has no place on this axis
+                if logarithmic:  # a cosine schedule ends at 0
                     values = [value if value > 0 else no_line for value in values]
                 axes.plot(epochs, values, marker="o", markersize=3, label=key)
                 if logarithmic and max(values) > 0:

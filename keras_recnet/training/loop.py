@@ -56,14 +56,17 @@ class State:
         return min(self.history, key=lambda row: row["val_mae"], default=None)
 
 
-class StopSignal:
+class StopSignal(keras.callbacks.Callback):
     """Requests a stop on SIGINT or SIGTERM; a second signal raises KeyboardInterrupt.
+
+    As a callback of `evaluate`, it stops the evaluation.
 
     Attributes:
         requested: whether a signal was received.
     """
 
     def __init__(self):
+        super().__init__()
         self.requested = False
         self._previous = {}
 
@@ -78,12 +81,17 @@ class StopSignal:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def on_test_batch_end(self, batch, logs=None):
+        if self.requested:
+            self.model.stop_evaluating = True
+
     def _handle(self, number, frame):
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
 
 
+@dataclasses.dataclass
 class Loop:
     """Trains a compiled model to the end of its configuration.
 
@@ -100,33 +108,23 @@ class Loop:
         progress: progress display.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        model: keras.Model,
-        train_model: keras.Model,
-        eval_model: keras.Model,
-        data: Data,
-        state: State,
-        checkpoints: CheckpointFolder,
-        logs: Logs,
-        progress: Progress,
-    ):
-        self.config = config
-        self.model = model
-        self.train_model = train_model
-        self.eval_model = eval_model
-        self.data = data
-        self.state = state
-        self.checkpoints = checkpoints
-        self.logs = logs
-        self.progress = progress
-        self.steps_per_epoch = data.training.steps_per_epoch
-        self.total_steps = total_steps(config, self.steps_per_epoch)
+    config: Config
+    model: keras.Model
+    train_model: keras.Model
+    eval_model: keras.Model
+    data: Data
+    state: State
+    checkpoints: CheckpointFolder
+    logs: Logs
+    progress: Progress
+
+    def __post_init__(self):
+        self.steps_per_epoch = self.data.training.steps_per_epoch
+        self.total_steps = total_steps(self.config, self.steps_per_epoch)
         self.epochs = math.ceil(self.total_steps / self.steps_per_epoch)
-        self.folder = Path(config.output)
+        self.folder = Path(self.config.output)
         self._samples = None
-        self._started = time.monotonic() - state.seconds
+        self._started = time.monotonic() - self.state.seconds
 
     def run(self) -> bool:
         """Train from the current state on.
@@ -171,7 +169,7 @@ class Loop:
         """Return the validation scores of the EMA weights, or None if a stop was requested."""
         with averaged_weights(self.model):
             results = self.eval_model.evaluate(
-                self.data.validation.evaluation(), verbose=0, return_dict=True, callbacks=[_StopEvaluation(stop)]
+                self.data.validation.evaluation(), verbose=0, return_dict=True, callbacks=[stop]
             )
             if stop.requested:
                 return None
@@ -253,16 +251,6 @@ class _StepCallback(keras.callbacks.Callback):
         # on JAX, `fit` updates the model's variables only on request
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
-
-
-class _StopEvaluation(keras.callbacks.Callback):
-    def __init__(self, stop: StopSignal):
-        super().__init__()
-        self.stop = stop
-
-    def on_test_batch_end(self, batch, logs=None):
-        if self.stop.requested:
-            self.model.stop_evaluating = True
 
 
 def total_steps(config: Config, steps_per_epoch: int) -> int:

@@ -1,4 +1,4 @@
-"""A sheet of sample maps: image, mask and map side by side, for the same images after every epoch."""
+"""Sample sheets: image, mask and map side by side, for the same images after every epoch."""
 
 import os
 
@@ -11,12 +11,12 @@ GAP = 4
 
 
 def choose(count: int, total: int) -> list[int]:
-    """`count` indices spread evenly over `total`, always the same ones."""
+    """Return `count` evenly spaced indices below `total`."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
 def collect(batches, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The images and masks at `indices` of an in-order iterable of batches."""
+    """Return the images and masks at `indices` of the concatenated batches."""
     wanted, images, masks, seen = set(indices), [], [], 0
     for batch_images, batch_masks in batches:
         for image, mask in zip(np.asarray(batch_images), np.asarray(batch_masks), strict=True):
@@ -30,13 +30,13 @@ def collect(batches, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(images: np.ndarray, masks: np.ndarray, maps: np.ndarray, path: str | os.PathLike) -> None:
-    """Writes the sheet as a PNG file.
+    """Write a sample sheet as a PNG file.
 
     Args:
         images: `(count, height, width, 3)`, RGB 0…255.
         masks: `(count, height, width, 1)`, 0…1.
         maps: `(count, height, width, 1)`, 0…1.
-        path: the file.
+        path: path of the file.
     """
     import cv2
 
@@ -55,4 +55,4 @@ def draw(images: np.ndarray, masks: np.ndarray, maps: np.ndarray, path: str | os
     sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], axis=1)
     with atomic_path(path) as temporary:
         if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
-            raise OSError(f"{path}: the sheet of samples could not be written.")
+            raise OSError(f"{path}: the sample sheet could not be written.")

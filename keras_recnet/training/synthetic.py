@@ -1,4 +1,4 @@
-"""Pictures of shapes with their masks: data for trying out a training where there is none."""
+"""Synthetic images of shapes with masks, to test a training without data."""
 
 import os
 from pathlib import Path
@@ -8,18 +8,18 @@ import numpy as np
 
 
 def draw(rng: np.random.Generator, side: int = 80, kind: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """One picture: a bright ellipse, rectangle or triangle on coloured noise.
+    """Draw a bright ellipse, rectangle or triangle on coloured noise.
 
     Args:
-        rng: decides everything.
+        rng: source of all random numbers.
         side: height and width in pixels.
-        kind: 0 ellipse, 1 rectangle, 2 triangle, of a colour that goes with it; None: any, of any bright colour.
+        kind: 0 ellipse, 1 rectangle, 2 triangle, each in a similar colour every time; None: any shape and colour.
 
     Returns:
-        Picture `(side, side, 3)` uint8 and mask `(side, side)` uint8, 0 or 255.
+        RGB image `(side, side, 3)` uint8 and mask `(side, side)` uint8, 0 or 255.
     """
     coarse = rng.uniform(0, 140, (4, 4, 3)).astype("float32")
-    picture = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     mask = np.zeros((side, side), np.uint8)
     centre = rng.uniform(0.35, 0.65, 2) * side
     radii = rng.uniform(0.15, 0.3, 2) * side
@@ -31,40 +31,38 @@ def draw(rng: np.random.Generator, side: int = 80, kind: int | None = None) -> t
         angles = rng.uniform(0, 2 * np.pi) + np.arange(5 - kind) * 2 * np.pi / (5 - kind)
         corners = centre + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         cv2.fillPoly(mask, [corners.round().astype(np.int32)], 255)
-    picture = np.where(mask[..., None] > 0, colour, picture) + rng.normal(0, 8, picture.shape)
-    return picture.clip(0, 255).astype(np.uint8), mask
+    image = np.where(mask[..., None] > 0, colour, image) + rng.normal(0, 8, image.shape)
+    return image.clip(0, 255).astype(np.uint8), mask
 
 
 def write(folder: str | os.PathLike, count: int, seed: int, side: int = 80) -> tuple[Path, Path]:
-    """Writes `count` pictures to `folder/images` and their masks to `folder/masks`, the same for the same seed.
+    """Write `count` images to `folder/images` and their masks to `folder/masks`; the seed determines them.
 
     Returns:
         The two folders.
     """
-    images, masks = Path(folder) / "images", Path(folder) / "masks"
-    images.mkdir(parents=True, exist_ok=True)
-    masks.mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        picture, mask = draw(np.random.default_rng((seed, index)), side)
-        cv2.imwrite(str(images / f"{index:04d}.png"), picture[..., ::-1])
-        cv2.imwrite(str(masks / f"{index:04d}.png"), mask)
-    return images, masks
+        _write(folder, f"{index:04d}.png", *draw(np.random.default_rng((seed, index)), side))
+    return Path(folder) / "images", Path(folder) / "masks"
 
 
 def write_groups(folder: str | os.PathLike, count: int, seed: int, size: int = 4, side: int = 80) -> tuple[Path, Path]:
-    """Writes `count` groups of `size` pictures to subfolders of `folder/images`, and their masks to `folder/masks`.
+    """Write `count` groups of `size` images to subfolders of `folder/images`, and their masks to `folder/masks`.
 
-    The pictures of a group show one kind of shape, and neighbouring groups different kinds.
+    The images of a group show the same kind of shape, and consecutive groups show different kinds.
 
     Returns:
         The two folders.
     """
-    images, masks = Path(folder) / "images", Path(folder) / "masks"
     for group in range(count):
         for index in range(size):
-            picture, mask = draw(np.random.default_rng((seed, group, index)), side, kind=group % 3)
-            for parent, pixels in ((images, picture[..., ::-1]), (masks, mask)):
-                path = parent / f"group{group:03d}" / f"{index:04d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), pixels)
-    return images, masks
+            image, mask = draw(np.random.default_rng((seed, group, index)), side, kind=group % 3)
+            _write(folder, f"group{group:03d}/{index:04d}.png", image, mask)
+    return Path(folder) / "images", Path(folder) / "masks"
+
+
+def _write(folder, name, image, mask):
+    for kind, pixels in (("images", image[..., ::-1]), ("masks", mask)):
+        path = Path(folder, kind, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), pixels)

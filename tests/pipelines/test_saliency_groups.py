@@ -94,7 +94,7 @@ def test_a_model_with_two_inputs_can_be_trained(groups):
     assert np.isfinite(history.history["loss"]).all()
 
 
-def shown(data, epoch):
+def members_of(data, epoch):
     """`members` at every position of an epoch."""
     return [data.members(epoch, position) for position in range(len(data))]
 
@@ -103,7 +103,7 @@ def shown(data, epoch):
 def test_a_batch_holds_the_members_at_its_positions(groups, cache):
     data = make(groups, augment=None, cache=cache)
     batches = arrays(data.epoch(3).unbatch())
-    for (images, mask, targets), (_, pairs, distractors) in zip(batches, shown(data, 3), strict=True):
+    for (images, mask, targets), (_, pairs, distractors) in zip(batches, members_of(data, 3), strict=True):
         assert mask.sum() == len(pairs)
         for n, (pair, is_distractor) in enumerate(zip(pairs, distractors, strict=True)):
             image, target = (resize(array, (12, 12)) for array in read_pair(pair))
@@ -115,7 +115,7 @@ def test_distractors_come_from_other_groups_and_are_the_minority(groups):
     data = make(groups)
     counts = set()
     for epoch in range(20):
-        for group, pairs, distractors in shown(data, epoch):
+        for group, pairs, distractors in members_of(data, epoch):
             assert len(set(pairs)) == len(pairs)
             for pair, is_distractor in zip(pairs, distractors, strict=True):
                 assert (pair not in group.pairs) == is_distractor
@@ -135,7 +135,7 @@ def test_a_share_of_the_distractors_comes_from_hard_negatives(groups, share):
     category_of = {pair: group.category for group in groups for pair in group.pairs}
     drawn = {name: [] for name in names}
     for epoch in range(60):
-        for group, pairs, distractors in shown(data, epoch):
+        for group, pairs, distractors in members_of(data, epoch):
             for pair, is_distractor in zip(pairs, distractors, strict=True):
                 if is_distractor:
                     drawn[group.category].append(category_of[pair])
@@ -152,7 +152,7 @@ def test_distractors_appear_at_every_position_and_images_in_every_order(groups):
     data = make(groups, distractors=1)
     positions, first = set(), set()
     for epoch in range(60):
-        for group, pairs, distractors in shown(data, epoch):
+        for group, pairs, distractors in members_of(data, epoch):
             if group.name == "a":
                 positions.add(distractors.index(True))
                 first.add(pairs[0].name)
@@ -162,7 +162,7 @@ def test_distractors_appear_at_every_position_and_images_in_every_order(groups):
 
 def test_every_epoch_has_each_group_once_in_a_new_order(groups):
     data = make(groups)
-    orders = [[group.name for group, *_ in shown(data, epoch)] for epoch in range(4)]
+    orders = [[group.name for group, *_ in members_of(data, epoch)] for epoch in range(4)]
     for order in orders:
         assert sorted(order) == list("abcdef")
     for one, other in itertools.combinations(orders, 2):
@@ -171,7 +171,7 @@ def test_every_epoch_has_each_group_once_in_a_new_order(groups):
 
 def test_images_of_large_groups_are_drawn_uniformly_in_every_epoch(groups):
     data = make(groups, images_per_group=3, distractors=0)
-    counts = Counter(pair for epoch in range(300) for group, pairs, _ in shown(data, epoch) for pair in pairs)
+    counts = Counter(pair for epoch in range(300) for group, pairs, _ in members_of(data, epoch) for pair in pairs)
     of_a = [counts[pair] for pair in groups[0].pairs]
     assert sum(of_a) == 900
     assert min(of_a) > 70
@@ -184,7 +184,7 @@ def test_a_share_of_distractors_is_met_on_average(groups, share, images_per_grou
     flags = [
         flag
         for epoch in range(100)
-        for group, _, distractors in shown(data, epoch)
+        for group, _, distractors in members_of(data, epoch)
         if len(group) > 2
         for flag in distractors
     ]
@@ -194,7 +194,7 @@ def test_a_share_of_distractors_is_met_on_average(groups, share, images_per_grou
 @pytest.mark.parametrize("batch_size", [1, 6])
 def test_a_group_of_one_image_gets_no_distractors(groups, batch_size):
     data = make(single_images(groups[0].pairs[:2]) + groups[1:], batch_size=batch_size)
-    for group, pairs, distractors in shown(data, 0):
+    for group, pairs, distractors in members_of(data, 0):
         if len(group) == 1:
             assert pairs == list(group.pairs)
             assert distractors == [False]
@@ -212,7 +212,7 @@ def test_masks_of_the_distractor_pool_are_ignored(groups, tmp_path):
     for cache in ("memory", None):
         data = make(groups, distractors=2, distractor_pool=pool, cache=cache, augment=None)
         batches = arrays(data.epoch(0).unbatch())
-        for (images, _, targets), (_, pairs, distractors) in zip(batches, shown(data, 0), strict=True):
+        for (images, _, targets), (_, pairs, distractors) in zip(batches, members_of(data, 0), strict=True):
             assert [pair.name.startswith("red") for pair in pairs] == distractors
             for n in np.flatnonzero(distractors):
                 assert (images[n] == [250, 0, 0]).all()
@@ -222,7 +222,7 @@ def test_masks_of_the_distractor_pool_are_ignored(groups, tmp_path):
 def test_own_images_in_the_pool_are_never_distractors(groups):
     data = make(groups, distractors=2, distractor_pool=[*groups[0].pairs, *groups[2].pairs])
     for epoch in range(20):
-        for group, pairs, distractors in shown(data, epoch):
+        for group, pairs, distractors in members_of(data, epoch):
             drawn = {pair.name[0] for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor}
             assert drawn <= {"a", "c"} - {group.name}
 
@@ -231,7 +231,7 @@ def test_groups_of_the_same_category_provide_no_distractors_for_each_other(group
     groups = [Group(group.name, group.pairs, category="animal" if group.name in "abc" else "") for group in groups]
     data = make(groups, distractors=2)
     for epoch in range(20):
-        for group, pairs, distractors in shown(data, epoch):
+        for group, pairs, distractors in members_of(data, epoch):
             drawn = {pair.name[0] for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor}
             assert not drawn & set("abc" if group.name in "abc" else group.name)
 
@@ -242,7 +242,7 @@ def test_an_own_image_under_another_name_is_not_a_distractor(groups, tmp_path):
     other = Group("z", (Pair("z/again", linked, groups[1].pairs[0].mask), *groups[0].pairs[:1]))
     data = make([groups[1], other], batch_size=1, distractors=1)
     for epoch in range(20):
-        for group, pairs, _ in shown(data, epoch):
+        for group, pairs, _ in members_of(data, epoch):
             if group.name == "b":
                 assert "z/again" not in [pair.name for pair in pairs]
 
@@ -251,7 +251,7 @@ def test_listed_distractors_are_used_in_evaluation_only(groups):
     named = Group("x", (*groups[0].pairs[:3], groups[1].pairs[0]), (False, True, False, False))
     data = make([named], batch_size=1, distractors=0, augment=None)
     for epoch in range(5):
-        ((_, pairs, distractors),) = shown(data, epoch)
+        ((_, pairs, distractors),) = members_of(data, epoch)
         assert sorted(pairs) == sorted(named.own)
         assert not any(distractors)
     ((_, mask, targets),) = arrays(data.evaluation())

@@ -1,4 +1,4 @@
-"""What the tests of the training share."""
+"""Fixtures of the training tests."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_recnet.training import synthetic
 
 
 def tiny_backbone(image_size, *, weights=None, freeze_batch_normalization=True):
-    """Five strided convolutions: a backbone whose training is compiled in a few seconds."""
+    """A backbone of five strided convolutions, which compiles in a few seconds."""
     maps, strides = {}, {}
     inputs = keras.Input((*image_size, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
@@ -22,28 +22,28 @@ def tiny_backbone(image_size, *, weights=None, freeze_batch_normalization=True):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Registers the backbone "tiny", and gives the overrides that make `smoke` train with it, quickly."""
+    """Registers the backbone "tiny", and returns overrides for a fast `smoke` training with it."""
     monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny_backbone)
-    without = ["deterministic=false", "preset.litert=false", "data.augment=null", "samples=0", "tensorboard=false"]
+    fast = ["deterministic=false", "preset.litert=false", "data.augment=null", "samples=0", "tensorboard=false"]
     one_branch = [
         "model.branches=foreground",
         "model.attention=null",
         "model.head_stride=8",
         "loss.cooperative_weight=0.0",
     ]
-    return ["init=random", "model.backbone=tiny", *one_branch, *without]
+    return ["init=random", "model.backbone=tiny", *one_branch, *fast]
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with images/ and masks/ of 20 shapes."""
+    """A folder with 20 synthetic images in images/ and their masks in masks/."""
     synthetic.write(tmp_path / "photos", 20, seed=3)
     return tmp_path / "photos"
 
 
 @pytest.fixture
 def small_model():
-    """A compiled model with batch normalisation, and a batch for it."""
+    """A compiled model with batch normalization, and a batch for it."""
     from keras_recnet.training import ema
 
     keras.utils.set_random_seed(0)

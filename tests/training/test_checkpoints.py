@@ -18,25 +18,25 @@ def assert_equal(left, right):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_restored_model_goes_on_as_if_it_had_never_stopped(small_model, tmp_path):
+def test_a_restored_model_continues_exactly(small_model, tmp_path):
     model, x, y = small_model
     folder = CheckpointFolder(tmp_path)
     for _ in range(3):
         model.train_on_batch(x, y)
-    folder.write(model, {"step": 3, "note": "here"})
+    folder.write(model, {"step": 3, "note": "text"})
     for _ in range(3):
         model.train_on_batch(x, y)
     expected = values_of(model)
 
-    found = folder.newest()
-    assert found.state == {"step": 3, "note": "here"}
-    found.restore(model)
+    checkpoint = folder.newest()
+    assert checkpoint.state == {"step": 3, "note": "text"}
+    checkpoint.restore(model)
     for _ in range(3):
         model.train_on_batch(x, y)
     assert_equal(values_of(model), expected)
 
 
-def test_the_newest_are_kept_and_best_beside_them(small_model, tmp_path):
+def test_the_newest_checkpoints_and_the_best_are_kept(small_model, tmp_path):
     model, _, _ = small_model
     folder = CheckpointFolder(tmp_path, keep=2)
     folder.write_best(model, {"epoch": 1})
@@ -46,7 +46,7 @@ def test_the_newest_are_kept_and_best_beside_them(small_model, tmp_path):
     assert_equal(read(folder.best).model, [variable.numpy() for variable in model.variables])
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(small_model, tmp_path):
+def test_a_damaged_checkpoint_is_skipped(small_model, tmp_path):
     model, _, _ = small_model
     folder = CheckpointFolder(tmp_path)
     assert folder.newest() is None
@@ -55,12 +55,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(small_model, tmp_path)
     assert folder.newest().state["step"] == 1
     first.write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"step-00000002.npz: not a whole checkpoint[^$]*step-00000001.npz: not a whole"
+        DataError, match=r"step-00000002.npz: damaged checkpoint[^$]*step-00000001.npz: damaged checkpoint"
     ):
         folder.newest()
 
 
-def test_a_full_disk_leaves_the_checkpoints_before(small_model, tmp_path, monkeypatch):
+def test_earlier_checkpoints_survive_a_full_disk(small_model, tmp_path, monkeypatch):
     model, _, _ = small_model
     folder = CheckpointFolder(tmp_path, keep=1)
     folder.write(model, {"step": 1})
@@ -76,33 +76,33 @@ def test_a_full_disk_leaves_the_checkpoints_before(small_model, tmp_path, monkey
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_leftovers_of_a_killed_run_are_removed(tmp_path):
+def test_temporary_files_of_a_killed_run_are_removed(tmp_path):
     (tmp_path / ".step-00000003.abcd.npz").write_bytes(b"half")
     (tmp_path / "step-00000002.npz").write_bytes(b"whole")
     CheckpointFolder(tmp_path).remove_unfinished()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002.npz"]
 
 
-def test_another_model_is_refused(small_model, tmp_path):
+def test_restoring_another_model_is_an_error(small_model, tmp_path):
     import keras
 
     model, _, _ = small_model
     path = CheckpointFolder(tmp_path).write(model, {"step": 1})
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
     other.compile("sgd", "mse")
-    with pytest.raises(DataError, match="made for another model"):
+    with pytest.raises(DataError, match="does not fit the model"):
         read(path).restore(other)
 
 
-def test_the_disk_is_checked_before(small_model, tmp_path):
+def test_free_disk_space_is_checked(small_model, tmp_path):
     model, _, _ = small_model
     folder = CheckpointFolder(tmp_path, keep=2)
     folder.write(model, {"step": 1})
-    # AdamW with an average keeps three arrays for each trained weight
+    # AdamW with EMA has three arrays per trainable weight
     weights = sum(int(np.prod(variable.shape)) for variable in model.variables) * 4
     trained = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) * 4
     assert folder.bytes_needed(model, slots=3) == 3 * (weights + 3 * trained) + 2 * weights
     assert folder.bytes_used() == sum(path.stat().st_size for path in tmp_path.iterdir()) > weights
     check_disk(tmp_path, 1000)
-    with pytest.raises(DiskError, match=rf"{tmp_path}: this run needs about 1,000,000,000 MB .* MB free"):
+    with pytest.raises(DiskError, match=rf"{tmp_path}: about 1,000,000,000 MB are needed .* MB free"):
         check_disk(tmp_path, 10**15)

@@ -16,8 +16,8 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_an_epoch_and_its_steps_are_noted(tmp_path):
-    log = Logs(tmp_path, every=20)
+def test_steps_and_epochs_are_logged(tmp_path):
+    log = Logs(tmp_path, interval=20)
     for step in range(1, 41):
         log.step(step, {"loss": 1 / step})
     log.epoch([ROW])
@@ -32,7 +32,7 @@ def test_an_epoch_and_its_steps_are_noted(tmp_path):
         assert curves.size == (1000, 650)
 
 
-def test_tensorboard_reads_the_events(tmp_path):
+def test_tensorboard_can_read_the_events(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = Logs(tmp_path)
@@ -44,7 +44,7 @@ def test_tensorboard_reads_the_events(tmp_path):
     assert events.Scalars("epoch/val_mae")[0].value == pytest.approx(0.1)
 
 
-def test_a_resumed_run_drops_the_steps_that_it_does_again(tmp_path):
+def test_a_resumed_run_removes_the_steps_that_it_repeats(tmp_path):
     (tmp_path / "steps.csv").write_text("step,loss\n20,0.5\n40,0.4\n60,0.3\n80,0", encoding="utf-8")
     log = Logs(tmp_path, start_step=40, tensorboard=False)
     log.step(60, {"loss": 0.35})
@@ -55,36 +55,36 @@ def test_a_resumed_run_drops_the_steps_that_it_does_again(tmp_path):
     ]
 
 
-def test_curves_of_rates_that_are_all_zero_draw_without_a_warning(tmp_path):
+def test_curves_of_zero_learning_rates_are_drawn_without_warning(tmp_path):
     draw_curves([{**ROW, "learning_rate_rest": 0.0}], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
-def test_a_log_file_gets_a_line_now_and_then(monkeypatch):
+def test_a_log_file_gets_a_line_per_minute(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     stream = io.StringIO()
-    shown = progress.Progress(total_steps=100, batch_size=16, interval=60, stream=stream)
-    shown.start_epoch(1, 1, 0, 100)
+    display = progress.Progress(total_steps=100, batch_size=16, interval=60, stream=stream)
+    display.start_epoch(1, 1, 0, 100)
     for _ in range(40):
         now[0] += 2.0
-        shown.step(0.25)
-    shown.end_epoch()
-    # a line after a minute: 30 of 100 steps, 2 s and 16 images each
+        display.step(0.25)
+    display.end_epoch()
+    # after a minute, 30 of 100 steps of 2 s and 16 images are done
     assert stream.getvalue() == "Epoch 1/1, step 30/100: loss 0.2500, 8.0 images/s, 2:20 left\n"
 
 
-def test_a_terminal_gets_a_bar_that_goes_away():
+def test_a_terminal_gets_a_bar_that_is_removed_after_the_epoch():
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
     stream = Terminal()
-    shown = progress.Progress(total_steps=4, batch_size=2, stream=stream)
-    shown.start_epoch(1, 2, 0, 2)
-    shown.step(0.5)
-    shown.end_epoch()
-    shown.log("Epoch 1/2: done")
+    display = progress.Progress(total_steps=4, batch_size=2, stream=stream)
+    display.start_epoch(1, 2, 0, 2)
+    display.step(0.5)
+    display.end_epoch()
+    display.log("Epoch 1/2: done")
     assert "Epoch 1/2" in stream.getvalue()
     assert stream.getvalue().endswith("Epoch 1/2: done\n")
 
@@ -94,7 +94,7 @@ def test_durations_are_formatted_as_hours_minutes_and_seconds(seconds, text):
     assert progress.format_duration(seconds) == text
 
 
-def test_a_sheet_shows_image_mask_and_map(tmp_path):
+def test_a_sample_sheet_has_image_mask_and_map(tmp_path):
     images = np.full((3, 32, 32, 3), (200.0, 100.0, 50.0), "float32")
     masks, maps = np.ones((3, 32, 32, 1), "float32"), np.full((3, 32, 32, 1), 0.5, "float32")
     sample_sheet.draw(images, masks, maps, tmp_path / "sheet.png")
@@ -105,7 +105,7 @@ def test_a_sheet_shows_image_mask_and_map(tmp_path):
     assert centres[:3] == centres[3:] == [(200, 100, 50), (255, 255, 255), (127, 127, 127)]
 
 
-def test_samples_are_spread_over_the_images_and_collected_in_order():
+def test_samples_are_evenly_spaced_and_in_order():
     indices = sample_sheet.choose(3, 9)
     assert indices == [0, 4, 8]
     assert sample_sheet.choose(8, 2) == [0, 1]
@@ -115,11 +115,11 @@ def test_samples_are_spread_over_the_images_and_collected_in_order():
     assert masks.ravel().tolist() == [0, -4, -8]
 
 
-def test_shapes_are_the_same_for_the_same_seed_and_fit_their_masks():
-    picture, mask = synthetic.draw(np.random.default_rng(1))
+def test_synthetic_images_depend_on_the_seed_only_and_fit_their_masks():
+    image, mask = synthetic.draw(np.random.default_rng(1))
     again, _ = synthetic.draw(np.random.default_rng(1))
-    np.testing.assert_array_equal(picture, again)
+    np.testing.assert_array_equal(image, again)
     assert set(np.unique(mask)) == {0, 255}
     assert 0.02 < (mask > 0).mean() < 0.6
-    grey = picture.mean(axis=-1)
+    grey = image.mean(axis=-1)
     assert grey[mask > 0].mean() > grey[mask == 0].mean() + 40

@@ -20,7 +20,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def presets(tmp_path_factory):
-    """Three presets' folders: all weights 1; all weights 4; and another architecture."""
+    """Folders of three presets: `one` with all weights 1, `four` with all weights 4, `other` with fewer filters."""
     folder = tmp_path_factory.mktemp("presets")
     for name, value, changes in (("one", 1.0, {}), ("four", 4.0, {}), ("other", 1.0, {"head_filters": 4})):
         model = RecNet(**{**SMALL, **changes})
@@ -29,24 +29,24 @@ def presets(tmp_path_factory):
     return folder
 
 
-def test_every_weight_is_the_mean_by_shares(presets):
+def test_every_weight_is_the_weighted_mean(presets):
     model = average_presets({presets / "one": 2, presets / "four": 1}, image_size=96)
     assert model.image_size == (96, 96)
     for variable in model.weights:
         np.testing.assert_array_equal(np.asarray(variable), 2.0, err_msg=variable.path)
 
 
-def test_one_preset_alone_is_itself(presets):
+def test_the_mean_of_one_preset_is_the_preset(presets):
     for weight in average_presets({presets / "four": 0.3}).get_weights():
         np.testing.assert_allclose(weight, 4.0, rtol=1e-7)
 
 
-def test_another_architecture_is_refused(presets):
-    with pytest.raises(PresetError, match=r"other: a network of another architecture than .*one"):
+def test_different_architectures_are_an_error(presets):
+    with pytest.raises(PresetError, match=r"other: the architecture differs from that of .*one"):
         average_presets({presets / "one": 1, presets / "other": 1})
 
 
 @pytest.mark.parametrize("shares", [{}, {"a": 0}, {"a": -1, "b": 2}, {"a": float("nan")}, {"a": float("inf")}])
 def test_shares_must_be_positive(shares):
-    with pytest.raises(ValueError, match="`shares` must name presets with positive shares"):
+    with pytest.raises(ValueError, match="`shares` must map presets to positive numbers"):
         average_presets(shares)

@@ -16,7 +16,7 @@ from keras_recnet.training.config.loading import load
 from keras_recnet.training.run import train
 from keras_recnet.training.saliency_task import SaliencyTask
 
-EPOCH = 8  # steps of `smoke`
+EPOCH = 8  # steps per epoch of `smoke`
 
 
 def rows_of(output):
@@ -26,7 +26,7 @@ def rows_of(output):
 
 @pytest.fixture
 def smoke(tiny, tmp_path):
-    """Trains `smoke` with the tiny backbone; gives the lines that it said."""
+    """Trains `smoke` with the tiny backbone, and returns what it prints."""
 
     def smoke(*overrides, resume=False):
         stream = io.StringIO()
@@ -37,7 +37,7 @@ def smoke(tiny, tmp_path):
     return smoke
 
 
-def test_a_run_leaves_a_preset_checkpoints_logs_and_sheets(smoke, tmp_path):
+def test_a_run_writes_a_preset_checkpoints_logs_and_sample_sheets(smoke, tmp_path):
     both = ["model.branches=both", "model.attention=both", "loss.cooperative_weight=0.1"]
     output_text = smoke(*both, "preset.image_size=96", "samples=4", "tensorboard=true")
     output = tmp_path / "run"
@@ -52,7 +52,7 @@ def test_a_run_leaves_a_preset_checkpoints_logs_and_sheets(smoke, tmp_path):
     assert [row["step"] for row in rows] == ["8", "16"]
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
 
-    # the preset: the best epoch's averaged weights, at the size that was asked for
+    # the preset has the EMA weights of the best epoch, and the requested size
     model = RecNet.from_preset(output / "preset")
     assert model.image_size == (96, 96)
     best = read(output / "checkpoints" / "best.npz")
@@ -65,7 +65,7 @@ def test_a_run_leaves_a_preset_checkpoints_logs_and_sheets(smoke, tmp_path):
     assert f"keras-recnet predict PHOTO.jpg -o OUT --preset {output / 'preset'}" in output_text
 
 
-def test_a_run_is_not_written_over_and_a_complete_one_can_be_resumed(smoke, tmp_path):
+def test_a_run_is_not_overwritten_and_a_finished_one_can_be_resumed(smoke, tmp_path):
     smoke("epochs=1")
     with pytest.raises(ConfigError, match=r"run: this folder already has a run.*--resume; or .*--set output=FOLDER"):
         smoke("epochs=1")
@@ -75,12 +75,12 @@ def test_a_run_is_not_written_over_and_a_complete_one_can_be_resumed(smoke, tmp_
     assert len(rows_of(tmp_path / "run")) == 1
 
 
-def test_the_last_weights_can_be_the_preset(smoke, tmp_path):
-    text = smoke("preset.weights=last", "optimizer.learning_rate=0.5", "preset.litert=false")  # gets worse
+def test_the_preset_can_have_the_last_weights(smoke, tmp_path):
+    text = smoke("preset.weights=last", "optimizer.learning_rate=0.5", "preset.litert=false")  # epoch 2 is worse
     assert "Last epoch: 2, validation MAE" in text
     kept = {path.stem: read(path) for path in (tmp_path / "run/checkpoints").iterdir()}
     stored = RecNet.from_preset(tmp_path / "run/preset").get_weights()
-    # averaged: neither the last weights as they were trained, nor those of another epoch
+    # EMA weights: neither the trained weights of the last step, nor those of the best epoch
     config = (tmp_path / "run/preset/config.json").read_text()
     assert '"last": {' in config
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(stored, kept["step-00000016"].model, strict=True))
@@ -88,7 +88,7 @@ def test_the_last_weights_can_be_the_preset(smoke, tmp_path):
         assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(stored, kept["best"].model, strict=True))
 
 
-def test_another_configuration_or_other_images_cannot_resume_a_run(smoke, photos):
+def test_resuming_with_another_configuration_or_other_images_is_an_error(smoke, photos):
     smoke("epochs=1", "data.synthetic=null", f"data.root={photos}")
     with pytest.raises(ConfigError, match=r"then → now\): optimizer.learning_rate: 0.002 → 0.5; seed: 1 → 2\. Undo"):
         smoke(
@@ -105,7 +105,7 @@ def test_another_configuration_or_other_images_cannot_resume_a_run(smoke, photos
         smoke("epochs=1", "data.synthetic=null", f"data.root={photos}", resume=True)
 
 
-def test_ctrl_c_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(smoke, tmp_path, monkeypatch):
+def test_ctrl_c_writes_a_checkpoint_and_prints_how_to_resume(smoke, tmp_path, monkeypatch):
     step = progress.Progress.step
 
     def step_and_signal(self, loss):
@@ -122,7 +122,7 @@ def test_ctrl_c_ends_the_step_writes_a_checkpoint_and_says_how_to_go_on(smoke, t
     assert read(tmp_path / "run/checkpoints/step-00000011.npz").state["epoch_step"] == 3
 
 
-def test_sigterm_during_validation_keeps_the_epoch_s_steps(smoke, tmp_path, monkeypatch):
+def test_sigterm_during_validation_keeps_the_steps_of_the_epoch(smoke, tmp_path, monkeypatch):
     from keras_recnet.training.loop import Loop
 
     validate = Loop._validate
@@ -152,7 +152,7 @@ def test_ctrl_c_before_the_first_step_exits_with_130(smoke, monkeypatch, capsys)
     assert "--resume" in capsys.readouterr().err
 
 
-def test_a_disk_that_fills_up_leaves_the_checkpoints_before(smoke, tmp_path, monkeypatch):
+def test_earlier_checkpoints_survive_a_full_disk(smoke, tmp_path, monkeypatch):
     savez = np.savez
 
     def full(path, **arrays):
@@ -169,7 +169,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(smoke, tmp_path, mon
     assert not list((tmp_path / "run/checkpoints").glob(".*"))
 
 
-def test_a_full_disk_under_the_logs_is_told_as_well(smoke, monkeypatch):
+def test_a_full_disk_is_reported_for_logs_too(smoke, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -178,19 +178,19 @@ def test_a_full_disk_under_the_logs_is_told_as_well(smoke, monkeypatch):
         smoke()
 
 
-def test_a_disk_without_room_is_refused_before_the_first_step(smoke, monkeypatch, tmp_path):
+def test_too_little_disk_space_is_an_error_before_the_first_step(smoke, monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10_000_000}))
-    with pytest.raises(DiskError, match=r"run: this run needs about \d+ MB .* the disk has 10 MB free"):
+    with pytest.raises(DiskError, match=r"run: about \d+ MB are needed .* the disk has only 10 MB free"):
         smoke()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(smoke):
+def test_a_loss_that_is_not_finite_is_an_error(smoke):
     with pytest.raises(RecNetError, match=r"not finite at step .* Lower optimizer.learning_rate"):
         smoke("optimizer.learning_rate=1e30", "optimizer.backbone_learning_rate=1e30", "optimizer.warmup_steps=0")
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_trains_and_gives_a_float32_preset(smoke, tmp_path, precision):
+def test_mixed_precision_training_ends_with_a_float32_preset(smoke, tmp_path, precision):
     smoke("epochs=1", f"precision={precision}")
     assert keras.config.dtype_policy().name == "float32"
     assert np.isfinite(float(rows_of(tmp_path / "run")[0]["loss"]))
@@ -199,7 +199,7 @@ def test_mixed_precision_trains_and_gives_a_float32_preset(smoke, tmp_path, prec
     smoke("epochs=1", f"precision={precision}", resume=True)
 
 
-def test_sgd_poly_clipping_one_rate_no_average_and_a_last_epoch_cut_short(smoke, tmp_path):
+def test_sgd_poly_schedule_clipping_one_rate_no_ema_and_a_short_last_epoch(smoke, tmp_path):
     smoke(
         "epochs=null",
         "steps=11",
@@ -223,12 +223,12 @@ def test_sgd_poly_clipping_one_rate_no_average_and_a_last_epoch_cut_short(smoke,
         (["optimizer.schedule=poly"], ConfigError, "optimizer.warmup_steps: is supported with schedule: cosine only"),
     ],
 )
-def test_says_what_is_wrong_with_the_configuration(smoke, overrides, error, message):
+def test_configuration_errors_name_the_key(smoke, overrides, error, message):
     with pytest.raises(error, match=message):
         smoke(*overrides)
 
 
-def test_finetune_lowers_the_loss_and_gives_a_preset_that_predicts(photos, tmp_path):
+def test_finetune_lowers_the_loss_and_writes_a_preset_for_prediction(photos, tmp_path):
     from keras_recnet.inference.predictor import Predictor
 
     start, output = tmp_path / "start", tmp_path / "finetuned"
@@ -243,7 +243,7 @@ def test_finetune_lowers_the_loss_and_gives_a_preset_that_predicts(photos, tmp_p
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
 
-    # the network that was fine-tuned, at its own size, and not the one before
+    # the preset predicts with the fine-tuned weights, in both engines
     assert folder == output / "preset"
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     before = Predictor(start, engine="keras")(image)

@@ -1,1 +1,1 @@
-"""Training configurations: YAML files, validated."""
+"""Training configurations: YAML files and their validation."""

@@ -29,17 +29,21 @@ FREE_KEYS = ("output", "checkpoint", "preset", "samples", "tensorboard")
 class Config(Section):
     """Configuration of the training of a RecNet.
 
-    `task` is `saliency` (single images) or `cosaliency` (groups, see `GroupConfig`).
-
-    `init` is the source of the initial weights: `imagenet` (pretrained backbone), `random`, a file of backbone weights,
-    or the name or folder of a preset. A preset defines the architecture: only `image_size` and `fusion` of `model` can
-    be changed.
-
-    The length is `epochs` or `steps`, with batches of `batch_size`. `ema` is the decay of the exponential moving
-    average of the weights; null trains without it. `deterministic` makes runs with the same `seed` bit-identical.
-
-    `output` is the folder of the run (default: `runs/NAME` for the configuration NAME). `samples` is the number of
-    validation images in the sheet of sample maps after each epoch.
+    Attributes:
+        task: `saliency` (single images) or `cosaliency` (groups).
+        init: initial weights: `imagenet` (pretrained backbone), `random`, a file of backbone weights, or the name or
+            folder of a preset. A preset defines the architecture: only `image_size` and `fusion` of `model` can be
+            changed.
+        batch_size: images per step.
+        epochs: length of the training in epochs; set this or `steps`.
+        steps: length of the training in steps.
+        ema: momentum of the exponential moving average of the weights, which is validated and saved; null disables it.
+        seed: seed of the initial weights, the order of the data and the augmentation.
+        precision: dtype policy of Keras.
+        deterministic: makes runs with the same seed bit-identical (TensorFlow on a CPU), but slower.
+        output: folder of the run; by default `runs/NAME` for the configuration NAME.
+        samples: number of validation images on the sheet of sample maps, drawn after each epoch.
+        tensorboard: whether to write TensorBoard events.
     """
 
     task: Literal["saliency"] = "saliency"
@@ -76,11 +80,14 @@ class Config(Section):
 
 
 class GroupConfig(Config):
-    """Configuration of the training of an RCAUNet. A batch consists of `batch_size` groups.
+    """Configuration of the training of an RCAUNet.
 
-    `init` can be the same as for a RecNet. With the preset of an RCAUNet, the training continues from its weights, and
-    nothing of `model` can be changed. With the preset of a RecNet, the edge version is built around it, with the
-    defaults of `RCAUNet.from_recnet` for arguments that `model` does not set.
+    Attributes:
+        task: `cosaliency`.
+        init: as for `saliency`. With the preset of an RCAUNet, training continues from its weights, and nothing of
+            `model` can be changed. With the preset of a RecNet, the edge version is built around it, and the defaults
+            of `model` are those of `RCAUNet.from_recnet`.
+        batch_size: groups per step.
     """
 
     task: Literal["cosaliency"]

@@ -106,11 +106,18 @@ class AugmentConfig(Section):
 class DataConfig(Section):
     """Images and masks for training and validation, augmentation and caching.
 
-    Files: either `root`, a folder with the subfolders `images` and `masks` and optionally the list `validation.txt`, or
-    `images` and `masks`, or `synthetic`, the number of images to draw. `list` restricts the images to the names in a
-    text file, `exclude` leaves out those in another. `validation` is the list of held-out names, or their share.
-
-    `cache: memory` keeps decoded images of `cache_size`; null decodes the files in every epoch.
+    Attributes:
+        root: folder with the subfolders `images` and `masks`.
+        images: folder of images, instead of `root`.
+        masks: folder of masks, instead of `root`.
+        list: text file with the names to use; null uses all images.
+        exclude: text file with names to leave out.
+        validation: text file with the names to hold out, or a share of the images. null uses `root/validation.txt`, or
+            a tenth of the images if there is no such file.
+        synthetic: number of images to draw instead.
+        augment: random augmentation; null disables it.
+        cache: `memory` keeps all images in memory at `cache_size`; null decodes the files in every epoch.
+        cache_size: side of the cached squares, slightly larger than `model.image_size`.
     """
 
     root: str | None = None
@@ -128,21 +135,27 @@ class DataConfig(Section):
 class GroupDataConfig(Section):
     """Groups of images for training and validation, augmentation and caching.
 
-    Files: either `root`, a folder with the subfolders `images` and `masks` and optionally the list `groups.csv`, or
-    `images` and `masks`, or `synthetic`, the number of groups to draw. `list` is a CSV file `group,name,split`; without
-    a list, each subfolder of the images is a group. `validation` is another such list, or a share of the groups; null
-    uses the lines of `list` with the split `validation`, or a tenth of the groups if there are none.
-
-    An epoch contains each group `passes` times, each time with up to `images_per_group` images including `distractors`
-    (a number, a range or a share).
-
-    `cache: memory` keeps decoded images of `cache_size`. `cache: features` keeps the features that the frozen
-    pretrained part computes for each image and its mirror image, in the folder `features` (default: in the output
-    folder); a step then trains only the layers after it.
-
-    `hard_negative_share` of the distractors come from the `hard_negatives` categories that are most similar to the
-    group's, by cached features; `hard_negatives: 0` draws all distractors uniformly. Ours; it follows the hard
-    negatives of Schroff et al., "FaceNet", CVPR 2015, but for whole categories.
+    Attributes:
+        root: folder with the subfolders `images` and `masks`.
+        images: folder of images, instead of `root`.
+        masks: folder of masks, instead of `root`.
+        list: CSV file `group,name,split`. null uses `root/groups.csv`, or without it a group per subfolder.
+        validation: another CSV file, or a share of the groups. null uses the lines of `list` with the split
+            `validation`, or a tenth of the groups if there are none.
+        synthetic: number of groups to draw instead.
+        images_per_group: maximal number of images per group, including distractors.
+        distractors: distractors per group: a number, a range or a share.
+        hard_negatives: number of categories, the most similar to the group's by cached features, from which distractors
+            are preferred; 0 draws all distractors uniformly. Ours; it applies the hard negatives of Schroff et al.,
+            "FaceNet", CVPR 2015, to whole categories.
+        hard_negative_share: share of the distractors that come from these categories.
+        passes: how often an epoch contains each group.
+        augment: random augmentation; null disables it.
+        cache: `memory` keeps all images in memory at `cache_size`. `features` keeps the features of each image and its
+            mirror image in files, so that a step trains only the layers after the frozen pretrained part. null decodes
+            the files in every epoch.
+        cache_size: side of the cached squares, slightly larger than `model.image_size`.
+        features: folder of the cached features; null: in the output folder.
     """
 
     root: str | None = None
@@ -199,8 +212,16 @@ class GroupLossConfig(Section):
 class OptimizerConfig(Section):
     """AdamW or SGD, with separate learning rates for the backbone and the rest.
 
-    `backbone_learning_rate: null` uses one rate for all. `momentum` applies to SGD, `power` to the schedule `poly`, and
-    `warmup_steps` to the schedule `cosine`. `clip` is the maximal global norm of the gradients.
+    Attributes:
+        name: the optimizer.
+        learning_rate: maximal learning rate.
+        backbone_learning_rate: maximal learning rate of the backbone; null uses `learning_rate`.
+        weight_decay: decoupled weight decay.
+        momentum: of SGD.
+        schedule: how the learning rate decreases to 0: half a cosine, or `(1 − step / steps)^power`; or a constant.
+        power: of the schedule `poly`.
+        warmup_steps: steps in which the learning rate rises from 0; with the schedule `cosine` only.
+        clip: maximal global norm of the gradients; null disables clipping.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -215,7 +236,13 @@ class OptimizerConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """Checkpoints every `minutes` or `steps`, and after each epoch; the newest `keep` of them are kept."""
+    """When to write checkpoints, in addition to the end of each epoch.
+
+    Attributes:
+        minutes: time between checkpoints.
+        steps: steps between checkpoints.
+        keep: number of checkpoints to keep, the newest ones.
+    """
 
     minutes: Positive = 10.0
     steps: Count | None = None
@@ -225,9 +252,11 @@ class CheckpointConfig(Section):
 class PresetConfig(Section):
     """The preset written at the end of the training.
 
-    `weights` is `best` (the epoch with the lowest validation error) or `last`. Use `last` for groups: their validation
-    data has no distractors, so its error covers only half of the task. `image_size` changes the input size, and
-    `litert` adds a LiteRT file.
+    Attributes:
+        weights: `best` (the epoch with the lowest validation error) or `last`. Use `last` for groups: their validation
+            data has no distractors, so its error covers only half of the task.
+        image_size: input size of the preset; null uses `model.image_size`.
+        litert: whether to add a LiteRT file.
     """
 
     weights: Literal["best", "last"] = "best"

@@ -36,7 +36,7 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_every_shipped_configuration_is_valid_and_opens_with_its_command(name):
+def test_every_shipped_configuration_is_valid_and_starts_with_its_command(name):
     text = (SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
     commands = [line for line in text.splitlines() if line.startswith("# keras-recnet train ")]
     assert text.startswith(commands[0])
@@ -46,16 +46,16 @@ def test_every_shipped_configuration_is_valid_and_opens_with_its_command(name):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_one_configuration_for_each_row_of_table_2(name):
+def test_there_is_a_configuration_per_row_of_table_2(name):
     config = load(name)
     assert (config.model.branches, config.model.attention, config.loss.cooperative_weight) == ABLATIONS[name]
-    # and all else as published
+    # everything else is as published
     assert (config.steps, config.batch_size, config.model.image_size) == (15000, 2, 384)
     assert (config.optimizer.backbone_learning_rate, config.optimizer.learning_rate) == (5e-9, 5e-8)
     assert config.loss.pixel_reduction == "sum"
 
 
-def test_sections_take_the_arguments_of_what_they_configure_with_the_same_defaults():
+def test_sections_have_the_arguments_and_defaults_of_what_they_configure():
     from keras_recnet.losses import CoPerceptualLoss, CoSaliencyLoss, SaliencyLoss
     from keras_recnet.models import RCAUNet, RecNet
     from keras_recnet.pipelines import Augment
@@ -72,7 +72,7 @@ def test_sections_take_the_arguments_of_what_they_configure_with_the_same_defaul
     assert set(AugmentConfig.model_fields) == set(defaults(Augment))
 
 
-def test_the_task_tells_which_keys_there_are(write):
+def test_the_task_determines_the_valid_keys(write):
     config = load(write("task: cosaliency\nepochs: 1\ndata: {distractors: [0, 3], images_per_group: 8}"))
     assert isinstance(config, GroupConfig)
     assert config.data.distractors == (0, 3)
@@ -85,11 +85,11 @@ def test_the_task_tells_which_keys_there_are(write):
         load(write("task: cosaliency\nepochs: 1\ndata: {distractors: 0.7}"))
 
 
-def test_numbers_in_scientific_notation_are_numbers(write):
+def test_scientific_notation_is_read_as_numbers(write):
     assert load(write("epochs: 1\noptimizer: {learning_rate: 5e-9}")).optimizer.learning_rate == 5e-9
 
 
-def test_set_lays_over_the_file_and_reads_yaml(write):
+def test_set_overrides_the_file_and_parses_yaml(write):
     config = load(
         write("epochs: 3\nmodel: {image_size: 64, backbone: vgg16}"),
         ["model.image_size=[32, 64]", "epochs=null", "steps=7", "data.augment=null", "ema=0.5"],
@@ -99,7 +99,7 @@ def test_set_lays_over_the_file_and_reads_yaml(write):
     assert (config.epochs, config.steps, config.data.augment, config.ema) == (None, 7, None, 0.5)
 
 
-def test_extends_takes_a_file_beside_it_and_a_shipped_name(write):
+def test_extends_accepts_a_relative_path_and_a_shipped_name(write):
     write("extends: recnet_resnet50\nseed: 5\nmodel: {key_channels: 64}", "base.yaml")
     config = load(write("extends: base.yaml\nmodel: {image_size: 64}", "top.yaml"))
     assert (config.seed, config.model.key_channels, config.model.image_size) == (5, 64, 64)
@@ -132,19 +132,19 @@ def test_extends_takes_a_file_beside_it_and_a_shipped_name(write):
         ("extends: 3", "mine.yaml:1: extends: must be the name or path"),
     ],
 )
-def test_faults_name_the_file_line_and_key(write, text, message):
+def test_errors_name_the_file_line_and_key(write, text, message):
     with pytest.raises(ConfigError, match=message):
         load(write(text))
 
 
-def test_all_faults_are_told_at_once_and_each_once(write):
+def test_all_errors_are_reported_together_and_once(write):
     with pytest.raises(ConfigError) as info:
         load(write("epochs: a\nbatch_size: b\ndata: {validation: [1]}"))
     lines = str(info.value).splitlines()
     assert [line.split(": ")[1] for line in lines] == ["data.validation", "batch_size", "epochs"]
 
 
-def test_faults_of_set_name_the_entry():
+def test_errors_in_set_name_the_entry():
     with pytest.raises(ConfigError, match=r"--set batch_siz=3: batch_siz: unknown key\. Did you mean 'batch_size'"):
         load("smoke", ["batch_siz=3"])
     with pytest.raises(ConfigError, match="--set batch_size: must be of the form key=value"):
@@ -153,28 +153,28 @@ def test_faults_of_set_name_the_entry():
         load("smoke", ["seed=[1"])
 
 
-def test_an_unknown_configuration_is_told_with_the_nearest_name():
+def test_an_unknown_configuration_is_an_error_with_the_closest_name():
     with pytest.raises(ConfigError, match=r"'smok'. Did you mean 'smoke'\? Shipped configurations: ablation"):
         load("smok")
 
 
-def test_a_key_that_an_older_run_did_not_know_takes_its_default():
+def test_a_key_missing_in_an_older_run_has_its_default():
     fixed = load("smoke").fixed()
     older = {key: value for key, value in fixed.items() if key != "ema"}
     assert differences(with_current_defaults(older), fixed) == ["ema: None → 0.9"]
     assert differences(with_current_defaults(fixed), fixed) == []
 
 
-def test_the_output_and_the_checkpoints_may_change_when_a_run_is_resumed():
+def test_output_and_checkpoint_keys_may_change_on_resume():
     assert load("smoke").fixed() == load("smoke", ["output=elsewhere", "checkpoint.keep=5", "samples=0"]).fixed()
 
 
-def test_the_resolved_configuration_can_be_read_again(write):
+def test_the_written_configuration_can_be_loaded(write):
     config = load("smoke")
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     assert load(write(text)).fixed() == config.fixed()
 
 
-def test_every_key_is_listed():
+def test_all_keys_include_nested_ones():
     keys = all_keys(Config)
     assert {"init", "model.image_size", "data.augment.flip", "optimizer.backbone_learning_rate"} <= set(keys)
