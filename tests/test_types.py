@@ -47,6 +47,8 @@ assert_type(export.export_model("recnet_lite0", Path("phone"), format="litert"),
 # One wrong line each, and a part of the error that mypy reports for it.
 WRONG = {
     "keras_recnet.salency('photo.jpg')": '"salency"',
+    "RecNet(image_size='large')": '"RecNet" has incompatible type "str"',
+    "losses.SaliencyLoss(dice_weight='half')": '"SaliencyLoss" has incompatible type "str"',
     "Predictor(5)": '"Predictor" has incompatible type "int"',
     "pipelines.find_pair('images', 'masks')": '"find_pair"',
     "export.export_model('recnet_lite0', 'phone')": '"format"',

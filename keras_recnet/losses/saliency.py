@@ -281,15 +281,15 @@ class SaliencyLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        cooperative_weight=1.0,
-        cooperative_terms="both",
-        cross_entropy="plain",
-        dice_weight=0.0,
-        iou_weight=0.0,
-        pixel_reduction="mean",
-        epsilon=1e-4,
-        smooth=1.0,
-        name="saliency_loss",
+        cooperative_weight: float = 1.0,
+        cooperative_terms: str = "both",
+        cross_entropy: str = "plain",
+        dice_weight: float = 0.0,
+        iou_weight: float = 0.0,
+        pixel_reduction: str = "mean",
+        epsilon: float = 1e-4,
+        smooth: float = 1.0,
+        name: str = "saliency_loss",
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)

@@ -1,5 +1,8 @@
 """RCAUNet: co-saliency detection in a group of images with a recurrent co-attention unit."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import layers
@@ -95,24 +98,24 @@ class RCAUNet(PresetModel, GroupModel):
 
     def __init__(
         self,
-        backbone="vgg16",
-        image_size=224,
+        backbone: str = "vgg16",
+        image_size: int | tuple[int, int] = 224,
         *,
-        backbone_weights="imagenet",
-        recnet=None,
-        recurrent_unit="rcau",
-        use_reset_gate=True,
-        use_spatial_attention=True,
-        use_channel_attention=True,
-        use_bias=False,
-        spatial_reduction=1,
-        update_bias=None,
-        channels=None,
-        group_gate=False,
-        decoder_filters=None,
-        separable=False,
-        freeze_pretrained=False,
-        name="rcaunet",
+        backbone_weights: str | os.PathLike | None = "imagenet",
+        recnet: dict | None = None,
+        recurrent_unit: str | None = "rcau",
+        use_reset_gate: bool = True,
+        use_spatial_attention: bool = True,
+        use_channel_attention: bool = True,
+        use_bias: bool = False,
+        spatial_reduction: int = 1,
+        update_bias: float | None = None,
+        channels: int | None = None,
+        group_gate: bool = False,
+        decoder_filters: Sequence[int] | None = None,
+        separable: bool = False,
+        freeze_pretrained: bool = False,
+        name: str = "rcaunet",
     ):
         if recurrent_unit not in parts.RECURRENT_UNITS:
             raise ValueError(
@@ -294,7 +297,9 @@ class RCAUNet(PresetModel, GroupModel):
         return keras.Model(self.input, saliency, name=f"{self.name}_inference")
 
     @classmethod
-    def from_recnet(cls, recnet, image_size=224, **arguments) -> "RCAUNet":
+    def from_recnet(
+        cls, recnet: RecNet | str | os.PathLike, image_size: int | tuple[int, int] = 224, **arguments
+    ) -> "RCAUNet":
         """Build the edge version around a RecNet's foreground path and copy its weights.
 
         Args:
