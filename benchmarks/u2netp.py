@@ -17,7 +17,7 @@ import onnxruntime
 from PIL import Image
 
 from keras_recnet.imaging.reading import read
-from keras_recnet.imaging.writing import png, write
+from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.inputs import find_images, plan_jobs
 
 SIDE = 320
@@ -52,7 +52,7 @@ def main() -> None:
     if problems:
         parser.error(problems[0][1])
     for job in plan_jobs(images, arguments.out, ["mask"]):
-        write(png(saliency(session, read(job.source).rgb, arguments.resize)), job.outputs["mask"])
+        write(encode(saliency(session, read(job.source).rgb, arguments.resize)), job.outputs["mask"])
     print(f"{len(images)} maps -> {arguments.out}")
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_recnet.errors import ImageError
 from keras_recnet.imaging.reading import MAX_PIXELS, open_image, read, turn_of
-from keras_recnet.imaging.writing import png
+from keras_recnet.imaging.writing import encode
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # Modes that TensorFlow decodes as Pillow does. CMYK has a colour profile; transparency and 16-bit grey have our rules.
@@ -55,7 +55,7 @@ def to_send(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) ->
         file = io.BytesIO()
         Image.fromarray(rgb).save(file, "JPEG", **_QUALITY)
         return file.getvalue()
-    return png(rgb)
+    return encode(rgb)
 
 
 def to_map(file: bytes) -> np.ndarray:

@@ -19,7 +19,7 @@ from keras_recnet.imaging import GROUP_KINDS
     multiple=True,
     help="Add a group of the files that match a quoted pattern; patterns with the same NAME form one group.",
 )
-@click.option("-o", "--out", required=True, help="Output folder; for one sheet also a .png file.")
+@click.option("-o", "--out", required=True, help="Output folder; for one sheet also a PNG, JPEG or WebP file.")
 @options.types(GROUP_KINDS)
 @options.background
 @options.threshold

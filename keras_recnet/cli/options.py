@@ -124,6 +124,7 @@ def selected_kinds(kinds, **needs):
 
 
 def check_out(out):
-    """Refuse an existing file in place of the output folder."""
-    if os.path.exists(out) and not os.path.isdir(out) and not out.lower().endswith(".png"):
-        raise click.UsageError(f"-o {out}: this is a file. Choose a folder, or a .png file for one image.")
+    """Refuse an existing file, other than an image, in place of the output folder."""
+    suffixes = (".png", ".jpg", ".jpeg", ".webp")
+    if os.path.exists(out) and not os.path.isdir(out) and not out.lower().endswith(suffixes):
+        raise click.UsageError(f"-o {out}: this is a file. Choose a folder, or for one image a file NAME.png.")

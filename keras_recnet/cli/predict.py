@@ -11,7 +11,9 @@ from keras_recnet.imaging import KINDS
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
-@click.option("-o", "--out", required=True, help="Output folder; for one image also a .png file, or - for stdout.")
+@click.option(
+    "-o", "--out", required=True, help="Output folder; for one image also a PNG, JPEG or WebP file, or - for stdout."
+)
 @options.types(KINDS)
 @options.background
 @options.threshold
@@ -46,6 +48,8 @@ def predict(
     if as_json and out == "-":
         raise click.UsageError("--json and -o - cannot both write to standard output.")
     options.check_out(out)
+    if "cutout" in kinds and background is None and out.lower().endswith((".jpg", ".jpeg")):
+        raise click.UsageError(f"-o {out}: JPEG has no transparency. Choose .png or .webp, or add --background.")
     if "attention" in kinds:
         if network["engine"] == "litert":
             raise click.UsageError("--type attention needs --engine keras.")

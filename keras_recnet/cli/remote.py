@@ -27,7 +27,12 @@ def _command(client, default_url):
 
     @click.command(context_settings=settings, epilog=EXIT_STATUS)
     @click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
-    @click.option("-o", "--out", required=True, help="Output folder; for one image also a .png file, or - for stdout.")
+    @click.option(
+        "-o",
+        "--out",
+        required=True,
+        help="Output folder; for one image also a PNG, JPEG or WebP file, or - for stdout.",
+    )
     @click.option("--url", default=default_url, show_default=True, help="Address of the server.")
     @click.option("--model", default="recnet_lite0", show_default=True, help="Name of the model in the server.")
     @click.option("--version", type=click.IntRange(min=1), help="Version of the model.  [default: the newest]")

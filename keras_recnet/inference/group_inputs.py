@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_recnet.inference.inputs import ImageJob, InputImage, find_images, plan_jobs
+from keras_recnet.inference.inputs import ImageJob, InputImage, find_images, names_image_file, plan_jobs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def plan_group_jobs(groups: Iterable[ImageGroup], out: str, kinds: Iterable[str]
 
     Args:
         groups: the groups.
-        out: a folder; for the sheet of one group also a `.png` file.
+        out: a folder; for the sheet of one group also a PNG, JPEG or WebP file.
         kinds: the output types, of which `sheet` is drawn once per group.
 
     Raises:
@@ -116,7 +116,7 @@ def plan_group_jobs(groups: Iterable[ImageGroup], out: str, kinds: Iterable[str]
     """
     groups, kinds = list(groups), list(kinds)
     image_kinds = [kind for kind in kinds if kind != "sheet"]
-    if out.lower().endswith(".png") and not os.path.isdir(out):
+    if names_image_file(out):
         if len(groups) > 1 or image_kinds:
             raise ValueError(
                 f"{out!r} takes one sheet (--type sheet) of one group; for more give a folder. Received: "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from keras_recnet.imaging import KINDS_OF_THE_MAP
 from keras_recnet.imaging.contact_sheet import Sheet
 from keras_recnet.imaging.reading import Picture
-from keras_recnet.imaging.writing import png, write
+from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.group_inputs import GroupJob
 from keras_recnet.inference.outputs import OutputWriter, Result
 from keras_recnet.parallel import cores, ordered
@@ -77,7 +77,7 @@ def _write_group(predictor, job, writer, with_sheet, orders, seed, workers, adva
     if sheet is not None:
         result = Result(job.source, group=job.name)
         with result.recording():
-            write(png(sheet.pixels), job.sheet)
+            write(encode(sheet.pixels, job.sheet), job.sheet)
             result.outputs, result.size = {"sheet": job.sheet}, sheet.pixels.shape[:2]
         result.seconds = time.perf_counter() - start
         yield result

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_recnet.files import is_device, walk
 from keras_recnet.imaging.reading import SUFFIXES
+from keras_recnet.imaging.writing import FORMATS
 
 STANDARD_STREAM = "-"
 
@@ -71,7 +72,7 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
 
     Args:
         images: the images.
-        out: a folder; for one image and one type also a `.png` file, or `-` for standard output.
+        out: a folder; for one image and one type also a PNG, JPEG or WebP file, or `-` for standard output.
         kinds: the output types.
 
     Raises:
@@ -79,7 +80,7 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
             image's own folder.
     """
     images, kinds = list(images), list(kinds)
-    if out == STANDARD_STREAM or (out.lower().endswith(".png") and not os.path.isdir(out)):
+    if out == STANDARD_STREAM or names_image_file(out):
         if len(images) > 1 or len(kinds) > 1:
             raise ValueError(f"{out!r} takes one image of one type. Received: {len(images)} × {', '.join(kinds)}")
         if out != STANDARD_STREAM and images and os.path.realpath(out) == os.path.realpath(images[0].path):
@@ -106,6 +107,20 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
                 )
         jobs.append(ImageJob(image.path, outputs))
     return jobs
+
+
+def names_image_file(out: str) -> bool:
+    """Return whether `out` is a file to write and not a folder, by its suffix.
+
+    Raises:
+        ValueError: if the suffix is that of an image format that is not written.
+    """
+    suffix = os.path.splitext(out)[1].lower()
+    if suffix not in SUFFIXES or os.path.isdir(out):
+        return False
+    if suffix not in FORMATS:
+        raise ValueError(f"{out!r}: outputs are written as {', '.join(FORMATS)}. Choose one of these suffixes.")
+    return True
 
 
 def _search(text, excluded):

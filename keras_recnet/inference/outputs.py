@@ -13,7 +13,7 @@ import numpy as np
 from keras_recnet.errors import ImageError, MissingExtraError
 from keras_recnet.imaging import KINDS_OF_THE_MAP, cutout, drawing
 from keras_recnet.imaging.reading import Picture, read
-from keras_recnet.imaging.writing import png, write
+from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.inputs import STANDARD_STREAM, ImageJob
 from keras_recnet.parallel import cores, ordered
 
@@ -112,7 +112,7 @@ class OutputWriter:
                 drawn = self._draw_attention(predictor, picture, saliency_map)
             else:
                 drawn = self._draw(kind, picture, saliency_map)
-            write(png(drawn, profile=picture.profile if kind == "cutout" else None), path)
+            write(encode(drawn, path, profile=picture.profile if kind == "cutout" else None), path)
 
     def _draw(self, kind, picture, saliency_map):
         if kind == "mask":

@@ -126,6 +126,23 @@ def test_a_cutout_keeps_the_colour_profile(run, tmp_path, save_photo):
     assert "icc_profile" not in opened(tmp_path / "out" / "photo.heatmap.png").info
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "format", "mode"),
+    [
+        ("map.jpg", "mask", "JPEG", "L"),
+        ("cut.WEBP", "cutout", "WEBP", "RGBA"),
+        ("over.jpeg", "overlay", "JPEG", "RGB"),
+        ("map.png", "mask", "PNG", "L"),
+    ],
+)
+def test_an_output_file_has_the_format_of_its_suffix(run, save_photo, tmp_path, name, kind, format, mode):
+    photo = save_photo("photo.jpg")
+    assert run(photo, "-o", tmp_path / name, "--type", kind)[0] == 0
+    image = opened(tmp_path / name)
+    assert (image.format, image.mode, image.size) == (format, mode, (64, 48))
+    assert files_below(tmp_path) == sorted([name, "photo.jpg"])
+
+
 def test_attention_of_a_pixel(run, save_photo, tmp_path):
     photo = save_photo("photo.png", (40, 80))
     assert run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "79,39")[0] == 0
@@ -251,18 +268,22 @@ def test_predict_on_litert_loads_neither_tensorflow_nor_keras(tiny_preset, save_
         (["a.jpg", "-o", "out", "--preset", "gone"], "no preset and no folder 'gone'"),
         (["a.jpg", "-o", "-", "--json"], "--json and -o -"),
         (["a.jpg", "-o", "."], "Choose another folder"),
-        (["a.jpg", "-o", "a.jpg"], "this is a file"),
+        (["a.jpg", "-o", "a.jpg"], "is the input image itself"),
+        (["a.jpg", "b.jpg", "-o", "map.jpg"], "takes one image of one type"),
+        (["a.jpg", "-o", "map.tiff"], "outputs are written as .png, .jpg, .jpeg, .webp"),
+        (["a.jpg", "-o", "cut.jpg", "--type", "cutout"], "JPEG has no transparency"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_usage_starts_nothing(run, save_photo, tmp_path, monkeypatch, arguments, message):
     save_photo("a.jpg")
+    save_photo("b.jpg")
     monkeypatch.chdir(tmp_path)
     status, stdout, stderr = run(*arguments)
     assert status == 2
     assert stdout == ""
     assert message in stderr
-    assert files_below(tmp_path) == ["a.jpg"]
+    assert files_below(tmp_path) == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize("inputs", ["empty", "gone", "gone/*.jpg"])
