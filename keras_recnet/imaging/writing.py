@@ -5,7 +5,7 @@ import os
 import sys
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from keras_recnet.files import atomic_path
 
@@ -18,6 +18,9 @@ OPTIONS = {
 }
 
 
+SOFTWARE = "keras_recnet"  # marks the PNG files that this library writes
+
+
 def encode(array: np.ndarray, path: str | os.PathLike = "", *, profile: bytes | None = None) -> bytes:
     """Encode an image in the format that the suffix of `path` names, by default PNG.
 
@@ -28,8 +31,28 @@ def encode(array: np.ndarray, path: str | os.PathLike = "", *, profile: bytes | 
     """
     format = FORMATS.get(os.path.splitext(path)[1].lower(), "PNG")
     file = io.BytesIO()
-    Image.fromarray(array).save(file, format, icc_profile=profile, **OPTIONS[format])
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Software", SOFTWARE)
+    Image.fromarray(array).save(file, format, icc_profile=profile, pnginfo=text, **OPTIONS[format])
     return file.getvalue()
+
+
+def is_own_output(path: str | os.PathLike) -> bool:
+    """Return whether a file is a PNG that `encode` wrote."""
+    mark = f"Software\0{SOFTWARE}".encode()
+    try:
+        with open(path, "rb") as file:
+            if file.read(8) != b"\x89PNG\r\n\x1a\n":
+                return False
+            while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+                length = int.from_bytes(head[:4])
+                start = file.read(min(length, len(mark)))
+                if head[4:] == b"tEXt" and start == mark and length == len(mark):
+                    return True
+                file.seek(length - len(start) + 4, os.SEEK_CUR)  # 4 bytes of checksum
+    except OSError:  # is reported when the image is read
+        pass
+    return False
 
 
 def write(data: bytes, path: str | os.PathLike) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keras_recnet.files import is_device, walk
 from keras_recnet.imaging.reading import SUFFIXES
-from keras_recnet.imaging.writing import FORMATS
+from keras_recnet.imaging.writing import FORMATS, is_own_output
 
 STANDARD_STREAM = "-"
 
@@ -46,7 +46,8 @@ def find_images(inputs: Iterable[str], *, outside: str | None = None) -> tuple[l
 
     Args:
         inputs: files (whatever their suffix), folders (searched recursively for visible files with the suffix of an
-            image), glob patterns (`**` for any depth) and `-` for standard input.
+            image), glob patterns (`**` for any depth) and `-` for standard input. Folders and patterns leave out PNG
+            files that this library wrote.
         outside: folder to exclude from the search: the output folder, which may be inside an input folder.
 
     Returns:
@@ -135,7 +136,7 @@ def _search(text, excluded):
         for match in sorted(glob.glob(text, recursive=True)):
             if os.path.isdir(match):
                 yield from _walk(match, base, excluded)
-            elif _is_image(match) and not is_device(match) and not _inside(match, excluded):
+            elif _is_image(match) and not (is_device(match) or _inside(match, excluded) or is_own_output(match)):
                 yield InputImage(match, Path(os.path.relpath(match, base or ".")))
 
 
@@ -143,7 +144,8 @@ def _walk(folder, base, excluded):
     for here, _, names in walk(folder, SUFFIXES, skip=excluded):
         for name in names:
             path = os.path.join(here, name)
-            yield InputImage(path, Path(os.path.relpath(path, base or ".")))
+            if not is_own_output(path):
+                yield InputImage(path, Path(os.path.relpath(path, base or ".")))
 
 
 def _before_magic(pattern):
@@ -163,7 +165,7 @@ def _inside(path, folder):
 
 def _no_images(text):
     if os.path.isdir(text):
-        return f"{text}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))})."
+        return f"{text}: no images in this folder, or only earlier outputs (looked for {', '.join(sorted(SUFFIXES))})."
     if glob.has_magic(text):
         return f"{text}: no image matches this pattern."
     return f"{text}: no such file or folder. Check the path."
@@ -173,11 +175,15 @@ def _has_namesake(path, names_in):
     if path == STANDARD_STREAM:
         return False
     folder, name = os.path.split(path)
-    return names_in(folder or ".")[_stem(name)] > _is_image(name)
+    others = [other for other in names_in(folder or ".")[_stem(name)] if other != name]
+    return any(not is_own_output(os.path.join(folder, other)) for other in others)
 
 
 def _names_in(folder):
-    return collections.Counter(_stem(name) for name in os.listdir(folder) if _is_image(name))
+    names = collections.defaultdict(list)
+    for name in filter(_is_image, os.listdir(folder)):
+        names[_stem(name)].append(name)
+    return names
 
 
 def _stem(name):

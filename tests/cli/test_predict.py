@@ -170,6 +170,23 @@ def test_a_second_run_finds_the_same_pictures_and_skips_them(run, save_photo, tm
     assert files_below(out) == ["a.png", "b.png"]
 
 
+def test_earlier_outputs_are_not_taken_for_images(run, save_photo, tmp_path, monkeypatch):
+    save_photo("a.jpg")
+    save_photo("sub/b.png", icc_profile=b"profile" * 1000)
+    monkeypatch.chdir(tmp_path)
+    assert run(".", "-o", "cut", "--type", "mask,cutout")[0] == 0
+    first = files_below("cut")
+    assert first == ["a.cutout.png", "a.png", "sub/b.cutout.png", "sub/b.png"]
+    assert run("a.jpg", "-o", "a.png")[0] == 0
+    for inputs in (".", "**"):
+        assert run(inputs, "-o", "again", "--type", "mask,cutout")[0] == 0
+        assert files_below("again") == first
+    status, _, stderr = run("cut", "-o", "more")
+    assert status == 1
+    assert "only earlier outputs" in stderr
+    assert run("cut/a.png", "-o", "more")[0] == 0
+
+
 def test_json_has_a_line_for_every_picture(run, save_photo, tmp_path):
     photo = save_photo("in/föto.jpg", (30, 50))
     (photo.parent / "x.png").write_text("text")
