@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,14 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = """
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, assert_type
+from typing import assert_type
 
 import numpy as np
 
 import keras_recnet
 from keras_recnet import GroupPredictor, Predictor, RCAUNet, RecNet, cosaliency, export, layers, losses, metrics
 from keras_recnet import models, pipelines, presets
+from keras_recnet.errors import ImageError
 
 assert_type(keras_recnet.__version__, str)
 assert_type(keras_recnet.saliency("photo.jpg"), np.ndarray)
@@ -27,6 +29,8 @@ assert_type(cosaliency(["a.jpg", "b.jpg"]), list[np.ndarray])
 
 predictor = Predictor("recnet_lite0", size=320)
 assert_type(predictor("photo.jpg"), np.ndarray)
+assert_type(predictor.map(["photo.jpg"]), Iterator[np.ndarray])
+assert_type(predictor.map(["photo.jpg"], errors="return"), Iterator[np.ndarray | ImageError])
 assert_type(GroupPredictor()(["a.jpg", "b.jpg"], orders=3), list[np.ndarray])
 
 assert_type(RecNet("vgg16", image_size=224), RecNet)
@@ -59,18 +63,20 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def mypy(tmp_path_factory):
-    """Return a function that checks a program against the library, laid out as it is installed."""
+    """Return a function that checks programs against the library, laid out as it is installed."""
     folder = tmp_path_factory.mktemp("types")
     package = folder / "site" / "keras_recnet"
     package.mkdir(parents=True)
     for path in (*(ROOT / "keras_recnet").iterdir(), ROOT / "pipelines", ROOT / "export"):
         (package / path.name).symlink_to(path)
 
-    def check(program):
-        (folder / "program.py").write_text(program)
-        command = (sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports", "program.py")
+    def check(*programs, options=()):
+        files = [f"program{number or ''}.py" for number in range(len(programs))]
+        for file, program in zip(files, programs, strict=True):
+            (folder / file).write_text(program, encoding="utf-8")
+        options = ("--follow-imports=silent", "--ignore-missing-imports", *options)
         result = subprocess.run(
-            command,
+            (sys.executable, "-m", "mypy", *options, *files),
             cwd=folder,
             env={**os.environ, "MYPYPATH": "site", "PYTHONPATH": ""},
             capture_output=True,
@@ -96,6 +102,17 @@ def test_wrong_uses_are_errors(mypy):
         assert found, f"no error for {line}\n{output}"
         assert error in found[0]
     assert f"Found {len(WRONG)} errors" in output
+
+
+def test_the_examples_of_the_documentation_have_no_type_errors(mypy):
+    examples = [
+        example
+        for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        for example in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    ]
+    assert len(examples) > 5
+    output = mypy(*examples, options=["--disable-error-code=name-defined"])
+    assert output.startswith("Success"), output
 
 
 @pytest.mark.parametrize("package", ["keras_recnet", "keras_recnet.pipelines", "keras_recnet.export"])

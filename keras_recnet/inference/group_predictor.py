@@ -5,6 +5,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, overload
 
 import numpy as np
 
@@ -107,9 +108,23 @@ class GroupPredictor:
         """
         return [result.saliency for result in self.map(images, orders=orders, seed=seed)]
 
+    @overload
     def map(
-        self, images: Iterable, *, orders: int = 1, seed: int = 0, jobs: int | None = None, errors: str = "raise"
-    ) -> Iterator[GroupMap | ImageError]:
+        self,
+        images: Iterable,
+        *,
+        orders: int = 1,
+        seed: int = 0,
+        jobs: int | None = None,
+        errors: Literal["raise"] = "raise",
+    ) -> Iterator[GroupMap]: ...
+
+    @overload
+    def map(
+        self, images: Iterable, *, orders: int = 1, seed: int = 0, jobs: int | None = None, errors: str
+    ) -> Iterator[GroupMap | ImageError]: ...
+
+    def map(self, images, *, orders=1, seed=0, jobs=None, errors="raise"):
         """Predict the maps of one group, in the order of its images.
 
         Args:

@@ -4,6 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, overload
 
 import numpy as np
 from PIL import Image
@@ -152,7 +153,15 @@ class Predictor:
         place = (pixel[0] * height // picture.size[0], pixel[1] * width // picture.size[1])
         return self.engine.attention(resize(picture.rgb, self.engine.size), place)
 
-    def map(self, images: Iterable, *, jobs: int | None = None, errors: str = "raise") -> Iterator[np.ndarray]:
+    @overload
+    def map(
+        self, images: Iterable, *, jobs: int | None = None, errors: Literal["raise"] = "raise"
+    ) -> Iterator[np.ndarray]: ...
+
+    @overload
+    def map(self, images: Iterable, *, jobs: int | None = None, errors: str) -> Iterator[np.ndarray | ImageError]: ...
+
+    def map(self, images, *, jobs=None, errors="raise"):
         """Predict the maps of many images, in order. Images are decoded in threads while the network runs.
 
         Args:
