@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from keras_recnet.errors import ImageError
-from keras_recnet.imaging.reading import DEEP_MODES, SWAPPING, grey_to_8_bits, open_image, read, turn_of, upright
+from keras_recnet.imaging import reading
 from keras_recnet.pipelines.pairs import Pair, PipelineDataError
 
 # A mask with at least three levels, the brightest of which is darker than this, holds class labels, not grey values.
@@ -25,7 +25,7 @@ def read_image(path: str | os.PathLike, at_least: int | None = None) -> np.ndarr
     Raises:
         ImageError: if the file is missing, empty, damaged, not an image or too large.
     """
-    return read(path, at_least=at_least).rgb
+    return reading.read(path, at_least=at_least).rgb
 
 
 def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -49,13 +49,13 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
     """
     problems = []
     try:
-        picture = read(pair.image, at_least=at_least)
+        picture = reading.read(pair.image, at_least=at_least)
     except ImageError as error:
         problems.append(str(error))
     if pair.mask is not None:
         try:
-            with open_image(pair.mask) as file:
-                mask, mask_turn = _mask_values(upright(file), pair.mask), turn_of(file)
+            with reading.open_image(pair.mask) as file:
+                mask, mask_turn = _mask_values(reading.upright(file), pair.mask), reading.turn_of(file)
         except ImageError as error:
             problems.append(str(error))
     if problems:
@@ -63,7 +63,7 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
     if pair.mask is None:
         return picture.rgb, np.zeros(picture.rgb.shape[:2], np.uint8)
     size = picture.size[::-1]
-    stored = size[::-1] if picture.turn in SWAPPING else size
+    stored = size[::-1] if picture.turn in reading.SWAPPING else size
     mask_size = mask.shape[::-1]
     if not same_proportions(mask_size, size):
         if mask_turn is not None or not same_proportions(mask_size, stored):
@@ -89,11 +89,11 @@ def size_problem(pair, mask_size, image_size):
 
 def _mask_values(mask, path):
     """`(height, width)` uint8 in 0…255 from a mask of any mode."""
-    if mask.mode in DEEP_MODES:
-        values = np.asarray(mask)
+    if mask.mode in reading.DEEP_MODES:
+        values = reading.grey_values(mask)
         # A mask of 0/1 or 0…255 may be stored in 16 bits.
         small = values.dtype.kind != "f" and values.min() >= 0 and values.max() <= 255
-        grey = values.astype(np.uint8) if small else grey_to_8_bits(values, path)
+        grey = values.astype(np.uint8) if small else reading.grey_to_8_bits(values, path)
     elif mask.has_transparency_data:
         rgba = mask.convert("RGBA")
         alpha = np.asarray(rgba.getchannel("A"))

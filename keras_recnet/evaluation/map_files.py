@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from keras_recnet.errors import ImageError
-from keras_recnet.imaging.reading import DEEP_MODES, SUFFIXES, grey_range, open_image
+from keras_recnet.imaging.reading import DEEP_MODES, SUFFIXES, grey_range, grey_values, open_image
 
 MASK_SUFFIXES = SUFFIXES
 MAP_SUFFIXES = SUFFIXES | {".npy"}
@@ -47,7 +47,7 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
     with open_image(data, name=name) as image:
         image.load()
         if image.mode in DEEP_MODES:
-            values = _scaled(np.asarray(image), name)[0] * 255
+            values = _scaled(grey_values(image), name)[0] * 255
         else:
             values, _ = _grey(image)
     mask = values > MASK_THRESHOLD
@@ -78,7 +78,7 @@ def read_map(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
     with open_image(data, name=name) as image:
         image.load()
         if image.mode in DEEP_MODES:
-            return _scaled(np.asarray(image), name)
+            return _scaled(grey_values(image), name)
         values, notes = _grey(image)
         return values / 255, notes
 
@@ -122,4 +122,5 @@ def _scaled(values, name):
             f"{name}: float values must be in 0…1. Divide them, or save the map with 8 or 16 bits. "
             f"Received: {values.dtype} values in {values.min():g}…{values.max():g}"
         )
-    return values.astype(np.float64) / grey_range(values, name), ["float" if is_float else "16-bit"]
+    white = grey_range(values, name)
+    return values.astype(np.float64) / white, {1: ["float"], 65535: ["16-bit"]}.get(white, [])

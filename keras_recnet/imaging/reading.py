@@ -191,14 +191,23 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def grey_values(image: Image.Image) -> np.ndarray:
+    """The pixels of an image in one of the `DEEP_MODES`; those of a 16-bit PGM as uint16, though its mode is "I"."""
+    values = np.asarray(image)
+    return values.astype(np.uint16) if image.mode == "I" and image.format == "PPM" else values
+
+
 def grey_range(values: np.ndarray, name: str) -> int:
-    """The value of white in grey pixels of more than 8 bits: 65535 for integers, 1 or 255 for floats.
+    """The value of white in grey pixels of more than 8 bits.
+
+    It is 65535 for uint16. Other integers have 255 if no value is above, since 32-bit TIFFs often hold 8-bit values,
+    else 65535. Floats have 1 if no value is above, else 255.
 
     Raises:
         ImageError: if there are values outside 0…white.
     """
     low, high = float(values.min()), float(values.max())
-    for white in (1, 255) if values.dtype.kind == "f" else (65535,):
+    for white in (1, 255) if values.dtype.kind == "f" else (65535,) if values.dtype == np.uint16 else (255, 65535):
         if low >= 0 and high <= white:
             return white
     raise ImageError(
@@ -275,7 +284,7 @@ def _to_rgb(image, name):
     """Return the image in RGB on white, its alpha channel or None, and the colour profile of the result."""
     profile = image.info.get("icc_profile")
     if image.mode in DEEP_MODES:
-        values, transparent = np.asarray(image), image.info.get("transparency")
+        values, transparent = grey_values(image), image.info.get("transparency")
         image = Image.fromarray(grey_to_8_bits(values, name))
         if transparent is None:
             return image.convert("RGB"), None, None

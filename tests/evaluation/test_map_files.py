@@ -49,6 +49,7 @@ def test_a_mask_that_marks_nothing_but_has_values_is_refused(top):
         (encoded(np.stack([VALUES] * 3, -1)), ["rgb"]),
         (encoded(Image.fromarray(np.stack([VALUES] * 3, -1)).convert("RGBA")), ["rgb"]),
         (encoded(VALUES.astype(np.uint16) * 257), ["16-bit"]),
+        (encoded(VALUES.astype(np.int32), "TIFF"), []),
         (encoded(VALUES.astype(np.float32) / 255, "TIFF"), ["float"]),
         (npy(VALUES), []),
         (npy(VALUES.astype(np.uint16) * 257), ["16-bit"]),

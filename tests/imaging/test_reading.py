@@ -94,6 +94,18 @@ def test_sixteen_bit_files_keep_their_upper_bits():
         np.testing.assert_array_equal(grey[..., 0], np.arange(256).reshape(16, 16))
 
 
+@pytest.mark.parametrize(("top", "factor"), [(255, 1), (65535, 257)])
+def test_integers_of_32_bits_are_in_0_to_255_or_in_0_to_65535(top, factor):
+    values = np.arange(256, dtype=np.int32).reshape(16, 16) * factor
+    assert values.max() == top
+    picture = read(encoded(Image.fromarray(values), "TIFF"))
+    np.testing.assert_array_equal(picture.rgb[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_a_dark_pgm_of_16_bits_stays_dark():
+    assert read(b"P5 2 1 65535\n\x00\xff\x01\x00").rgb[..., 0].tolist() == [[0, 1]]
+
+
 def test_cmyk_jpeg_of_adobe_programs_is_not_inverted():
     # Pillow writes CMYK JPEGs as Adobe does: inverted, with a marker.
     data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
