@@ -7,12 +7,13 @@ import contextlib
 import dataclasses
 import io
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from keras_recnet.errors import ImageError, MissingExtraError
 
@@ -34,6 +35,9 @@ _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 
 # Pillow's own threshold for a possible decompression bomb; 268 MB as RGB.
 MAX_PIXELS = 1024**3 // 4 // 3
+
+# Bytes of one text, XMP or ICC chunk of a PNG, decompressed. Pillow's own limit is 1 MB, which sound files exceed.
+MAX_PNG_METADATA = 64 * 2**20
 
 # Modes of Pillow with one channel of more than 8 bits.
 DEEP_MODES = frozenset(("I", "I;16", "I;16L", "I;16B", "I;16N", "F"))
@@ -123,6 +127,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
     name = name or _name_of(source)
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_png_metadata_limit)
             if isinstance(source, (str, os.PathLike)):
                 source = stack.enter_context(open(source, "rb"))
             elif isinstance(source, (bytes, bytearray, memoryview)):
@@ -154,6 +159,11 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"{name}: not an image of a known format. Known: {', '.join(FORMATS)}.") from error
     except Exception as error:  # decoders raise exceptions of every kind on damaged files
+        if isinstance(error, ValueError) and "MAX_TEXT" in str(error):
+            raise ImageError(
+                f"{name}: refused, its text, XMP or colour profile is larger than {MAX_PNG_METADATA >> 20} MB. Save it "
+                f"again without this metadata."
+            ) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise ImageError(f"{name}: cannot be read ({error.strerror}).") from error
         raise ImageError(
@@ -252,6 +262,29 @@ def raise_pillow_limit(max_pixels: int) -> None:
     """
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class _PngMetadataLimit:
+    """Context that raises Pillow's global limit on the metadata of a PNG; the last thread to leave restores it."""
+
+    def __init__(self):
+        self._lock, self._readers, self._limit = threading.Lock(), 0, 0
+
+    def __enter__(self):
+        with self._lock:
+            if not self._readers:
+                self._limit = PngImagePlugin.MAX_TEXT_CHUNK
+                PngImagePlugin.MAX_TEXT_CHUNK = max(self._limit, MAX_PNG_METADATA)
+            self._readers += 1
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                PngImagePlugin.MAX_TEXT_CHUNK = self._limit
+
+
+_png_metadata_limit = _PngMetadataLimit()
 
 
 def _name_of(source):

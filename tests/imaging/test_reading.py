@@ -1,10 +1,12 @@
 import contextlib
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 from keras_recnet.errors import ImageError, MissingExtraError
 from keras_recnet.imaging.reading import FORMATS, read
@@ -250,6 +252,30 @@ def test_every_cut_of_a_file_is_read_or_refused():
         for length in range(1, len(data), max(1, len(data) // 40)):
             with contextlib.suppress(ImageError):
                 read(data[:length])
+
+
+def png_with_metadata(size):
+    info = PngInfo()
+    info.add_text("Description", "x" * size, zip=True)
+    info.add_itxt("XML:com.adobe.xmp", "y" * size, zip=True)
+    return encoded(Image.fromarray(QUARTERS), pnginfo=info, icc_profile=bytes(size))
+
+
+def test_a_png_with_large_metadata_is_read_and_the_limit_of_pillow_stays():
+    data, limit = png_with_metadata(3 * 2**20), PngImagePlugin.MAX_TEXT_CHUNK
+    with ThreadPoolExecutor(4) as pool:
+        for picture in pool.map(read, [data] * 8):
+            np.testing.assert_array_equal(picture.rgb, QUARTERS)
+    assert len(picture.profile) == 3 * 2**20
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK
+    with pytest.raises(ValueError, match="MAX_TEXT_CHUNK"):
+        Image.open(io.BytesIO(data)).load()
+
+
+@pytest.mark.parametrize("size", [33 * 2**20, 65 * 2**20])
+def test_a_png_with_too_much_metadata_is_refused(size):
+    with pytest.raises(ImageError, match=r"^a\.png: refused, its text, XMP or colour profile is larger than 64 MB"):
+        read(png_with_metadata(size), name="a.png")
 
 
 def test_refuses_a_picture_over_the_limit_before_it_is_decoded(save_photo):
