@@ -2,7 +2,6 @@
 
 import os
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -31,8 +30,8 @@ def read_image(path: str | os.PathLike, at_least: int | None = None) -> np.ndarr
 def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read an image and its mask.
 
-    The mask may be 0/1, 0/255, grey, RGB, palette or 16-bit, and its shape may be in the alpha channel; a mask with two
-    levels, one of them 0, becomes 0 and 255. It must have the proportions of the image (a pixel of rounding is
+    The mask may be 0/1, 0/255, grey, RGB, palette or 16-bit; an alpha channel that is not constant is the mask. A mask
+    with two levels, one of them 0, becomes 0 and 255. It must have the proportions of the image (a pixel of rounding is
     allowed), not its size. A mask that matches only the image as stored, before the EXIF orientation is applied, is
     turned with it. If both match (a square, a half turn), the mask is taken as drawn on the upright image, which is
     what annotation tools show.
@@ -94,13 +93,8 @@ def _mask_values(mask, path):
         # A mask of 0/1 or 0…255 may be stored in 16 bits.
         small = values.dtype.kind != "f" and values.min() >= 0 and values.max() <= 255
         grey = values.astype(np.uint8) if small else reading.grey_to_8_bits(values, path)
-    elif mask.has_transparency_data:
-        rgba = mask.convert("RGBA")
-        alpha = np.asarray(rgba.getchannel("A"))
-        grey = np.asarray(rgba.convert("RGB").convert("L"))
-        # A cut-out shape has one colour everywhere; elsewhere what is transparent is background.
-        grey = alpha if grey.min() == grey.max() else cv2.multiply(grey, alpha, scale=1 / 255)
     else:
+        mask = reading.without_alpha(mask)
         if mask.mode not in ("1", "L") and _is_coloured(np.asarray(mask.convert("RGB"))):
             raise ImageError(f"{path}: a colour image, not a mask. Are images and masks swapped?")
         grey = np.asarray(mask.convert("L"))

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from keras_recnet.errors import ImageError
-from keras_recnet.imaging.reading import DEEP_MODES, SUFFIXES, grey_range, grey_values, open_image
+from keras_recnet.imaging.reading import DEEP_MODES, SUFFIXES, grey_range, grey_values, open_image, without_alpha
 
 MASK_SUFFIXES = SUFFIXES
 MAP_SUFFIXES = SUFFIXES | {".npy"}
@@ -34,7 +34,7 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
     """Read a ground-truth mask.
 
     Args:
-        data: the bytes of an image; colours are converted to grey.
+        data: the bytes of an image. An alpha channel that is not constant is the mask; else its luminance.
         name: what error messages call it.
 
     Returns:
@@ -49,7 +49,7 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
         if image.mode in DEEP_MODES:
             values = _scaled(grey_values(image), name)[0] * 255
         else:
-            values, _ = _grey(image)
+            values, _ = _grey(without_alpha(image))
     mask = values > MASK_THRESHOLD
     if not mask.any() and values.any():
         raise ImageError(

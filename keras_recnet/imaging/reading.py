@@ -201,6 +201,16 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def without_alpha(mask: Image.Image) -> Image.Image:
+    """Return the channels that hold a mask: its alpha channel, unless it is constant, else the image without alpha."""
+    if mask.mode in DEEP_MODES or not mask.has_transparency_data:
+        return mask
+    rgba = mask.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    low, high = alpha.getextrema()
+    return alpha if low < high else rgba.convert("RGB")
+
+
 def grey_values(image: Image.Image) -> np.ndarray:
     """The pixels of an image in one of the `DEEP_MODES`; those of a 16-bit PGM as uint16, though its mode is "I"."""
     values = np.asarray(image)

@@ -29,6 +29,18 @@ def test_a_mask_is_what_lies_above_128():
     np.testing.assert_array_equal(read_mask(encoded(Image.fromarray(VALUES).convert("1", dither=0)), "m"), VALUES > 127)
 
 
+@pytest.mark.parametrize("under", [VALUES, VALUES * 0, VALUES | 255])
+def test_an_alpha_channel_that_is_not_constant_is_the_mask(under):
+    for channels in ([under, VALUES], [under, under, under, VALUES]):
+        np.testing.assert_array_equal(read_mask(encoded(np.dstack(channels)), "m.png"), VALUES > 128)
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_a_constant_alpha_channel_is_ignored(alpha):
+    mask = np.dstack([VALUES, np.full_like(VALUES, alpha)])
+    np.testing.assert_array_equal(read_mask(encoded(mask), "m.png"), VALUES > 128)
+
+
 def test_an_empty_mask_is_valid():
     assert not read_mask(encoded(np.zeros((4, 5), np.uint8)), "m.png").any()
 

@@ -186,11 +186,17 @@ def test_a_soft_mask_keeps_its_grey(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY)
 
 
-def test_what_is_transparent_in_a_soft_mask_is_background(tmp_path):
-    alpha = np.full(GREY.shape, 255, np.uint8)
-    alpha[0] = 0
-    Image.fromarray(np.dstack([GREY, alpha])).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY * (alpha // 255))
+@pytest.mark.parametrize("under", [GREY, GREY * 0, GREY | 255])
+def test_an_alpha_channel_that_is_not_constant_is_the_mask(tmp_path, under):
+    for rgba in ([under, MASK], [under, under, under, MASK], [*RGB[:2, :4].transpose(2, 0, 1), MASK]):
+        Image.fromarray(np.dstack(rgba)).save(tmp_path / "mask.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), MASK)
+
+
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_a_constant_alpha_channel_is_ignored(tmp_path, alpha):
+    Image.fromarray(np.dstack([GREY, np.full_like(GREY, alpha)])).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY)
 
 
 def test_traces_of_colour_in_a_jpeg_mask_are_let_pass(tmp_path):
