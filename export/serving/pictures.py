@@ -13,6 +13,8 @@ from keras_recnet.imaging.writing import encode
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # Modes that TensorFlow decodes as Pillow does. CMYK has a colour profile; transparency and 16-bit grey have our rules.
 _PLAIN_MODES = frozenset(("RGB", "L", "P", "1"))
+# Names of the chunks of a PNG that can hold its orientation. Without them it need not be decoded.
+_PNG_ORIENTATION = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 # A JPEG is sent as JPEG again: as PNG it would be four times as large. At this quality, and with the colours at full
 # resolution, the maps of the photos in examples/ change by 0.3/255 on average, and by at most 1/255.
 _QUALITY = {"quality": 95, "subsampling": 0}
@@ -72,8 +74,10 @@ def _is_plain(data):
         with open_image(data) as image:
             if image.mode not in _PLAIN_MODES or image.has_transparency_data:
                 return False
-            if image.format == "PNG" and b"eXIf" not in data:
-                return True  # it may come after the pixels, so `turn_of` would decode them to look for it
+            if image.format == "PNG":
+                if not any(marker in data for marker in _PNG_ORIENTATION):
+                    return True
+                image.load()  # the orientation may come after the pixels
             return turn_of(image) is None
     except ImageError:
         return False

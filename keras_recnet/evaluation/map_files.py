@@ -6,7 +6,15 @@ import os
 import numpy as np
 
 from keras_recnet.errors import ImageError
-from keras_recnet.imaging.reading import DEEP_MODES, SUFFIXES, grey_range, grey_values, open_image, without_alpha
+from keras_recnet.imaging.reading import (
+    DEEP_MODES,
+    SUFFIXES,
+    grey_range,
+    grey_values,
+    open_image,
+    upright,
+    without_alpha,
+)
 
 MASK_SUFFIXES = SUFFIXES
 MAP_SUFFIXES = SUFFIXES | {".npy"}
@@ -44,8 +52,8 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
         ImageError: if it cannot be decoded, or if it is not all 0 but has no value above 128, like a mask saved with 0
             and 1 or with class labels, which would count as an empty mask.
     """
-    with open_image(data, name=name) as image:
-        image.load()
+    with open_image(data, name=name) as file:
+        image = upright(file)
         if image.mode in DEEP_MODES:
             values = _scaled(grey_values(image), name)[0] * 255
         else:
@@ -75,8 +83,8 @@ def read_map(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
     """
     if data.startswith(_NPY):
         return _from_npy(data, name)
-    with open_image(data, name=name) as image:
-        image.load()
+    with open_image(data, name=name) as file:
+        image = upright(file)
         if image.mode in DEEP_MODES:
             return _scaled(grey_values(image), name)
         values, notes = _grey(image)

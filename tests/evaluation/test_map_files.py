@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from keras_recnet.errors import ImageError
 from keras_recnet.evaluation.map_files import load, read_map, read_mask
@@ -39,6 +39,15 @@ def test_an_alpha_channel_that_is_not_constant_is_the_mask(under):
 def test_a_constant_alpha_channel_is_ignored(alpha):
     mask = np.dstack([VALUES, np.full_like(VALUES, alpha)])
     np.testing.assert_array_equal(read_mask(encoded(mask), "m.png"), VALUES > 128)
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
+def test_masks_and_maps_are_turned_by_their_orientation(suffix, options):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = encoded(np.rot90(VALUES), suffix, exif=exif, **options)
+    np.testing.assert_array_equal(read_mask(data, "m"), VALUES > 128)
+    np.testing.assert_allclose(read_map(data, "m")[0], VALUES / 255)
 
 
 def test_an_empty_mask_is_valid():

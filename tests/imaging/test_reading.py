@@ -60,6 +60,25 @@ def test_turns_as_exif_says(orientation, fit):
         assert picture.size == (48, 64)
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF"])
+@pytest.mark.parametrize("kind", ["exif", "xmp"])
+def test_every_format_is_turned_by_exif_or_xmp(file_format, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    options = {"exif": exif} if kind == "exif" else {"xmp": xmp}
+    if file_format == "PNG" and kind == "xmp":
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options = {"pnginfo": info}
+    if file_format == "TIFF" and kind == "xmp":
+        options = {"tiffinfo": {700: xmp}}
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(QUARTERS)))
+    picture = read(encoded(stored, file_format, quality=95, **options))
+    assert np.abs(picture.rgb.astype(int) - QUARTERS).mean() < 6
+    assert picture.size == (48, 64)
+
+
 def test_exif_that_cannot_be_parsed_costs_nothing():
     picture = read(encoded(Image.fromarray(QUARTERS), "JPEG", exif=b"Exif\x00\x00garbage", quality=95))
     assert picture.size == (48, 64)

@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from keras_recnet.errors import ImageError
 from keras_recnet.export.serving.pictures import to_map, to_send
@@ -22,6 +23,17 @@ def with_orientation(value):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = value
     return exif
+
+
+def metadata(kind):
+    """Metadata of a PNG that must be turned by a quarter, as XMP or as ImageMagick writes EXIF."""
+    info = PngInfo()
+    if kind == "xmp":
+        info.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    else:
+        data = with_orientation(6).tobytes()
+        info.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True)
+    return info
 
 
 @pytest.mark.parametrize(
@@ -67,6 +79,8 @@ def test_sends_cmyk_as_rgb(save_photo):
     ("name", "options"),
     [
         ("turned.png", {"exif": with_orientation(6)}),
+        ("xmp.png", {"pnginfo": metadata("xmp")}),
+        ("profile.png", {"pnginfo": metadata("profile")}),
         ("a.webp", {"lossless": True}),
         ("a.gif", {}),
         ("a.tif", {}),
