@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from keras_recnet.errors import DataError
-from keras_recnet.pipelines import Pair, PipelineDataError, find_pairs
+from keras_recnet.pipelines import Pair, PipelineDataError, check_pairs, find_pairs, read_pair
 
 
 def names_of(pairs):
@@ -21,6 +21,16 @@ def test_pairs_by_name_whatever_the_extension_and_keeps_sub_folders(folders, sav
         Pair("b", images / "b.JPG", masks / "b.Png"),
         Pair("cats/a.2", images / "cats/a.2.jpeg", masks / "cats/a.2.bmp"),
     ]
+
+
+@pytest.mark.parametrize("extension", [".avif", ".jp2", ".heic"])
+def test_training_reads_the_formats_of_prediction(folders, save_pair, extension):
+    if extension == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    save_pair("a", image_extension=extension)
+    pairs = find_pairs(*folders)
+    check_pairs(pairs, decode=True)
+    assert read_pair(pairs[0])[0].shape == (30, 40, 3)
 
 
 def test_passes_over_what_is_no_picture(folders, save_pair):
