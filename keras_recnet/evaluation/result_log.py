@@ -18,8 +18,8 @@ from keras_recnet.errors import DiskError
 from keras_recnet.evaluation.scoring import Counts
 from keras_recnet.files import atomic_path, is_disk_full
 
-# Increase the first number when a metric changes, so that older results are scored again.
-HEADER = {"keras_recnet_evaluation": 1, "pysodmetrics": version("pysodmetrics")}
+# Increase the first number when a metric or the reading of files changes, so that older results are scored again.
+HEADER = {"keras_recnet_evaluation": 2, "pysodmetrics": version("pysodmetrics")}
 
 
 @dataclasses.dataclass(frozen=True)
