@@ -3,7 +3,7 @@
 # make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, on JAX
 # make lint       ruff check and ruff format --check
 # make docs       the documentation site, in build/docs/site
-# make prove      the exports of the presets that ship and of the papers' networks, each proved in full; minutes
+# make verify     exports the shipped presets and the networks of the papers and verifies every export; takes minutes
 # make soak       10,000 requests, a tenth of them garbage, to a server that merges them: answers and memory; 10 minutes
 # make bench      speed of prediction, of the training pipeline and of the evaluation
 #
@@ -30,7 +30,7 @@ PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal --durations=15
 
 CORE_TESTS := tests/backbones tests/layers tests/models tests/losses tests/test_metrics.py tests/test_optimizers.py
 
-.PHONY: demo test test-jax lint docs prove soak bench clean
+.PHONY: demo test test-jax lint docs verify soak bench clean
 
 demo: $(VENV)/base
 	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
@@ -51,8 +51,8 @@ docs: $(VENV)/dev
 	$(BIN)/python docs/build.py
 
 # One process, since the largest export needs several gigabytes.
-prove: $(VENV)/dev
-	$(BIN)/python -m pytest -m prove -rP tests/prove
+verify: $(VENV)/dev
+	$(BIN)/python -m pytest -m verify -rP tests/verify
 
 soak: $(VENV)/dev
 	$(BIN)/python benchmarks/soak.py

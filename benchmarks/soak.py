@@ -1,22 +1,22 @@
-"""Thousands of requests, garbage among them, to a merging server: right answers, and memory that does not grow.
+"""Soak test: thousands of requests, bad files included, to a server with batching. Checks answers and memory.
 
     make soak
     python benchmarks/soak.py --requests 2000 --model models/recnet_lite0
 
-The server is the stand-in of the tests: TF Serving's protocols and its merging over the real SavedModel, run in a
-session as TF Serving runs it. It listens at the loopback address alone. Threads send it small photographs of mixed
-sizes, half by the REST client and half by the gRPC client, and garbage in one request of ten.
+The server is the fake TF Serving of the tests: the protocols and batching of TF Serving over the real SavedModel, run
+in a session as TF Serving does. It only listens on the loopback address. Threads send small photographs of mixed
+sizes, half with the REST client and half with the gRPC client, and a bad file in one request of ten.
 
-It holds when
+The test passes if
 
-- every good picture gets the map that the SavedModel gives for it alone, within 2/255 on average, every bad one its
-  status, and nothing else fails;
-- those maps are the ones of `keras_recnet.saliency`, within 2/255 as the mean of all pictures: the two round
-  differently when they resize;
-- the memory that the server holds at the end is within 5 % of what it held after the first 1,000 requests: its own
-  memory, without the pages of files that are resident beside it, and without what is freed but not given back yet.
+- every good image has the map that the SavedModel computes for it alone, within 2/255 on average, every bad file has
+  its status, and nothing else fails;
+- these maps are those of `keras_recnet.saliency`, within 2/255 as the mean over all images: the two round differently
+  in the resize;
+- the server's memory at the end is within 5 % of its memory after the first 1,000 requests: private memory, without
+  resident pages of files and without freed memory that is not returned yet.
 
-Exit status: 0 it holds, 1 it does not.
+Exit status: 0 passed, 1 failed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 ROOT = Path(__file__).parents[1]
-STAND_IN = ROOT / "tests" / "export" / "serving" / "stand_in_server"
+FAKE_SERVER = ROOT / "tests" / "export" / "serving" / "fake_server"
 BATCHING = ROOT / "export" / "serving" / "batching.config"
 NAME = "recnet_lite0"
 
@@ -44,8 +44,8 @@ WARM, GROWTH = 1000, 0.05
 UNDECODABLE, TOO_LARGE = 1, 2
 
 
-def good_pictures():
-    """(name, bytes): every photograph in several sizes, as JPEG and PNG, some turned by EXIF."""
+def good_images():
+    """Yield (name, bytes) of the photographs in several sizes, as JPEG and PNG, some with an EXIF rotation."""
     for number, path in enumerate(sorted((ROOT / "examples" / "photos").glob("*.jpg"))):
         for place, side in enumerate(LONG_SIDES):
             with Image.open(path) as image:
@@ -58,8 +58,8 @@ def good_pictures():
                 yield f"{path.stem} {image.width}×{image.height} {kind}", file.getvalue()
 
 
-def bad_pictures(good):
-    """(name, bytes, status)."""
+def bad_files(good):
+    """Return (name, bytes, status) of files that have no map."""
     random = np.random.default_rng(0)
     jpeg = next(data for name, data in good if name.endswith("JPEG"))
     png = next(data for name, data in good if name.endswith("PNG"))
@@ -69,133 +69,135 @@ def bad_pictures(good):
     flat[16:20] = bytes(4)
     return [
         ("no bytes", b"", UNDECODABLE),
-        ("a text", b"<html><body>404 Not Found</body></html>", UNDECODABLE),
+        ("text", b"<html><body>404 Not Found</body></html>", UNDECODABLE),
         ("random bytes", random.bytes(5000), UNDECODABLE),
-        ("JPEG's first bytes, then random ones", jpeg[:4] + random.bytes(5000), UNDECODABLE),
-        ("a JPEG cut off", jpeg[: len(jpeg) // 2], UNDECODABLE),
-        ("a PNG cut off", png[: len(png) // 2], UNDECODABLE),
-        ("PNG's signature alone", png[:8], UNDECODABLE),
+        ("a JPEG header, then random bytes", jpeg[:4] + random.bytes(5000), UNDECODABLE),
+        ("a truncated JPEG", jpeg[: len(jpeg) // 2], UNDECODABLE),
+        ("a truncated PNG", png[: len(png) // 2], UNDECODABLE),
+        ("only the signature of a PNG", png[:8], UNDECODABLE),
         ("a PNG 0 pixels wide", bytes(flat), UNDECODABLE),
-        ("a PNG that promises 30,000 × 30,000 pixels", bytes(huge), TOO_LARGE),
+        ("a PNG with 30,000 × 30,000 pixels in its header", bytes(huge), TOO_LARGE),
     ]
 
 
-def maps_of(folder, pictures):
-    """The maps of a SavedModel's newest version, one picture at a time and without a server."""
+def maps_of(folder, images):
+    """Compute maps with the newest version of a SavedModel, one image at a time and without a server."""
     import tensorflow as tf
 
     from keras_recnet.export.serving.pictures import to_map, to_send
 
     newest = max((path for path in Path(folder).iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     encoded = tf.saved_model.load(str(newest)).signatures["encoded"]
-    files = [tf.constant([to_send(data)]) for _, data in pictures]
+    files = [tf.constant([to_send(data)]) for _, data in images]
     return [to_map(encoded(image_bytes=file)["saliency_bytes"].numpy()[0]) for file in files]
 
 
 class Soak:
-    """What is sent, and whether the answer is right."""
+    """Sends the requests and checks the answers."""
 
-    def __init__(self, clients, good, expected, bad, garbage, seed):
+    def __init__(self, clients, good, expected, bad, bad_share, seed):
         self.clients, self.good, self.expected, self.bad = clients, good, expected, bad
-        self.garbage, self.seed = garbage, seed
+        self.bad_share, self.seed = bad_share, seed
         self.worst = 0.0
 
     def __call__(self, number):
-        """(kind, what is wrong or None, seconds) of one request."""
+        """Send one request and return (kind, problem or None, seconds)."""
         random = np.random.default_rng((self.seed, number))
         label, client = self.clients[number % len(self.clients)]
         start = time.perf_counter()
         try:
-            if random.random() < self.garbage:
-                kind, wrong = "garbage", self._send_garbage(client, random)
+            if random.random() < self.bad_share:
+                kind, problem = "bad file", self._send_bad(client, random)
             else:
-                kind, wrong = "good", self._send_good(client, random)
-        except Exception as error:  # whatever it is, it is what this is looking for
-            kind, wrong = "failed", f"{type(error).__name__}: {error}"
-        return f"{label}, {kind}", wrong, time.perf_counter() - start
+                kind, problem = "good", self._send_good(client, random)
+        except Exception as error:
+            kind, problem = "failed", f"{type(error).__name__}: {error}"
+        return f"{label}, {kind}", problem, time.perf_counter() - start
 
     def _send_good(self, client, random):
         place = int(random.integers(len(self.good)))
         name, data = self.good[place]
         saliency_map, expected = client(data), self.expected[place]
         if saliency_map.shape != expected.shape:
-            return f"{name}: a map of {saliency_map.shape} for a picture of {expected.shape}"
+            return f"{name}: a map of {saliency_map.shape} for an image of {expected.shape}"
         difference = float(np.abs(saliency_map - expected).mean())
         self.worst = max(self.worst, difference)
         return f"{name}: differs by {difference * 255:.2f}/255" if difference > TOLERANCE else None
 
-    def _send_garbage(self, client, random):
-        # `send` passes on what a call would refuse before it reaches the server
+    def _send_bad(self, client, random):
+        # a call would refuse some of the files before it sends them
         name, data, status = self.bad[int(random.integers(len(self.bad)))]
         (answer,) = client.send([data])
         return None if answer == (status, b"") else f"{name}: answered with status {answer.status}"
 
 
 def soak(options, folder, log):
-    """Runs it, prints the table, and gives what does not hold."""
+    """Run the test, print a table and return the problems."""
     from keras_recnet import Predictor
     from keras_recnet.export.serving.grpc_client import GrpcClient
     from keras_recnet.export.serving.rest_client import RestClient
     from keras_recnet.parallel import ordered
 
-    good = list(good_pictures())
+    good = list(good_images())
     expected = maps_of(folder, good)
     predicted = Predictor(NAME).map(data for _, data in good)
-    apart = [float(np.abs(a - b).mean()) for a, b in zip(expected, predicted, strict=True)]
-    bad = bad_pictures(good)
-    start_server = runpy.run_path(str(STAND_IN / "starting.py"))["start"]
-    kinds, seconds, wrong, memory = collections.Counter(), [], [], {}
+    differences = [float(np.abs(a - b).mean()) for a, b in zip(expected, predicted, strict=True)]
+    bad = bad_files(good)
+    start_server = runpy.run_path(str(FAKE_SERVER / "starting.py"))["start"]
+    kinds, seconds, problems, memory = collections.Counter(), [], [], {}
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(start_server(batching=BATCHING, log=log, **{NAME: folder}))
         clients = [("REST", RestClient(NAME, server.url)), ("gRPC", GrpcClient(NAME, server.target))]
         for _, client in clients:
             stack.enter_context(client).wait_until_ready()
-        work = Soak(clients, good, expected, bad, options.garbage, options.seed)
+        work = Soak(clients, good, expected, bad, options.bad, options.seed)
         begin = time.monotonic()
         results = stack.enter_context(
             contextlib.closing(ordered(work, range(options.requests), workers=options.threads))
         )
-        for done, (kind, problem, took) in enumerate(results, start=1):
+        for done, (kind, problem, elapsed) in enumerate(results, start=1):
             kinds[kind] += 1
-            seconds.append(took)
+            seconds.append(elapsed)
             if problem:
-                wrong.append(f"request {done - 1} ({kind}): {problem}")
+                problems.append(f"request {done - 1} ({kind}): {problem}")
             if done in (1, options.requests) or done % 500 == 0:
-                held = server.memory() if server.runs() else {"own": 0, "resident": 0}
-                memory[done] = held["own"]
+                used = server.memory() if server.runs() else {"own": 0, "resident": 0}
+                memory[done] = used["own"]
                 print(
-                    f"{done:>6} requests {time.monotonic() - begin:>6.0f} s {held['own'] / 2**20:>6.0f} MiB, resident "
-                    f"{held['resident'] / 2**20:.0f} MiB",
+                    f"{done:>6} requests {time.monotonic() - begin:>6.0f} s {used['own'] / 2**20:>6.0f} MiB, resident "
+                    f"{used['resident'] / 2**20:.0f} MiB",
                     flush=True,
                 )
-            if not server.runs() or len(wrong) > 20:
+            if not server.runs() or len(problems) > 20:
                 break
             if time.monotonic() - begin > options.minutes * 60:
-                wrong.append(f"stopped after {options.minutes:g} minutes and {done:,} requests (--minutes)")
+                problems.append(f"stopped after {options.minutes:g} minutes and {done:,} requests (--minutes)")
                 break
         batches = {}
         if server.runs():
             batches = server.batches()[NAME]
         else:
-            wrong.append("the server's process ended")
-    return _judge(options, kinds, seconds, wrong, memory, batches, work.worst, float(np.mean(apart)))
+            problems.append("the server's process ended")
+    return _report(options, kinds, seconds, problems, memory, batches, work.worst, float(np.mean(differences)))
 
 
-def _judge(options, kinds, seconds, wrong, memory, batches, worst, apart):
+def _report(options, kinds, seconds, problems, memory, batches, worst, difference):
     p50, p90, p99 = np.percentile(seconds, (50, 90, 99)) * 1000
-    merged = sum(size * count for size, count in batches.items() if size > 1)
+    batched = sum(size * count for size, count in batches.items() if size > 1)
     print()
     for kind, count in sorted(kinds.items()):
         print(f"{kind:<28}{count:>10,}")
-    print(f"{'wrong or failed':<28}{len(wrong):>10,}")
-    print(f"{'largest difference':<28}{worst * 255:>10.2f} /255 on average over a map, at most {TOLERANCE * 255:.0f}")
-    print(f"{'from keras_recnet.saliency':<28}{apart * 255:>10.2f} /255 on average, at most {TOLERANCE * 255:.0f}")
-    if apart > TOLERANCE:
-        wrong.append(f"the SavedModel's maps differ from keras_recnet.saliency's by {apart * 255:.2f}/255")
+    print(f"{'wrong or failed':<28}{len(problems):>10,}")
+    print(f"{'largest difference':<28}{worst * 255:>10.2f} /255 on average over a map, tolerance {TOLERANCE * 255:.0f}")
+    print(
+        f"{'from keras_recnet.saliency':<28}{difference * 255:>10.2f} /255 on average, tolerance {TOLERANCE * 255:.0f}"
+    )
+    if difference > TOLERANCE:
+        problems.append(f"the SavedModel's maps differ from keras_recnet.saliency's by {difference * 255:.2f}/255")
     print(f"{'p50, p90, p99':<28}{p50:>10.0f} {p90:.0f} {p99:.0f} ms, {options.threads} requests at a time")
-    print(f"{'merged with others':<28}{merged:>10,} requests, up to {max(batches, default=0)} in a batch")
-    if not merged:
-        wrong.append("no requests were merged: the server had too few at once (--threads)")
+    print(f"{'batched with others':<28}{batched:>10,} requests, up to {max(batches, default=0)} in a batch")
+    if not batched:
+        problems.append("no requests were batched: too few at a time (--threads)")
     if WARM in memory and len(seconds) > WARM:
         change = memory[max(memory)] / memory[WARM] - 1
         print(f"{'memory after ' + format(WARM, ','):<28}{memory[WARM] / 2**20:>10.0f} MiB")
@@ -203,25 +205,23 @@ def _judge(options, kinds, seconds, wrong, memory, batches, worst, apart):
             f"{'memory at the end':<28}{memory[max(memory)] / 2**20:>10.0f} MiB, {change:+.1%}, at most ±{GROWTH:.0%}"
         )
         if abs(change) > GROWTH:
-            wrong.append(f"memory changed by {change:+.1%} after the first {WARM:,} requests")
+            problems.append(f"memory changed by {change:+.1%} after the first {WARM:,} requests")
     else:
-        print(f"{'memory':<28}not judged: it needs more than {WARM:,} requests")
-    for line in wrong[:20]:
+        print(f"{'memory':<28}not checked: needs more than {WARM:,} requests")
+    for line in problems[:20]:
         print(f"  {line}")
-    print("It does not hold." if wrong else "It holds.")
-    return wrong
+    print("Failed." if problems else "Passed.")
+    return problems
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--garbage", type=float, default=0.1, help="share of the requests")
+    parser.add_argument("--bad", type=float, default=0.1, help="share of requests with a bad file")
     parser.add_argument("--threads", type=int, default=8, help="requests at a time")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stops after that")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time limit")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--model", help=f"a folder with versions of {NAME}'s SavedModel; by default it is exported anew"
-    )
+    parser.add_argument("--model", help=f"folder with versions of the SavedModel of {NAME}; exported if not given")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, open(os.devnull, "w") as nowhere:
         folder = options.model

@@ -1,4 +1,4 @@
-"""A model becomes an artifact, the artifact is proved, and only then it gets its name."""
+"""Export a model: write the artifact, verify it, and only then move it to its place."""
 
 import contextlib
 import datetime
@@ -26,8 +26,8 @@ FORMATS = {"savedmodel": ("float32", "float16"), "litert": ("float16", "float32"
 DESCRIPTION = "export.json"
 CARD = "CARD.md"
 PREPROCESSING = (
-    "RGB in 0…255, upright (EXIF rotation applied), resized bilinearly with antialiasing; everything else is inside. "
-    "A SavedModel resizes by itself, a LiteRT file takes pictures of its own size."
+    "RGB in 0…255, upright (EXIF rotation applied), resized bilinearly with antialiasing; the model does the rest. "
+    "A SavedModel also resizes; a LiteRT file takes images of its own size."
 )
 
 
@@ -43,37 +43,38 @@ def export_model(
     input_dtype: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
-    """Exports a model, runs the artifact in a process that cannot import this library, and compares it with Keras.
+    """Export a model, and verify the artifact against Keras in a process that cannot import this library.
 
-    A SavedModel goes into `out/1`, or the next number that is free; a LiteRT file is `out/model.tflite`. Beside it lie
-    `export.json` and the preset's `CARD.md`. Nothing lies under these names unless the proof has held.
+    A SavedModel is written to `out/1`, or the next free number; a LiteRT file to `out/model.tflite`. The same folder
+    gets `export.json` and the `CARD.md` of the preset. Nothing is written if the verification fails.
 
     Args:
         source: a `RecNet` or `RCAUNet`, or the name or folder of a preset.
-        out: the folder to write to: a new one, an empty one, or one of an earlier export.
+        out: output folder: new, empty, or that of an earlier export.
         format: `"savedmodel"` (see `export.savedmodel.writing`) or `"litert"` (`export.litert.converting`).
-        precision: `"float32"` or `"float16"`. A SavedModel of float16 computes in mixed precision, for GPUs (default:
-            float32); a LiteRT file of float16 stores its weights so and computes in float32 (its default).
-        size: height and width to build the network for, one number or two; None: the model's own. A network whose
-            weights belong to its size cannot have another.
-        signatures: names of those to export; None: all.
-        max_pixels: of one picture in a request to a SavedModel; None: 50 million.
-        input_dtype: of the images that a LiteRT file takes, `"float32"` (None) or `"uint8"`. A SavedModel takes both.
-        say: called with a line at each stage.
+        precision: `"float32"` or `"float16"`. A float16 SavedModel computes in mixed precision, for GPUs (default:
+            float32). A float16 LiteRT file stores weights in float16 and computes in float32 (the default).
+        size: image size of the network, one number or `(height, width)`; None: that of the model. A network whose
+            weights depend on the size cannot be resized.
+        signatures: names of the signatures to export; None: all.
+        max_pixels: largest image in a request to a SavedModel; None: 50 million pixels.
+        input_dtype: dtype of the images of a LiteRT file, `"float32"` (None) or `"uint8"`. A SavedModel accepts both.
+        say: called with a line of text at each stage.
 
     Returns:
-        What `export.json` says: `model`, `licence`, `versions`, `signatures` with `inputs` and `outputs`, `files`,
-        `proof`, and of a LiteRT file `gpu_incompatible`, the operations that the GPU delegate lacks.
+        The contents of `export.json`, and `folder`: among others `model`, `licence`, `versions`, `signatures`, `files`,
+        `verification` (see `export.verification.compare`) and, for LiteRT, `gpu_incompatible` (see
+        `export.gpu_incompatible`).
 
     Raises:
-        ConfigError: if an argument is wrong, or `out` is something else than the folder of an export.
-        ConversionError: if the conversion fails or the artifact computes something else than Keras.
-        DiskError: if the disk is full or the folder cannot be written.
+        ConfigError: if an argument is wrong, or `out` contains other files.
+        ConversionError: if the conversion or the verification fails.
+        DiskError: if the disk is full or the folder is not writable.
         MissingExtraError: if TensorFlow is not installed.
-        PresetError: if there is no such preset or it is damaged.
+        PresetError: if the preset does not exist or is damaged.
 
     Example:
-        >>> export_model("recnet_lite0", "serving/recnet_lite0", format="savedmodel")["proof"]["differences"]
+        >>> export_model("recnet_lite0", "serving/recnet_lite0", format="savedmodel")["verification"]["differences"]
     """
     if format not in FORMATS:
         raise ConfigError(f"`format` must be one of {tuple(FORMATS)}. Received: format={format!r}")
@@ -84,14 +85,14 @@ def export_model(
         raise ConfigError(f"`input_dtype` must be one of {INPUT_DTYPES}. Received: input_dtype={input_dtype!r}")
     if input_dtype and format != "litert":
         raise ConfigError(
-            f"`input_dtype` is for LiteRT; a SavedModel has signatures for both. Received: input_dtype={input_dtype!r}"
+            f"`input_dtype` is for LiteRT; a SavedModel accepts both. Received: input_dtype={input_dtype!r}"
         )
-    need_tensorflow()
+    require_tensorflow()
     out = Path(out)
     _check_out(out, format)
-    with _folder_inside(out) as work:
+    with _work_folder(out) as work:
         artifact = work / ("model" if format == "savedmodel" else presets.LITERT)
-        made, proved = make_and_prove(
+        report, verified = write_and_verify(
             source,
             artifact,
             kind=format,
@@ -102,61 +103,62 @@ def export_model(
             input_dtype=input_dtype,
             say=say,
         )
-        card = made.pop("card")
+        card = report.pop("card")
         description = {
             "format": format,
             "precision": precision,
-            "model": made["model"],
+            "model": report["model"],
             "preprocessing": PREPROCESSING,
-            "licence": made["licence"],
+            "licence": report["licence"],
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"keras_recnet": keras_recnet.__version__, **made["versions"], **proved.pop("versions")},
-            "signatures": made["signatures"],
-            "proof": proved,
+            "versions": {"keras_recnet": keras_recnet.__version__, **report["versions"], **verified.pop("versions")},
+            "signatures": report["signatures"],
+            "verification": verified,
         }
-        if "gpu_incompatible" in made:
-            description["gpu_incompatible"] = made["gpu_incompatible"]
+        if "gpu_incompatible" in report:
+            description["gpu_incompatible"] = report["gpu_incompatible"]
         return _finish(out, artifact, description, card)
 
 
-def make_and_prove(source, artifact: Path, *, kind: str, say=lambda line: None, **asked) -> tuple[dict, dict]:
-    """Writes an artifact and compares it with Keras.
+def write_and_verify(source, artifact: Path, *, kind: str, say=lambda line: None, **options) -> tuple[dict, dict]:
+    """Write an artifact and compare it with Keras.
 
     Args:
         source: a model, or the name or folder of a preset.
         artifact: the folder or file to write.
         kind: the format.
-        say: called with a line at each stage.
-        **asked: `precision`, `size`, `signatures`, `max_pixels` and `input_dtype` as `export_model` has them.
+        say: called with a line of text at each stage.
+        **options: `precision`, `size`, `signatures`, `max_pixels` and `input_dtype` of `export_model`.
 
     Returns:
-        What `keras_recnet.export.worker` says of it, with the preset's `card`; and what `proof.compare` found.
+        The report of `keras_recnet.export.worker`, with the path of the preset's `card` or None; and the result of
+        `verification.compare`.
 
     Raises:
-        as `export_model`.
+        The errors of `export_model`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         described, file, card = _source(source, Path(scratch))
         calls = Path(scratch) / "calls"
         calls.mkdir()
-        say(f"Making the {kind} …")
-        _make(kind=kind, source=os.fspath(file), artifact=os.fspath(artifact), calls=os.fspath(calls), **asked)
-        made = json.loads((calls / "made.json").read_text())
-        say("Proving it in a process of its own …")
+        say(f"Converting to {kind} …")
+        _run_worker(kind=kind, source=os.fspath(file), artifact=os.fspath(artifact), calls=os.fspath(calls), **options)
+        report = json.loads((calls / "report.json").read_text())
+        say("Verifying in a separate process …")
         verification.run(kind, artifact, calls)
-        proved = verification.compare(calls, verification.TOLERANCE[kind, asked["precision"]])
-    return {**made, "model": {**described, **made["model"]}, "card": card}, proved
+        verified = verification.compare(calls, verification.TOLERANCE[kind, options["precision"]])
+    return {**report, "model": {**described, **report["model"]}, "card": card}, verified
 
 
-def need_tensorflow() -> None:
-    """Raises `MissingExtraError` where TensorFlow is not installed."""
+def require_tensorflow() -> None:
+    """Raise `MissingExtraError` if TensorFlow is not installed."""
     if importlib.util.find_spec("tensorflow") is None:
         raise MissingExtraError('Exports need TensorFlow: pip install "keras-recnet[tensorflow]".')
 
 
 def _check_out(out, format):
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: a file stands there. Choose a folder to export to.")
+        raise ConfigError(f"{out}: is a file. Choose another output folder.")
     if not out.is_dir():
         return
     names = [path.name for path in out.iterdir() if not path.name.startswith(".")]
@@ -167,14 +169,14 @@ def _check_out(out, format):
     others = sorted(set(names) - set(kinds[format]))
     if others:
         raise ConfigError(
-            f"{out}: not the folder of an earlier {format} export, it holds {', '.join(others[:3])}"
+            f"{out}: not the folder of an earlier {format} export, since it contains {', '.join(others[:3])}"
             f"{' …' if len(others) > 3 else ''}. Choose another folder, or an empty one."
         )
 
 
 @contextlib.contextmanager
-def _folder_inside(out):
-    """A folder inside of `out` for what is not finished; both go again if it stays so."""
+def _work_folder(out):
+    """Yield a temporary folder inside `out`, which is removed too if it is new and stays empty."""
     is_new = not out.exists()
     work = out / f".partial-{secrets.token_hex(4)}"
     try:
@@ -184,43 +186,43 @@ def _folder_inside(out):
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if is_new:
-            with contextlib.suppress(OSError):  # it is not empty: the export lies in it
+            with contextlib.suppress(OSError):  # it contains the export
                 out.rmdir()
 
 
 def _source(source, scratch):
-    """What `export.json` says of the model, the file or folder that it is loaded from, and its card if it has one."""
+    """Return the description of the model for `export.json`, the file or folder to load it from, and its card."""
     if not isinstance(source, (str, os.PathLike)):
         file = scratch / "model.keras"
         source.save(file)
         return {"name": source.name}, file, None
     preset = presets.find(source)
-    weights = preset.file(presets.WEIGHTS)  # checked here, where its error is not another process' last lines
+    weights = preset.file(presets.WEIGHTS)  # checked here for a short error message
     card = preset.folder / CARD
     described = {"name": preset.name, "weights_sha256": sha256(weights)}
     return described, preset.folder, card if card.is_file() else None
 
 
-def _make(**asked):
+def _run_worker(**job):
     code = "import sys; from keras_recnet.export import worker; sys.exit(worker.main(sys.argv[1]))"
     environment = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    process = child_python(code, json.dumps(asked), **environment)
+    process = child_python(code, json.dumps(job), **environment)
     done = subprocess.run(**process, capture_output=True, text=True)
     if not done.returncode:
         return
-    told = Path(asked["calls"]) / "error.txt"
-    if told.is_file():
-        raise ConversionError(told.read_text(encoding="utf-8"))
+    message = Path(job["calls"]) / "error.txt"
+    if message.is_file():
+        raise ConversionError(message.read_text(encoding="utf-8"))
     if "No space left on device" in done.stderr:
-        raise DiskError(disk_full(Path(asked["artifact"]).parents[1]))
-    last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
+        raise DiskError(disk_full(Path(job["artifact"]).parents[1]))
     raise ConversionError(
-        f"{asked['source']}: the conversion to {asked['kind']} failed (status {done.returncode}):\n{last}"
+        f"{job['source']}: the conversion to {job['kind']} failed (status {done.returncode}):\n"
+        f"{verification.last_lines(done)}"
     )
 
 
 def _finish(out, artifact, description, card):
-    """Writes the description beside the artifact and gives both their names."""
+    """Write the description, and move it and the artifact to their places."""
     folder = artifact if artifact.is_dir() else artifact.parent
     if card:
         shutil.copyfile(card, folder / CARD)
@@ -244,6 +246,6 @@ def _rename_to_next_number(folder, out):
         target = out / str(max(taken, default=0) + 1)
         try:
             return folder.rename(target)
-        except OSError as error:  # another export took the number in this moment
+        except OSError as error:  # another export took the number meanwhile
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise

@@ -1,11 +1,11 @@
-"""Runs an exported artifact in a process that cannot import keras_recnet: `bare.py KIND ARTIFACT CALLS`.
+"""Run an exported artifact in a process that cannot import keras_recnet: `standalone_runner.py FORMAT ARTIFACT CALLS`.
 
-CALLS is a folder with `calls.json`, a list of `{"signature", "inputs"}`; inputs are names of .npy files, or lists of
-names of files whose bytes are meant. A call with `"stream"` in place of `"signature"` is a group that goes through the
-signatures `encode`, `step` and `decode`, image by image. The outputs go into the same folder, and `results.json` says
-where, how long each took, and what ran it.
+CALLS is a folder with `calls.json`, a list of `{"signature", "inputs"}`. An input is the name of a .npy file, or a list
+of names of files whose bytes are the input. A call with `"stream"` in place of `"signature"` runs a group through the
+signatures `encode`, `step` and `decode`, image by image. The outputs are written to the same folder. `results.json`
+lists their files, the time of each call and the versions of the runtime.
 
-This file is run as a script and stands alone on purpose.
+This script must not depend on the library.
 """
 
 import functools
@@ -16,20 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-FORBIDDEN = "keras_recnet"
+LIBRARY = "keras_recnet"
 
 
-class Forbidden:
-    """Refuses the import that would make a proof worthless."""
+class ImportBlocker:
+    """Import hook that refuses the library."""
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == FORBIDDEN:
+        if name.partition(".")[0] == LIBRARY:
             raise ModuleNotFoundError(f"{name} must not be imported here", name=name)
 
 
-def load(kind, artifact):
-    """Gives a function `run(signature, inputs) -> outputs` of dicts, the signatures' names, and what runs them."""
-    if kind == "savedmodel":
+def load(format, artifact):
+    """Return a function `run(signature, inputs) -> outputs` of dicts, the names of the signatures, and versions."""
+    if format == "savedmodel":
         import tensorflow as tf
 
         signatures = tf.saved_model.load(artifact).signatures
@@ -43,20 +43,23 @@ def load(kind, artifact):
 
     from ai_edge_litert.interpreter import Interpreter
 
-    # The interpreter of this package knows no Flex operations: a file that needs them fails here.
+    # This package has no Flex operations: a file that needs them fails here.
     interpreter = Interpreter(artifact)
     runners = {name: interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()}
     return lambda name, inputs: runners[name](**inputs), list(runners), {"ai-edge-litert": version("ai-edge-litert")}
 
 
+def start_state(x, channels):
+    """Return the state before the first image: its features, padded with zeros to `channels` (`GroupCell.start`)."""
+    return np.pad(x, [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
+
+
 def stream(run, names, images, state_channels):
-    """`saliency` `(images, H, W, 1)` of a group: each image taken into the state, then each decoded with the last."""
+    """Return the maps of a group, `(images, H, W, 1)`: all images update the state, then each is decoded with it."""
     features = [run("encode", {"image": image}) for image in images]
     group = {}
     if "step" in names:
-        x = features[0]["x"]
-        state = np.zeros((*x.shape[:-1], state_channels), np.float32)
-        state[..., : x.shape[-1]] = x
+        state = start_state(features[0]["x"], state_channels)
         for of_image in features:
             state = run("step", {"x": of_image["x"], "state": state})["state"]
         group["state"] = state
@@ -73,25 +76,25 @@ def read(folder, value):
 def write(folder, name, value):
     if value.dtype.kind == "O":  # files
         names = [f"{name}-{index}" for index in range(len(value))]
-        for name_of_one, data in zip(names, value, strict=True):
-            (folder / name_of_one).write_bytes(data)
+        for file, data in zip(names, value, strict=True):
+            (folder / file).write_bytes(data)
         return names
     np.save(folder / f"{name}.npy", value)
     return f"{name}.npy"
 
 
-def main(kind, artifact, calls):
-    """Makes all calls twice, the first time to warm up, and writes what came out."""
+def main(format, artifact, calls):
+    """Run each call twice, the first time to warm up, and write the outputs."""
     folder = Path(calls)
-    described = json.loads((folder / "calls.json").read_text())
+    description = json.loads((folder / "calls.json").read_text())
     start = time.perf_counter()
-    run, names, versions = load(kind, artifact)
+    run, names, versions = load(format, artifact)
     loading = time.perf_counter() - start
     results = []
-    for number, call in enumerate(described["calls"]):
+    for number, call in enumerate(description["calls"]):
         if "stream" in call:
             images = [np.load(folder / name) for name in call["stream"]]
-            work = functools.partial(stream, run, names, images, described["state_channels"])
+            work = functools.partial(stream, run, names, images, description["state_channels"])
         else:
             inputs = {key: read(folder, value) for key, value in call["inputs"].items()}
             work = functools.partial(run, call["signature"], inputs)
@@ -101,11 +104,11 @@ def main(kind, artifact, calls):
         milliseconds = (time.perf_counter() - start) * 1000
         files = {key: write(folder, f"{number}-{key}", np.asarray(value)) for key, value in outputs.items()}
         results.append({"milliseconds": milliseconds, "outputs": files})
-    alone = FORBIDDEN not in sys.modules
-    told = {"loading": loading, "versions": versions, "alone": alone, "results": results}
-    (folder / "results.json").write_text(json.dumps(told))
+    independent = LIBRARY not in sys.modules
+    report = {"loading": loading, "versions": versions, "independent": independent, "results": results}
+    (folder / "results.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Forbidden())
+    sys.meta_path.insert(0, ImportBlocker())
     main(*sys.argv[1:])

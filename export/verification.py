@@ -1,7 +1,7 @@
-"""The proof of an export: the same pictures through Keras and, in a process without this library, through the artifact.
+"""Verification of an export: the same images are run through Keras and through the artifact.
 
-`prepare` runs where the model is, and leaves the pictures and what Keras makes of them in a folder; `run` lets
-`keras_recnet.export.standalone_runner` work through them; `compare` holds both beside each other.
+`prepare` writes the inputs and the outputs of Keras to a folder, in the process that has the model; `run` runs
+`standalone_runner.py` on them, in a process without this library; `compare` compares the outputs.
 """
 
 import json
@@ -16,137 +16,140 @@ import numpy as np
 from PIL import Image
 
 from keras_recnet.errors import RecNetError
-from keras_recnet.export import drawn_pictures
+from keras_recnet.export import sample_images
 from keras_recnet.presets import COSALIENCY
 
-# Mean absolute difference of a map from Keras' that is let through, by format and precision. Weights that are rounded
-# to float16 cost about 0.001.
+# Largest mean absolute difference of a map, per format and precision. Weights rounded to float16 cost about 0.001.
 TOLERANCE = {
     ("savedmodel", "float32"): 1e-5,
     ("savedmodel", "float16"): 5e-3,
     ("litert", "float32"): 1e-4,
     ("litert", "float16"): 5e-3,
 }
-PNG_ROUNDING = 0.5 / 255  # what 8 bits cost, at most
-GROUP = 3  # images in the group of the proof
+PNG_ROUNDING = 0.5 / 255  # largest error of 8 bits
+GROUP_SIZE = 3
 
 
 class ConversionError(RecNetError):
-    """A conversion that failed, or whose artifact does not compute what Keras computes."""
+    """A conversion failed, or the outputs of the artifact differ from those of Keras."""
 
 
 def prepare(model, folder: Path, *, kind: str, names: list[str], max_pixels: int, input_dtype: str = "float32") -> None:
-    """Writes what the artifact shall be given, `calls.json`, and what Keras makes of it, `expected.json`.
+    """Write inputs for the artifact, `calls.json`, and the outputs of Keras, `expected.json`.
 
     Args:
         model: the `RecNet` or `RCAUNet`, in float32.
-        folder: where to; made if missing.
-        kind: `"savedmodel"` or `"litert"`.
-        names: of the signatures that the artifact has.
-        max_pixels: as the SavedModel's.
-        input_dtype: of the images that a LiteRT file takes.
+        folder: output folder; created if it does not exist.
+        kind: format, `"savedmodel"` or `"litert"`.
+        names: names of the signatures of the artifact.
+        max_pixels: limit of the SavedModel.
+        input_dtype: dtype of the images of a LiteRT file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    cases = _cases_of_groups if model.task == COSALIENCY else _cases_of_images
+    cases = _group_cases if model.task == COSALIENCY else _image_cases
     calls, expected = [], []
-    for number, (call, outputs) in enumerate(cases(model, kind, names, max_pixels, np.dtype(input_dtype))):
-        of_call = {}
-        if "stream" in call:
-            of_call["stream"] = [_keep(folder, f"in-{number}-{i}", image) for i, image in enumerate(call["stream"])]
+    for number, (case, outputs) in enumerate(cases(model, kind, names, max_pixels, np.dtype(input_dtype))):
+        if "stream" in case:
+            images = [_save(folder, f"in-{number}-{index}", image) for index, image in enumerate(case["stream"])]
+            calls.append({"stream": images})
         else:
-            inputs = {key: _keep(folder, f"in-{number}-{key}", value) for key, value in call["inputs"].items()}
-            of_call |= {"signature": call["signature"], "inputs": inputs}
-        calls.append(of_call)
-        expected.append({key: _keep(folder, f"expected-{number}-{key}", value) for key, value in outputs.items()})
-    state = getattr(model, "step", None)
-    described = {"calls": calls, "state_channels": state.input["state"].shape[-1] if state else 0}
-    (folder / "calls.json").write_text(json.dumps(described))
+            inputs = {key: _save(folder, f"in-{number}-{key}", value) for key, value in case["inputs"].items()}
+            calls.append({"signature": case["signature"], "inputs": inputs})
+        expected.append({key: _save(folder, f"expected-{number}-{key}", value) for key, value in outputs.items()})
+    step = getattr(model, "step", None)
+    description = {"calls": calls, "state_channels": step.input["state"].shape[-1] if step else 0}
+    (folder / "calls.json").write_text(json.dumps(description))
     (folder / "expected.json").write_text(json.dumps(expected))
 
 
 def run(kind: str, artifact: Path, folder: Path) -> None:
-    """Lets the artifact work through the calls in a process that cannot import keras_recnet.
+    """Run the artifact on the inputs in a process that cannot import keras_recnet.
 
     Raises:
-        ConversionError: if it cannot.
+        ConversionError: if it fails.
     """
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     with tempfile.TemporaryDirectory() as empty:
-        # a copy, so that the folder of the original is not on the path
+        # a copy, so that the library's folder is not on the path
         script = shutil.copy(Path(__file__).with_name("standalone_runner.py"), empty)
         command = [sys.executable, "-I", script, kind, artifact.resolve(), folder.resolve()]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=empty)
     if done.returncode:
-        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
-        raise ConversionError(f"The artifact does not run by itself (status {done.returncode}):\n{last}")
+        raise ConversionError(f"The artifact does not run by itself (status {done.returncode}):\n{last_lines(done)}")
+
+
+def last_lines(process: subprocess.CompletedProcess) -> str:
+    """Return the last lines that a failed process wrote."""
+    return "\n".join((process.stderr or process.stdout).strip().splitlines()[-15:])
 
 
 def compare(folder: Path, tolerance: float) -> dict:
-    """What the artifact made beside what Keras made.
+    """Compare the outputs of the artifact with those of Keras.
 
     Returns:
-        A dict for `export.json`: `differences`, one a signature and output with `mean` and `max` absolute difference,
-        `tolerance` of the mean and `milliseconds` of the fastest call; `loading` in seconds; `versions`.
+        A dict for `export.json`: `differences`, one per signature and output with the `mean` and `max` absolute
+        difference, the `tolerance` of the mean and the `milliseconds` of the fastest call; `loading` in seconds;
+        `versions`.
 
     Raises:
-        ConversionError: if an output is missing, has another shape or differs by more than is let through, or if the
-            process imported what it must not.
+        ConversionError: if an output is missing, has a wrong shape or differs by more than the tolerance, or if the
+            process has imported the library.
     """
     calls = json.loads((folder / "calls.json").read_text())["calls"]
     expected = json.loads((folder / "expected.json").read_text())
-    told = json.loads((folder / "results.json").read_text())
-    if not told["alone"]:
-        raise ConversionError("The proof is worthless: its process imported keras_recnet.")
+    report = json.loads((folder / "results.json").read_text())
+    if not report["independent"]:
+        raise ConversionError("The verification is invalid: its process imported keras_recnet.")
     rows = {}
-    for call, outputs, result in zip(calls, expected, told["results"], strict=True):
+    for call, outputs, result in zip(calls, expected, report["results"], strict=True):
         signature = call.get("signature", "encode → step → decode")
         for key, value in outputs.items():
             if key not in result["outputs"]:
                 raise ConversionError(f"{signature}: no output {key!r}. Received: {', '.join(result['outputs'])}")
             mean, largest, allowed = _difference(folder, value, result["outputs"][key], tolerance)
             row = {"signature": signature, "output": key, "mean": mean, "max": largest, "tolerance": allowed}
-            old = rows.setdefault((signature, key), {**row, "milliseconds": result["milliseconds"]})
-            old["mean"], old["max"] = max(old["mean"], mean), max(old["max"], largest)
-            old["milliseconds"] = min(old["milliseconds"], result["milliseconds"])
+            row = rows.setdefault((signature, key), {**row, "milliseconds": result["milliseconds"]})
+            row["mean"], row["max"] = max(row["mean"], mean), max(row["max"], largest)
+            row["milliseconds"] = min(row["milliseconds"], result["milliseconds"])
     for row in rows.values():
         if not row["mean"] <= row["tolerance"]:
             raise ConversionError(
-                f"{row['signature']}: `{row['output']}` is not what Keras computes: they may differ by "
+                f"{row['signature']}: `{row['output']}` differs from the output of Keras by more than "
                 f"{row['tolerance']:.2g} on average. Received: {row['mean']:.3g} (largest {row['max']:.3g})"
             )
-    return {"differences": list(rows.values()), "loading": told["loading"], "versions": told["versions"]}
+    return {"differences": list(rows.values()), "loading": report["loading"], "versions": report["versions"]}
 
 
 def _difference(folder, expected, received, tolerance):
-    """Mean and largest absolute difference of two outputs, and what is let through."""
-    if isinstance(expected, list):  # PNG files, or an empty one where there is no map
+    """Return the mean and the largest absolute difference of two outputs, and the tolerance of the mean."""
+    if isinstance(expected, list):  # PNG files, empty ones for images without a map
         tolerance += PNG_ROUNDING
-        expected, received = ([_map_in(folder / name) for name in names] for names in (expected, received))
+        expected, received = ([_read_map(folder / name) for name in names] for names in (expected, received))
         shapes = [[one.shape for one in several] for several in (expected, received)]
         expected, received = (np.concatenate([one.ravel() for one in several]) for several in (expected, received))
     else:
         expected, received = np.load(folder / expected), np.load(folder / received)
         shapes = [expected.shape, received.shape]
     if shapes[0] != shapes[1]:
-        raise ConversionError(f"An output has another shape than Keras': {shapes[0]} expected. Received: {shapes[1]}")
+        raise ConversionError(f"An output must have the shape {shapes[0]}, as in Keras. Received: {shapes[1]}")
     difference = np.abs(received.astype(np.float64) - expected)
     return float(difference.mean()), float(difference.max()), tolerance
 
 
-def _map_in(file):
+def _read_map(file):
     data = file.read_bytes()
     if not data:
         return np.zeros((0, 0))
-    # 8 bits of what the artifact made, all bits of what Keras made
-    return np.load(file) if file.suffix == ".npy" else drawn_pictures.of_png(data) / 255.0
+    # a PNG file from the artifact, an array from Keras
+    return np.load(file) if file.suffix == ".npy" else sample_images.decode_png(data) / 255.0
 
 
-def _keep(folder, name, value):
+def _save(folder, name, value):
     if isinstance(value, list):
         names = []
         for index, one in enumerate(value):
             if isinstance(one, np.ndarray):
-                names.append(_keep(folder, f"{name}-{index}", one))
+                names.append(_save(folder, f"{name}-{index}", one))
             else:
                 names.append(f"{name}-{index}")
                 (folder / names[-1]).write_bytes(one)
@@ -155,19 +158,19 @@ def _keep(folder, name, value):
     return f"{name}.npy"
 
 
-def _cases_of_images(model, kind, names, max_pixels, dtype):
+def _image_cases(model, kind, names, max_pixels, dtype):
     size = tuple(model.image_size)
-    sizes = drawn_pictures.sizes_for(size)
-    drawings = [drawn_pictures.drawn(size_of_one, seed) for seed, size_of_one in enumerate(sizes)]
+    sizes = sample_images.image_sizes(size)
+    drawings = [sample_images.draw(size_of_image, seed) for seed, size_of_image in enumerate(sizes)]
     inference = model.to_inference()
     if kind == "litert":
         for drawing in drawings:
-            image = _seen(drawing[None], size).astype(dtype)
-            yield {"signature": "serving_default", "inputs": {"image": image}}, {"saliency": _run(inference, image)}
+            image = _resize_images(drawing[None], size).astype(dtype)
+            yield {"signature": "serving_default", "inputs": {"image": image}}, {"saliency": _predict(inference, image)}
         return
 
     def maps(images):
-        return _resized(_run(inference, _seen(images, size)), images.shape[1:3])
+        return _resize_maps(_predict(inference, _resize_images(images, size)), images.shape[1:3])
 
     batches = [np.stack([drawing, 255 - drawing]) for drawing in drawings[:1]] + [one[None] for one in drawings[1:]]
     for name, as_type in (("serving_default", np.float32), ("uint8", np.uint8)):
@@ -176,13 +179,13 @@ def _cases_of_images(model, kind, names, max_pixels, dtype):
                 yield {"signature": name, "inputs": {"images": images.astype(as_type)}}, {"saliency": maps(images)}
     if "branches" in names:
         for images in batches[:2]:
-            logits = _run(model, _seen(images, size))
-            f, b = np.split(_resized(1 / (1 + np.exp(-logits.astype(np.float64))), images.shape[1:3]), 2, axis=-1)
+            logits = _predict(model, _resize_images(images, size))
+            f, b = np.split(_resize_maps(1 / (1 + np.exp(-logits.astype(np.float64))), images.shape[1:3]), 2, axis=-1)
             outputs = {"foreground": f, "background": b, "saliency": maps(images)}
             yield {"signature": "branches", "inputs": {"images": images.astype(np.float32)}}, outputs
     if "encoded" in names:
-        files = [drawn_pictures.as_png(drawing) for drawing in drawings]
-        bad = [b"not a picture", files[0][: len(files[0]) // 2], b"", drawn_pictures.png_header((max_pixels, 2))]
+        files = [sample_images.encode_png(drawing) for drawing in drawings]
+        bad = [b"not an image", files[0][: len(files[0]) // 2], b"", sample_images.png_header((max_pixels, 2))]
         good = [maps(drawing[None])[0, ..., 0] for drawing in drawings]
         outputs = {
             "saliency_bytes": [*good, *[b""] * len(bad)],
@@ -191,24 +194,24 @@ def _cases_of_images(model, kind, names, max_pixels, dtype):
         yield {"signature": "encoded", "inputs": {"image_bytes": [*files, *bad]}}, outputs
 
 
-def _cases_of_groups(model, kind, names, max_pixels, dtype):
+def _group_cases(model, kind, names, max_pixels, dtype):
     del max_pixels
     size = tuple(model.image_size)
     inference = model.to_inference()
-    drawings = np.stack([drawn_pictures.drawn(drawn_pictures.sizes_for(size)[0], seed) for seed in range(GROUP)])
-    resized = _seen(drawings, size)
+    drawings = np.stack([sample_images.draw(sample_images.image_sizes(size)[0], seed) for seed in range(GROUP_SIZE)])
+    resized = _resize_images(drawings, size)
     if kind == "litert":
         resized = resized.astype(dtype).astype(np.float32)
-    whole = _run(inference, {"images": resized[None], "mask": np.ones((1, GROUP), bool)})[0]
+    whole = _predict(inference, {"images": resized[None], "mask": np.ones((1, GROUP_SIZE), bool)})[0]
     if kind == "savedmodel" and "group" in names:
-        # a whole group, and a shorter one padded to its length
+        # a full group, and a shorter one with padding
         images = np.stack([drawings, np.concatenate([drawings[1:], np.zeros_like(drawings[:1])])])
-        mask = np.array([[True] * GROUP, [True] * (GROUP - 1) + [False]])
-        short = _run(inference, {"images": resized[None, 1:], "mask": np.ones((1, GROUP - 1), bool)})[0]
-        expected = [_resized(maps, drawings.shape[1:3]) for maps in (whole, short)]
-        # what stands at padded images means nothing, so it is taken from Keras' own call
-        padded = {"images": np.stack([_seen(group, size) for group in images]), "mask": mask}
-        last = _resized(_run(inference, padded)[1, -1:], drawings.shape[1:3])
+        mask = np.array([[True] * GROUP_SIZE, [True] * (GROUP_SIZE - 1) + [False]])
+        short = _predict(inference, {"images": resized[None, 1:], "mask": np.ones((1, GROUP_SIZE - 1), bool)})[0]
+        expected = [_resize_maps(maps, drawings.shape[1:3]) for maps in (whole, short)]
+        # maps of padding have no meaning, but the comparison needs Keras' values
+        padded = {"images": np.stack([_resize_images(group, size) for group in images]), "mask": mask}
+        last = _resize_maps(_predict(inference, padded)[1, -1:], drawings.shape[1:3])
         outputs = {"saliency": np.stack([expected[0], np.concatenate([expected[1], last])])}
         yield {"signature": "group", "inputs": {"images": images.astype(np.float32), "mask": mask}}, outputs
     if {"encode", "decode"} <= set(names):
@@ -216,20 +219,20 @@ def _cases_of_groups(model, kind, names, max_pixels, dtype):
         yield {"stream": [image[None] for image in images]}, {"saliency": whole}
 
 
-def _run(model, inputs):
+def _predict(model, inputs):
     import keras
 
     return keras.ops.convert_to_numpy(model(inputs, training=False))
 
 
-def _seen(images, size):
-    """What prediction shows a network of `(batch, H, W, 3)`, uint8, by Pillow: float32 of `size`."""
+def _resize_images(images, size):
+    """Resize uint8 images `(batch, H, W, 3)` with Pillow, as prediction does, and return float32."""
     resized = [Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR) for image in images]
     return np.stack([np.asarray(image) for image in resized]).astype(np.float32)
 
 
-def _resized(maps, size):
-    """Resizes maps `(batch, H, W, C)` to `(height, width)`, bilinear with antialiasing, by Pillow in floating point."""
+def _resize_maps(maps, size):
+    """Resize maps `(batch, H, W, C)` with Pillow in floating point, bilinear with antialiasing."""
     if maps.shape[1:3] == tuple(size):
         return maps.astype(np.float32)
     planes = np.moveaxis(maps, -1, 1).reshape(-1, *maps.shape[1:3]).astype(np.float32)

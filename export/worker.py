@@ -1,6 +1,7 @@
-"""Runs in a process of its own: builds the model, writes the artifact, and what its proof needs.
+"""Worker process of an export: builds the model, and writes the artifact and the inputs of its verification.
 
-TensorFlow's converter leaks memory and can crash; and precision is a setting of the whole process.
+It is a separate process since TensorFlow's converter leaks memory and can crash, and since the precision is a global
+setting.
 """
 
 import json
@@ -20,48 +21,48 @@ from keras_recnet.export.savedmodel import writing
 
 
 def main(arguments: str) -> int:
-    """Makes what `keras_recnet.export.exporting` asks for, a JSON object, and writes `made.json` beside the calls.
+    """Run the job of `exporting._run_worker`, a JSON object, and write `report.json` to the folder `calls`.
 
     Returns:
-        0; or 1 for an error that is the caller's, which is in `error.txt`.
+        0; or 1 for an error of the caller, whose message is in `error.txt`.
     """
-    asked = json.loads(arguments)
+    job = json.loads(arguments)
     try:
-        _make(asked)
+        _run(job)
     except (RecNetError, ValueError) as error:
-        said = str(error)
-        said = said if said.startswith(asked["source"]) else f"{asked['source']}: {said}"
-        (Path(asked["calls"]) / "error.txt").write_text(said, encoding="utf-8")
+        message = str(error)
+        message = message if message.startswith(job["source"]) else f"{job['source']}: {message}"
+        (Path(job["calls"]) / "error.txt").write_text(message, encoding="utf-8")
         return 1
     return 0
 
 
-def _make(asked):
-    kind, precision, input_dtype = asked["kind"], asked["precision"], asked.get("input_dtype") or "float32"
-    model = load(asked["source"], asked.get("size"))
-    artifact, calls = Path(asked["artifact"]), Path(asked["calls"])
-    licence = metadata.licence(Path(asked["source"]) / exporting.CARD)
+def _run(job):
+    kind, precision, input_dtype = job["kind"], job["precision"], job.get("input_dtype") or "float32"
+    model = load_model(job["source"], job.get("size"))
+    artifact, calls = Path(job["artifact"]), Path(job["calls"])
+    licence = metadata.licence(Path(job["source"]) / exporting.CARD)
     if kind == "savedmodel":
-        max_pixels = asked.get("max_pixels") or savedmodel_signatures.MAX_PIXELS
-        served = savedmodel_signatures.of(in_precision(model, precision), max_pixels)
-        served = chosen(asked.get("signatures"), served)
-        writing.write(model, served, artifact)
-        described = metadata.of_functions(served)
+        max_pixels = job.get("max_pixels") or savedmodel_signatures.MAX_PIXELS
+        functions = savedmodel_signatures.build(to_precision(model, precision), max_pixels)
+        functions = select(job.get("signatures"), functions)
+        writing.write(model, functions, artifact)
+        signatures = metadata.describe(functions)
     else:
         max_pixels = 0
-        parts = chosen(asked.get("signatures"), litert_signatures.of(model))
-        served = {name: converting.function(part) for name, part in parts.items()}
-        described = metadata.of_functions(served, input_dtype)
+        parts = select(job.get("signatures"), litert_signatures.build(model))
+        functions = {name: converting.to_function(part) for name, part in parts.items()}
+        signatures = metadata.describe(functions, input_dtype)
         about = {
             "keras_recnet": keras_recnet.__version__,
             "model": type(model).__name__,
             "preprocessing": exporting.PREPROCESSING,
             "licence": licence,
-            "signatures": described,
+            "signatures": signatures,
         }
-        artifact.write_bytes(converting.convert_parts(parts, precision, input_dtype=input_dtype, about=about))
-    verification.prepare(model, calls, kind=kind, names=list(served), max_pixels=max_pixels, input_dtype=input_dtype)
-    made = {
+        artifact.write_bytes(converting.convert_parts(parts, precision, input_dtype=input_dtype, metadata=about))
+    verification.prepare(model, calls, kind=kind, names=list(functions), max_pixels=max_pixels, input_dtype=input_dtype)
+    report = {
         "model": {
             "class": type(model).__name__,
             "task": model.task,
@@ -69,19 +70,19 @@ def _make(asked):
             "parameters": model.count_params(),
             "image_size": list(model.image_size),
         },
-        "signatures": described,
+        "signatures": signatures,
         "licence": licence,
         "versions": {name: version(name) for name in ("keras", "tensorflow")},
     }
     if kind == "litert":
-        from keras_recnet.export.litert import gpu_delegate  # LiteRT's, which a SavedModel does without
+        from keras_recnet.export.litert import gpu_delegate  # needs LiteRT, which a SavedModel does not
 
-        made["gpu_incompatible"] = gpu_delegate.gpu_incompatible(artifact)
-    (calls / "made.json").write_text(json.dumps(made))
+        report["gpu_incompatible"] = gpu_delegate.gpu_incompatible(artifact)
+    (calls / "report.json").write_text(json.dumps(report))
 
 
-def load(source: str, size: list[int] | None) -> keras.Model:
-    """The model of a preset or a `.keras` file, for another size than its own if one is given."""
+def load_model(source: str, size: list[int] | None) -> keras.Model:
+    """Return the model of a preset or a `.keras` file, rebuilt for `size` if one is given."""
     if source.endswith(".keras"):
         model = models.load_model(source)
         if size is None or tuple(size) == tuple(model.image_size):
@@ -92,8 +93,8 @@ def load(source: str, size: list[int] | None) -> keras.Model:
     return models.from_preset(source, **({} if size is None else {"image_size": list(size)}))
 
 
-def in_precision(model: keras.Model, precision: str) -> keras.Model:
-    """The model, or for float16 one of the same weights that computes in mixed precision, scores in float32."""
+def to_precision(model: keras.Model, precision: str) -> keras.Model:
+    """Return the model, for float16 a copy that computes in mixed precision, with attention scores in float32."""
     if precision == "float32":
         return model
     before = keras.config.dtype_policy()
@@ -106,15 +107,15 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
     return mixed
 
 
-def chosen(asked: list[str] | None, known: dict) -> dict:
-    """Of the signatures that there are, those asked for, or all.
+def select(names: list[str] | None, signatures: dict) -> dict:
+    """Return the requested signatures, or all if `names` is None.
 
     Raises:
-        ConversionError: if one is asked for that the model has not.
+        ConversionError: if the model does not have one of them.
     """
-    unknown = [name for name in asked or () if name not in known]
-    if unknown:
-        raise verification.ConversionError(
-            f"no such signature {unknown[0]!r}. This model has in this format: {', '.join(known)}."
-        )
-    return {name: signature for name, signature in known.items() if asked is None or name in asked}
+    for name in names or ():
+        if name not in signatures:
+            raise verification.ConversionError(
+                f"no signature {name!r} in this format. Choose from: {', '.join(signatures)}."
+            )
+    return {name: signature for name, signature in signatures.items() if names is None or name in names}

@@ -5,20 +5,20 @@ import java.io.Closeable
 import java.nio.ByteBuffer
 
 /**
- * What the photographs of a group have in common, by an RCAUNet's LiteRT file.
+ * Co-saliency maps of a group of photographs, with the LiteRT file of an RCAUNet.
  *
- * The group is gone through twice: first each picture is encoded and taken into the group's state, then each is decoded
- * with the last state. No more than one picture is needed at a time, and the memory is the same for 2 pictures and 200.
+ * There are two passes: each image is encoded and updates the state of the group, then each image is decoded with the
+ * final state. Only one image is needed at a time, and the memory does not depend on the number of images.
  *
  *     CoSaliencyMapper(mappedAsset(context, "group.tflite")).use { mapper ->
  *         mapper.maps(files.size, { decode(files[it]) }) { index, map -> save(index, map) }
  *     }
  *
- * Make it once, and use it on the thread that made it, not on the main one.
+ * Create it once, and use it on the thread that created it, which should not be the main thread.
  *
- * @param model the file; mapped, so that it costs no memory of its own.
- * @param threads of the processor, where it runs there.
- * @param useGpu try the GPU first.
+ * @param model the memory-mapped file.
+ * @param threads number of CPU threads.
+ * @param useGpu whether to try the GPU first.
  */
 class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = true) : Closeable {
     private val runtime = LiteRt(model, threads, useGpu)
@@ -30,35 +30,34 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
     private val image = imageBuffer(imageShape, imageType)
     private val saliency = floatsOf(saliencyShape)
 
-    /** What `encode` gives and `decode` takes: `x`, and what else the file names. */
+    /** The outputs of `encode`, which are inputs of `decode`: `x` and others. */
     private val features: Map<String, ByteBuffer> =
         runtime.interpreter.getSignatureOutputs(ENCODE).associate { it to floatsOf(runtime.outputShape(ENCODE, it)) }
     private var state = stateBuffer()
     private var nextState = stateBuffer()
 
-    /** What runs the network, `"GPU"` or `"CPU"`. */
+    /** The device that runs the network, `"GPU"` or `"CPU"`. */
     val device: String
         get() = runtime.device
 
     init {
         require(imageShape.size == 4 && imageShape[0] == 1 && imageShape[3] == RGB) {
-            "Images are (1, height, width, $RGB). The file has ${imageShape.toList()}"
+            "Images must be (1, height, width, $RGB). The file has ${imageShape.toList()}"
         }
         require(saliencyShape.contentEquals(intArrayOf(1, imageShape[1], imageShape[2], 1))) {
-            "Maps are (1, height, width, 1). The file has ${saliencyShape.toList()}"
+            "Maps must be (1, height, width, 1). The file has ${saliencyShape.toList()}"
         }
     }
 
     /**
-     * The maps of a group, one after another: grey, white where it is what they have in common, of each upright
-     * picture's size.
+     * Compute the maps of a group: grey, white where co-salient, of the sizes of the upright images.
      *
-     * @param count how many pictures there are, 1 or more.
-     * @param picture gives the picture of an index, upright; it is asked twice for each.
-     * @param onMap takes the map of an index.
+     * @param count number of images, at least 1.
+     * @param picture returns the upright image of an index; called twice per image.
+     * @param onMap receives the index and the map of each image.
      */
     fun maps(count: Int, picture: (Int) -> Bitmap, onMap: (Int, Bitmap) -> Unit) {
-        require(count > 0) { "A group has at least one picture. Received: count=$count" }
+        require(count > 0) { "A group must have at least one image. Received: count=$count" }
         if (hasState) {
             for (index in 0 until count) {
                 encode(picture(index))
@@ -74,7 +73,7 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
         }
     }
 
-    /** The maps of pictures that are in memory already. */
+    /** Compute the maps of images in memory. */
     fun maps(pictures: List<Bitmap>): List<Bitmap> {
         val maps = ArrayList<Bitmap>(pictures.size)
         maps(pictures.size, { pictures[it] }) { _, map -> maps.add(map) }
@@ -88,7 +87,7 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
         run(ENCODE, mapOf(IMAGE to image), features)
     }
 
-    /** The state before the first picture: its x, with channels of zeros behind it where the state has more. */
+    /** Set the state before the first image: its x, padded with zeros (`GroupCell.start`). */
     private fun startState() {
         val xChannels = runtime.outputShape(ENCODE, X)[3]
         val stateShape = runtime.inputShape(STEP, STATE, listOf(TENSOR_TYPE))

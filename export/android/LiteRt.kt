@@ -18,15 +18,15 @@ import org.tensorflow.lite.Interpreter
 import org.tensorflow.lite.gpu.CompatibilityList
 import org.tensorflow.lite.gpu.GpuDelegate
 
-/** The types that a file's images may have; `keras-recnet export --input-dtype` chooses. */
+/** Types of images, selected by `keras-recnet export --input-dtype`. */
 val IMAGE_TYPES = listOf(DataType.FLOAT32, DataType.UINT8)
 
-/** The type of everything else. */
+/** Type of all other tensors. */
 val TENSOR_TYPE = DataType.FLOAT32
 
 const val RGB = 3
 
-/** A file in `assets`, mapped and not read; it must be stored uncompressed (see build.gradle.kts). */
+/** Memory-map a file in `assets`, which must be stored uncompressed (see build.gradle.kts). */
 fun mappedAsset(context: Context, name: String): ByteBuffer =
     context.assets.openFd(name).use { asset ->
         FileInputStream(asset.fileDescriptor).use { stream ->
@@ -35,9 +35,9 @@ fun mappedAsset(context: Context, name: String): ByteBuffer =
     }
 
 /**
- * An interpreter on the GPU, or on the processor where the GPU cannot have it.
+ * An interpreter on the GPU, or on the CPU if the GPU does not support the network.
  *
- * The GPU delegate belongs to the thread that made it: make and use this on one and the same thread.
+ * The GPU delegate is bound to the thread that created it: create and use this class on the same thread.
  */
 class LiteRt(model: ByteBuffer, threads: Int, useGpu: Boolean) : Closeable {
     private var delegate: GpuDelegate? = null
@@ -45,37 +45,41 @@ class LiteRt(model: ByteBuffer, threads: Int, useGpu: Boolean) : Closeable {
     val interpreter: Interpreter = (if (useGpu) onGpu(model) else null)
         ?: Interpreter(model, Interpreter.Options().setNumThreads(threads))
 
-    /** What runs the network, `"GPU"` or `"CPU"`. */
+    /** The device that runs the network, `"GPU"` or `"CPU"`. */
     val device: String
         get() = if (delegate == null) "CPU" else "GPU"
 
     private fun onGpu(model: ByteBuffer): Interpreter? {
         CompatibilityList().use { list ->
             if (!list.isDelegateSupportedOnThisDevice) return null
-            var made: GpuDelegate? = null
+            var gpu: GpuDelegate? = null
             return try {
-                made = GpuDelegate(list.bestOptionsForThisDevice)
-                Interpreter(model, Interpreter.Options().addDelegate(made)).also { delegate = made }
+                gpu = GpuDelegate(list.bestOptionsForThisDevice)
+                Interpreter(model, Interpreter.Options().addDelegate(gpu)).also { delegate = gpu }
             } catch (error: RuntimeException) {
-                // A driver that promises more than it can do: better slow than not at all.
-                Log.w("LiteRt", "The GPU does not take this network, the processor does.", error)
-                made?.close()
+                // some drivers do not support what they report
+                Log.w("LiteRt", "The GPU does not support this network; using the CPU.", error)
+                gpu?.close()
                 null
             }
         }
     }
 
-    /** The shape of a signature's input, after a check of its type. */
+    /** Check the type of an input of a signature and return its shape. */
     fun inputShape(signature: String, name: String, types: List<DataType>): IntArray {
         val tensor = interpreter.getInputTensorFromSignature(name, signature)
-        require(tensor.dataType() in types) { "$signature: $name is of ${tensor.dataType()}, not of one of $types" }
+        require(tensor.dataType() in types) {
+            "$signature: $name must be one of $types. The file has ${tensor.dataType()}"
+        }
         return tensor.shape()
     }
 
-    /** The shape of a signature's output, after a check of its type. */
+    /** Check the type of an output of a signature and return its shape. */
     fun outputShape(signature: String, name: String): IntArray {
         val tensor = interpreter.getOutputTensorFromSignature(name, signature)
-        require(tensor.dataType() == TENSOR_TYPE) { "$signature: $name is of ${tensor.dataType()}, not $TENSOR_TYPE" }
+        require(tensor.dataType() == TENSOR_TYPE) {
+            "$signature: $name must be $TENSOR_TYPE. The file has ${tensor.dataType()}"
+        }
         return tensor.shape()
     }
 
@@ -88,17 +92,17 @@ class LiteRt(model: ByteBuffer, threads: Int, useGpu: Boolean) : Closeable {
     }
 }
 
-/** A buffer that an interpreter writes to or reads from. */
+/** Create a buffer for a tensor. */
 fun directBuffer(bytes: Int): ByteBuffer = ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder())
 
-/** A buffer for the floats of a shape. */
+/** Create a buffer for a float32 tensor. */
 fun floatsOf(shape: IntArray): ByteBuffer = directBuffer(4 * shape.fold(1) { product, length -> product * length })
 
-/** A buffer for an image of a shape (1, height, width, 3) and a type. */
+/** Create a buffer for an image `(1, height, width, 3)`. */
 fun imageBuffer(shape: IntArray, type: DataType): ByteBuffer =
     directBuffer(shape[1] * shape[2] * RGB * (if (type == DataType.UINT8) 1 else 4))
 
-/** The picture as it should stand, turned clockwise by what EXIF or the camera says. */
+/** Rotate an image clockwise, by the degrees from EXIF or the camera. */
 fun upright(picture: Bitmap, degrees: Int): Bitmap =
     if (degrees % 360 == 0) picture
     else Bitmap.createBitmap(
@@ -106,8 +110,8 @@ fun upright(picture: Bitmap, degrees: Int): Bitmap =
     )
 
 /**
- * Resizes a picture into an image buffer, RGB in 0…255, bilinear with antialiasing as the networks were trained; the
- * aspect is not kept. `Bitmap.createScaledBitmap` leaves pixels out when it makes a picture much smaller.
+ * Resize an image into a buffer, RGB in 0…255, bilinear with antialiasing, as in training, without keeping the aspect
+ * ratio. `Bitmap.createScaledBitmap` has no antialiasing.
  */
 fun writeImage(picture: Bitmap, height: Int, width: Int, type: DataType, into: ByteBuffer) {
     val across = Weights(picture.width, width)
@@ -136,7 +140,7 @@ fun writeImage(picture: Bitmap, height: Int, width: Int, type: DataType, into: B
     into.rewind()
 }
 
-/** Of each pixel of a resized line: the first source pixel that it sees, and their weights, a triangle around it. */
+/** For each pixel of a resized line, the first source pixel and the weights of a triangle filter. */
 private class Weights(from: Int, to: Int) {
     val first = IntArray(to)
     val of: Array<FloatArray>
@@ -176,7 +180,7 @@ private class Weights(from: Int, to: Int) {
     }
 }
 
-/** The grey picture, of the size that is asked for, of a map (1, height, width, 1) in 0…1. */
+/** Convert a map `(1, height, width, 1)` in 0…1 to a grey bitmap of another size. */
 fun readMap(from: ByteBuffer, height: Int, width: Int, outWidth: Int, outHeight: Int): Bitmap {
     from.rewind()
     val floats = from.asFloatBuffer()

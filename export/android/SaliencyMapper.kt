@@ -5,17 +5,17 @@ import java.io.Closeable
 import java.nio.ByteBuffer
 
 /**
- * What stands out in a photograph, by a RecNet's LiteRT file.
+ * Saliency maps of photographs, with the LiteRT file of a RecNet.
  *
  *     SaliencyMapper(mappedAsset(context, "recnet_lite0.tflite")).use { mapper ->
  *         val map = mapper.map(photo, rotationDegrees = 90)
  *     }
  *
- * Make it once, and use it on the thread that made it, not on the main one.
+ * Create it once, and use it on the thread that created it, which should not be the main thread.
  *
- * @param model the file; mapped, so that it costs no memory of its own.
- * @param threads of the processor, where it runs there.
- * @param useGpu try the GPU first.
+ * @param model the memory-mapped file.
+ * @param threads number of CPU threads.
+ * @param useGpu whether to try the GPU first.
  */
 class SaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = true) : Closeable {
     private val runtime = LiteRt(model, threads, useGpu)
@@ -23,7 +23,7 @@ class SaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = true
     private val image: ByteBuffer
     private val saliency: ByteBuffer
 
-    /** What runs the network, `"GPU"` or `"CPU"`. */
+    /** The device that runs the network, `"GPU"` or `"CPU"`. */
     val device: String
         get() = runtime.device
 
@@ -31,17 +31,17 @@ class SaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = true
         val imageShape = runtime.inputShape(SIGNATURE, IMAGE, IMAGE_TYPES)
         val saliencyShape = runtime.outputShape(SIGNATURE, SALIENCY)
         require(imageShape.contentEquals(IMAGE_SHAPE) && saliencyShape.contentEquals(SALIENCY_SHAPE)) {
-            "The file is for ${imageShape.toList()} -> ${saliencyShape.toList()}: put its shapes into this class"
+            "The shapes of the file are ${imageShape.toList()} and ${saliencyShape.toList()}. Change them in this class"
         }
         image = imageBuffer(IMAGE_SHAPE, imageType)
         saliency = floatsOf(SALIENCY_SHAPE)
     }
 
     /**
-     * The map of a picture, grey, white where it stands out, of the upright picture's size.
+     * Compute the saliency map of an image: grey, white where salient, of the size of the upright image.
      *
-     * @param picture a bitmap in memory that software can read, not `Bitmap.Config.HARDWARE`.
-     * @param rotationDegrees how far it must be turned clockwise to stand upright: EXIF's orientation, or CameraX'
+     * @param picture a bitmap in memory, not `Bitmap.Config.HARDWARE`.
+     * @param rotationDegrees clockwise rotation that makes the image upright, from EXIF or CameraX'
      *     `imageInfo.rotationDegrees`.
      */
     fun map(picture: Bitmap, rotationDegrees: Int = 0): Bitmap {
@@ -62,7 +62,7 @@ class SaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = true
         const val IMAGE = "image"
         const val SALIENCY = "saliency"
 
-        /** Of the preset recnet_lite0: batch, height, width, channels. */
+        /** Shapes of the preset recnet_lite0: batch, height, width, channels. */
         val IMAGE_SHAPE = intArrayOf(1, 320, 320, 3)
         val SALIENCY_SHAPE = intArrayOf(1, 320, 320, 1)
     }

@@ -1,11 +1,11 @@
-// What your app's build.gradle.kts needs beside what it has.
+// Additions to the build.gradle.kts of an app.
 
 android {
     defaultConfig {
         minSdk = 24
     }
     androidResources {
-        // mapped into memory as it is, and compression would gain nothing
+        // the file is memory-mapped, and its weights hardly compress
         noCompress += "tflite"
     }
 }

@@ -1,13 +1,11 @@
-"""LiteRT: the inference network as one file that runs without TensorFlow.
+"""Conversion to LiteRT, one file that runs without TensorFlow.
 
 The file of a `RecNet` has one signature, `serving_default`: input `image` float32 or uint8 `(1, H, W, 3)`, RGB in
-0…255; output `saliency` float32 `(1, H, W, 1)` in 0…1. That of an `RCAUNet` has `encode`, `step` and `decode`, so that
-a group of any size runs in constant memory: every image is encoded and taken into the state, then every image is
-decoded with the last state (see `keras_recnet.export.litert.signatures`). Batch and size are fixed, no operation beyond
-LiteRT's own ("Flex") is needed, and none that its GPU delegate lacks but for group normalisation
-(`keras_recnet.export.litert.gpu_delegate`). What the tensors mean stands in the file itself (`edits.read_metadata`).
-
-TensorFlow's converter leaks memory and can crash, so it runs in a process of its own.
+0…255; output `saliency` float32 `(1, H, W, 1)` in 0…1. That of an `RCAUNet` has `encode`, `step` and `decode`, which
+run a group of any size in constant memory: each image is encoded and updates the state of the group, then each image is
+decoded with the final state (see `keras_recnet.export.litert.signatures`). Batch size and image size are fixed. The
+files need no Flex operations and, except for group normalization, no operation that the GPU delegate lacks (see
+`keras_recnet.export.litert.gpu_delegate`). `flatbuffer.read_metadata` returns the description that a file contains.
 """
 
 import os
@@ -23,22 +21,22 @@ PRECISIONS = ("float16", "float32")
 
 
 def convert(model, out: str | os.PathLike, *, precision: str = "float16", input_dtype: str = "float32") -> Path:
-    """Writes the inference network as a LiteRT file, after comparing both on test images.
+    """Convert a model to a LiteRT file, and verify it against Keras.
 
     Args:
         model: a `RecNet` or `RCAUNet`, or the name or folder of a preset.
-        out: the file to write, `….tflite`.
-        precision: of the stored weights, `"float16"` (half the size) or `"float32"`; the computation is in float32
-            either way.
-        input_dtype: of the images, `"float32"` or `"uint8"`; their values are RGB in 0…255 either way.
+        out: output file, `….tflite`.
+        precision: precision of the stored weights, `"float16"` (half the size) or `"float32"`; computation is always in
+            float32.
+        input_dtype: dtype of the images, `"float32"` or `"uint8"`; values are always RGB in 0…255.
 
     Returns:
         The path of the file.
 
     Raises:
-        ConversionError: if the conversion fails or the file computes something else than Keras.
+        ConversionError: if the conversion or the verification fails.
         MissingExtraError: if TensorFlow is not installed.
-        PresetError: if there is no such preset or it is damaged.
+        PresetError: if the preset does not exist or is damaged.
 
     Example:
         >>> convert("recnet_lite0", "recnet_lite0.tflite")
@@ -47,27 +45,25 @@ def convert(model, out: str | os.PathLike, *, precision: str = "float16", input_
         raise ValueError(f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}")
     if input_dtype not in INPUT_DTYPES:
         raise ValueError(f"`input_dtype` must be one of {INPUT_DTYPES}. Received: input_dtype={input_dtype!r}")
-    exporting.need_tensorflow()
+    exporting.require_tensorflow()
     with atomic_path(out) as temporary:
-        exporting.make_and_prove(model, temporary, kind="litert", precision=precision, input_dtype=input_dtype)
+        exporting.write_and_verify(model, temporary, kind="litert", precision=precision, input_dtype=input_dtype)
     return Path(out)
 
 
 def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16", input_dtype: str = "float32") -> Path:
-    """Converts a preset and puts `model.tflite` into its folder, with its checksum in `config.json`.
+    """Convert a preset and add `model.tflite` to its folder and the checksum to its `config.json`.
 
     Args:
-        folder: of the preset, as `save_to_preset` of a `RecNet` or `RCAUNet` wrote it.
-        precision: as `convert`'s.
-        input_dtype: as `convert`'s; the engines take both.
+        folder: folder of the preset, from `save_to_preset` of a `RecNet` or `RCAUNet`.
+        precision: as for `convert`.
+        input_dtype: as for `convert`; the engines accept both.
 
     Returns:
         The path of the LiteRT file.
 
     Raises:
-        ConversionError: if the conversion fails or the file computes something else than Keras.
-        MissingExtraError: if TensorFlow is not installed.
-        PresetError: if there is no such preset or it is damaged.
+        The errors of `convert`.
     """
     preset = presets.find(folder)
     out = convert(preset.folder, preset.folder / presets.LITERT, precision=precision, input_dtype=input_dtype)
@@ -75,26 +71,26 @@ def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16", inpu
     return out
 
 
-def convert_parts(parts: dict, precision: str, *, input_dtype: str = "float32", about: dict | None = None) -> bytes:
-    """The contents of a LiteRT file of the parts, `keras_recnet.export.litert.signatures`.
+def convert_parts(parts: dict, precision: str, *, input_dtype: str = "float32", metadata: dict | None = None) -> bytes:
+    """Return the contents of a LiteRT file with the given signatures.
 
-    To be called in a process of its own: TensorFlow's converter leaks memory and can crash.
+    Call it in a separate process, since TensorFlow's converter leaks memory and can crash.
 
     Args:
-        parts: as `signatures.of` gives them.
-        precision: as `convert`'s.
-        input_dtype: as `convert`'s.
-        about: what `flatbuffer.read_metadata` shall give back; None: nothing.
+        parts: the signatures, from `signatures.build`.
+        precision: as for `convert`.
+        input_dtype: as for `convert`.
+        metadata: what `flatbuffer.read_metadata` will return; None: no metadata.
     """
     import tensorflow as tf
 
-    from keras_recnet.export.litert import flatbuffer  # LiteRT's, which a SavedModel does without
+    from keras_recnet.export.litert import flatbuffer  # needs LiteRT, which a SavedModel does not
 
-    # A module of the functions and their variables alone: Keras' own export writes every layer's functions as well,
-    # which takes three times as long.
+    # Only these functions and their variables: Keras' export would also write the functions of all layers, which takes
+    # three times as long.
     module = tf.Module()
-    module.held = [variable.value for part in parts.values() for variable in part.variables]
-    module.functions = {name: function(part) for name, part in parts.items()}
+    module.all_variables = [variable.value for part in parts.values() for variable in part.variables]
+    module.functions = {name: to_function(part) for name, part in parts.items()}
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=dict(module.functions))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(parts))
@@ -103,11 +99,11 @@ def convert_parts(parts: dict, precision: str, *, input_dtype: str = "float32", 
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         content = converter.convert()
-    return flatbuffer.finish(content, input_dtype=input_dtype, about=about)
+    return flatbuffer.finish(content, input_dtype=input_dtype, metadata=metadata)
 
 
-def function(part):
-    """A part as a `tf.function` of named tensors, for one image."""
+def to_function(part):
+    """Return a signature as a `tf.function` of named tensors with a batch size of 1."""
     import tensorflow as tf
 
     names = list(part.input)

@@ -1,8 +1,9 @@
-"""The last touches to a LiteRT file from TensorFlow's converter, and what it says about itself.
+"""Edits of a LiteRT file after conversion, and its metadata.
 
-The converter leaves four things open: it takes no uint8 images without quantizing the whole network; it stores biases
-as float16 too, which saves nothing to speak of and which the static checks for GPUs take for tensors computed at run
-time; it writes a fingerprint of the moment of conversion; and nothing in the file tells what the tensors mean.
+They correct four things about the files of TensorFlow's converter: images can be uint8 only if the whole network is
+quantized; biases are stored in float16 too, which saves little and which static checks for GPUs take for tensors
+computed at run time; the file contains a fingerprint of the time of conversion; and it does not say what its tensors
+mean.
 """
 
 import json
@@ -16,59 +17,60 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_recnet.errors import RecNetError
 from keras_recnet.export.metadata import INPUT_DTYPES
 
-METADATA = "keras_recnet"  # the name of our entry among the file's metadata
+METADATA = "keras_recnet"  # name of the metadata entry
 IDENTIFIER = b"TFL3"
-IMAGE = "image"  # the signatures' input that may be uint8
-ALIGNMENT = 16  # of constants, in bytes, as the schema asks
+IMAGE = "image"  # name of the inputs that may be uint8
+ALIGNMENT = 16  # bytes, for constants, as the schema requires
 
 
 class LiteRTFileError(RecNetError):
-    """A file that is no LiteRT file, or not one of this library."""
+    """The file is not a LiteRT file, or not one from this library."""
 
 
-def finish(content: bytes, *, input_dtype: str = "float32", about: dict | None = None) -> bytes:
-    """The converter's file with what it leaves open.
+def finish(content: bytes, *, input_dtype: str = "float32", metadata: dict | None = None) -> bytes:
+    """Apply all edits to a file from the converter.
 
     Args:
-        content: the file.
-        input_dtype: `"float32"`, or `"uint8"`: every input `image` becomes uint8 with the scale 1 and the zero point 0,
-            so that its values are what they were, RGB in 0…255, and its first operation makes floats of it. (A cast
-            would do the same, but the GPU delegate has none of uint8.)
-        about: what `read_metadata` shall give back; None: nothing.
+        content: contents of the file.
+        input_dtype: `"float32"`, or `"uint8"` to turn every input `image` into uint8 with scale 1 and zero point 0: the
+            values are still RGB in 0…255, and the first operation dequantizes them. (The GPU delegate has no cast from
+            uint8.)
+        metadata: what `read_metadata` will return; None: no metadata.
 
     Returns:
-        The contents of the finished file: the same for the same arguments.
+        The contents of the edited file, the same for the same arguments.
     """
     if input_dtype not in INPUT_DTYPES:
         raise ValueError(f"`input_dtype` must be one of {INPUT_DTYPES}. Received: input_dtype={input_dtype!r}")
-    model = unpacked(content)
-    _plain_vectors(model)
+    model = unpack(content)
+    _store_vectors_as_float32(model)
     if input_dtype == "uint8":
         for signature in model.signatureDefs:
             for entry in signature.inputs:
                 if entry.name.decode() == IMAGE:
-                    _take_uint8(model, signature, entry)
-    replaced = ("CONVERSION_METADATA",) if about is None else ("CONVERSION_METADATA", METADATA)
+                    _make_uint8(model, signature, entry)
+    replaced = ("CONVERSION_METADATA",) if metadata is None else ("CONVERSION_METADATA", METADATA)
     model.metadata = [entry for entry in model.metadata or [] if entry.name.decode() not in replaced]
-    if about is not None:
-        text = json.dumps(about, ensure_ascii=False, sort_keys=True).encode()
+    if metadata is not None:
+        text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
         model.metadata.append(schema.MetadataT(METADATA, _new_buffer(model, text)))
     _drop_buffers(model)
-    return _packed(model)
+    return _pack(model)
 
 
 def read_metadata(file: str | os.PathLike) -> dict:
-    """What a LiteRT file of this library says about itself; needs neither Keras nor TensorFlow.
+    """Read the metadata of a LiteRT file from this library, without Keras and TensorFlow.
 
     Args:
         file: the `.tflite` file.
 
     Returns:
-        `"keras_recnet"`, the version that wrote it; `"model"`, the class; `"preprocessing"`; `"licence"`, of the
-        weights; and `"signatures"`: name → `"inputs"` and `"outputs"` → name → `"dtype"`, `"shape"` and `"meaning"`.
+        A dict with `"keras_recnet"`, the version that wrote the file; `"model"`, the class; `"preprocessing"`;
+        `"licence"`, of the weights; and `"signatures"`: name → `"inputs"` and `"outputs"` → name → `"dtype"`,
+        `"shape"` and `"meaning"`.
 
     Raises:
-        LiteRTFileError: if it is no LiteRT file, or holds no such entry.
+        LiteRTFileError: if it is not a LiteRT file or has no such metadata.
     """
     content = Path(file).read_bytes()
     _check(content, file)
@@ -78,58 +80,58 @@ def read_metadata(file: str | os.PathLike) -> dict:
         if entry.Name().decode() == METADATA:
             return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
     raise LiteRTFileError(
-        f"{file}: says nothing about itself; `keras_recnet.export.convert` of this version writes files that do."
+        f"{file}: no metadata of keras_recnet. Convert the model again with `keras_recnet.export.convert`."
     )
 
 
-def unpacked(content: bytes, name: str | os.PathLike = "The converter's file") -> "schema.ModelT":
-    """The objects that a LiteRT file consists of.
+def unpack(content: bytes, name: str | os.PathLike = "The converter's file") -> "schema.ModelT":
+    """Parse a LiteRT file into objects.
 
     Args:
-        content: the file.
-        name: what an error calls it.
+        content: contents of the file.
+        name: name of the file for error messages.
 
     Raises:
-        LiteRTFileError: if it is no LiteRT file.
+        LiteRTFileError: if it is not a LiteRT file.
     """
     _check(content, name)
     return schema.ModelT.InitFromPackedBuf(content)
 
 
-def operation_of(model: "schema.ModelT", operator: "schema.OperatorT") -> int:
-    """The number of an operator's kind in `schema.BuiltinOperator`."""
+def operation_code(model: "schema.ModelT", operator: "schema.OperatorT") -> int:
+    """Return the number of an operator in `schema.BuiltinOperator`."""
     code = model.operatorCodes[operator.opcodeIndex]
     return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
 def _check(content, name):
     if content[4:8] != IDENTIFIER:
-        raise LiteRTFileError(f"{name}: not a LiteRT file. Received: contents that begin with {content[:8]!r}")
+        raise LiteRTFileError(f"{name}: not a LiteRT file. Received: first bytes {content[:8]!r}")
 
 
-def _plain_vectors(model):
-    """Makes vectors and scalars, stored as float16 and enlarged at run time, plain float32 constants."""
+def _store_vectors_as_float32(model):
+    """Turn vectors and scalars that are stored as float16 and dequantized at run time into float32 constants."""
     for subgraph in model.subgraphs:
-        instead, kept = {}, []
+        replacements, kept = {}, []
         for operator in subgraph.operators:
             tensor = subgraph.tensors[operator.inputs[0]] if len(operator.inputs) else None
             if (
-                operation_of(model, operator) == schema.BuiltinOperator.DEQUANTIZE
+                operation_code(model, operator) == schema.BuiltinOperator.DEQUANTIZE
                 and tensor.type == schema.TensorType.FLOAT16
                 and model.buffers[tensor.buffer].data is not None
                 and (tensor.shape is None or len(tensor.shape) <= 1)
             ):
                 values = np.asarray(model.buffers[tensor.buffer].data, "uint8").view("<f2").astype("<f4")
                 tensor.type, tensor.buffer = schema.TensorType.FLOAT32, _new_buffer(model, values.tobytes())
-                instead[operator.outputs[0]] = operator.inputs[0]
+                replacements[operator.outputs[0]] = operator.inputs[0]
             else:
                 kept.append(operator)
         subgraph.operators = kept
-        _rename_tensors(subgraph, lambda index, instead=instead: instead.get(index, index))
-        _drop_tensors(model, subgraph, set(instead))
+        _rename_tensors(subgraph, lambda index, new=replacements: new.get(index, index))
+        _drop_tensors(model, subgraph, set(replacements))
 
 
-def _take_uint8(model, signature, entry):
+def _make_uint8(model, signature, entry):
     subgraph = model.subgraphs[signature.subgraphIndex]
     old = entry.tensorIndex
     floats = subgraph.tensors[old]
@@ -156,7 +158,7 @@ def _take_uint8(model, signature, entry):
 
 
 def _dequantize(model):
-    """The index of the operation among those that the file lists, where it is added if missing."""
+    """Return the index of DEQUANTIZE in the operator codes of the file, which it is added to if missing."""
     kind = schema.BuiltinOperator.DEQUANTIZE
     for index, code in enumerate(model.operatorCodes):
         if max(code.builtinCode, code.deprecatedBuiltinCode) == kind:
@@ -193,7 +195,7 @@ def _drop_tensors(model, subgraph, dropped):
 
 
 def _drop_buffers(model):
-    """Drops constants that nothing uses; the first buffer is the empty one of all that is no constant."""
+    """Remove unused constants, but not the first buffer, the empty one of tensors that are not constant."""
     users = [*(tensor for subgraph in model.subgraphs for tensor in subgraph.tensors), *model.metadata]
     kept = sorted({0, *(user.buffer for user in users)})
     places = {index: place for place, index in enumerate(kept)}
@@ -203,7 +205,7 @@ def _drop_buffers(model):
 
 
 class _Aligned(schema.BufferT):
-    """A constant that begins where a processor likes to read it; the generated class leaves that to chance."""
+    """A constant with the alignment of the schema, which the generated class does not guarantee."""
 
     def Pack(self, builder):
         data = None
@@ -219,7 +221,7 @@ class _Aligned(schema.BufferT):
         return schema.BufferEnd(builder)
 
 
-def _packed(model):
+def _pack(model):
     model.buffers = [_Aligned(buffer.data) for buffer in model.buffers]
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), IDENTIFIER)

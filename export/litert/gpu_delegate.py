@@ -1,11 +1,10 @@
-"""Whether LiteRT's GPU delegate could run all of a file.
+"""Static check of a LiteRT file against the rules of LiteRT's GPU delegate.
 
-`tf.lite.experimental.Analyzer.analyze(gpu_compatibility=True)` answered this until TensorFlow 2.17. Since 2.18 its
-check is empty, and it calls every file compatible, one with a `TOPK_V2` in it too (tensorflow issue 77042). So the
-delegate's published rules stand here, for the operations that our networks consist of; an operation that is not in the
-table counts as one that it lacks. Where the rules differ from version to version, the narrower one is taken, and two
-are added that the Analyzer left out: no tensor of more than four dimensions, and no sum whose two sides are both
-enlarged.
+`tf.lite.experimental.Analyzer.analyze(gpu_compatibility=True)` did this until TensorFlow 2.17. Since 2.18 its check is
+empty and calls every file compatible, even one with `TOPK_V2` (tensorflow issue 77042). This module contains the
+published rules of the delegate for the operations of our networks; any other operation counts as unsupported. Where
+the rules differ between versions, it uses the stricter one. It adds two rules that the Analyzer did not have: no tensor
+of more than four dimensions, and no binary operation that broadcasts both operands.
 """
 
 import dataclasses
@@ -23,33 +22,34 @@ _INT32, _UINT8, _INT8 = schema.TensorType.INT32, schema.TensorType.UINT8, schema
 
 
 def gpu_incompatible(file: str | os.PathLike) -> list[str]:
-    """The operations of a LiteRT file that the GPU delegate lacks, one line each, in the order of the file.
+    """List the operations of a LiteRT file that the GPU delegate does not support.
 
-    An empty list means that the delegate's own rules refuse nothing; a phone's driver may still do so.
+    An empty list means that the file obeys the rules of the delegate; the driver of a phone may still refuse it.
 
     Args:
         file: the `.tflite` file.
 
     Returns:
-        Lines such as `"step: MUL [1, 14, 14, 1], [1, 192]: only one side may be enlarged"`, with the signature first.
+        One line per operation, in the order of the file, that starts with the signature, such as
+        `"step: MUL [1, 14, 14, 1], [1, 192]: only one operand may be broadcast"`.
 
     Raises:
-        LiteRTFileError: if it is no LiteRT file.
+        LiteRTFileError: if it is not a LiteRT file.
 
     Example:
         >>> gpu_incompatible("recnet_lite0.tflite")
         []
     """
-    model = flatbuffer.unpacked(Path(file).read_bytes(), file)
+    model = flatbuffer.unpack(Path(file).read_bytes(), file)
     signatures = {entry.subgraphIndex: entry.signatureKey.decode() for entry in model.signatureDefs or ()}
-    found = []
+    problems = []
     for index, subgraph in enumerate(model.subgraphs):
         for operator in subgraph.operators:
             node = _node(model, subgraph, operator)
             if problem := _problem(node):
                 shapes = ", ".join(str(tensor.shape) for tensor in node.inputs)
-                found.append(f"{signatures.get(index, f'subgraph {index}')}: {node.name} {shapes}: {problem}")
-    return found
+                problems.append(f"{signatures.get(index, f'subgraph {index}')}: {node.name} {shapes}: {problem}")
+    return problems
 
 
 @dataclasses.dataclass
@@ -68,7 +68,7 @@ class _Node:
 
     @property
     def runtime(self):
-        """How many inputs are computed at run time; stored float16 weights, which an operation enlarges, count too."""
+        """Number of inputs that are computed at run time, including float16 weights, which are dequantized."""
         return sum(not tensor.constant for tensor in self.inputs)
 
 
@@ -80,7 +80,7 @@ def _node(model, subgraph, operator):
                 shape = [] if tensor.shape is None else [int(length) for length in tensor.shape]
                 yield _Tensor(shape, tensor.type, model.buffers[tensor.buffer].data is not None)
 
-    name = _NAMES[flatbuffer.operation_of(model, operator)]
+    name = _NAMES[flatbuffer.operation_code(model, operator)]
     if name == "CUSTOM":  # Flex operations too
         name = model.operatorCodes[operator.opcodeIndex].customCode.decode()
     return _Node(name, list(tensors(operator.inputs)), list(tensors(operator.outputs)), operator.builtinOptions)
@@ -88,29 +88,29 @@ def _node(model, subgraph, operator):
 
 def _problem(node):
     if node.name not in _RULES:
-        return "the delegate lacks it, or this check does not know it"
+        return "not supported by the delegate or not known to this check"
     for tensor in (*node.inputs, *node.outputs):
         if len(tensor.shape) > 4:
-            return "a tensor of more than 4 dimensions"
+            return "a tensor with more than 4 dimensions"
         if tensor.type not in (_FLOAT32, _FLOAT16) and not tensor.constant and node.name != "DEQUANTIZE":
-            return "a tensor that is not of floats"
+            return "a tensor that is not floating-point"
     return _RULES[node.name](node)
 
 
 def _pair(node):
     if len(node.inputs) != 2:
-        return "it takes two tensors"
+        return "it must have two inputs"
     if not node.runtime:
-        return "one side must be computed at run time"
+        return "one operand must be computed at run time"
     first, second = (tensor.shape for tensor in node.inputs)
     if len(first) == len(second):
         smaller = any(a < b for a, b in zip(first, second, strict=True))
         larger = any(a > b for a, b in zip(first, second, strict=True))
-        return "only one side may be enlarged" if smaller and larger else None
+        return "only one operand may be broadcast" if smaller and larger else None
     longer, shorter = sorted((first, second), key=len, reverse=True)
     if len(shorter) <= 1:
-        # a number, or one a channel
-        return None if math.prod(shorter) in (1, longer[-1]) else "only one side may be enlarged"
+        # a scalar, or a vector of one value per channel
+        return None if math.prod(shorter) in (1, longer[-1]) else "only one operand may be broadcast"
     fits = len(longer) == 4 and (
         (len(shorter) == 3 and longer[0] == 1)
         or (len(shorter) == 2 and shorter == [1, 1] and longer[0] == 1)
@@ -121,12 +121,12 @@ def _pair(node):
 
 def _convolution(node):
     if not 1 <= node.runtime <= 2:
-        return "of image, kernel and bias at most two may be computed at run time"
+        return "only two of image, kernel and bias may be computed at run time"
     image = node.inputs[2 if node.name == "TRANSPOSE_CONV" else 0]
     if len(image.shape) != 4 or len(node.inputs[1].shape) != 4:
         return "image and kernel must have 4 dimensions"
     if node.name == "DEPTHWISE_CONV_2D" and node.options.depthMultiplier != 1 and image.shape[-1] != 1:
-        return "a multiplier of the channels"
+        return "a depth multiplier other than 1"
     return None
 
 
@@ -134,14 +134,14 @@ def _fully_connected(node):
     if node.options.weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT:
         return "shuffled weights"
     if node.inputs[0].constant or node.runtime > 2:
-        return "of input, kernel and bias at most two may be computed at run time, and the input must be"
+        return "the input and at most one of kernel and bias must be computed at run time"
     if node.options.keepNumDims and len(node.inputs[0].shape) != len(node.outputs[0].shape):
         return "input and output must have the same number of dimensions"
     return None
 
 
 def _matmul(node):
-    return None if len(node.inputs) == 2 else "it takes two tensors"
+    return None if len(node.inputs) == 2 else "it must have two inputs"
 
 
 def _one_runtime(node):
@@ -149,29 +149,33 @@ def _one_runtime(node):
 
 
 def _one(node):
-    return None if node.runtime == len(node.inputs) == 1 else "it takes one tensor"
+    return None if node.runtime == len(node.inputs) == 1 else "it must have one input"
 
 
 def _reduction(node):
     axes = node.inputs[1]
-    return None if node.runtime == 1 and axes.constant and axes.type == _INT32 else "its axes must be constants"
+    return None if node.runtime == 1 and axes.constant and axes.type == _INT32 else "its axes must be constant"
 
 
 def _padding(node):
-    return _one_runtime(node) or (None if node.inputs[1].shape in ([3, 2], [4, 2]) else "it pads 3 or 4 dimensions")
+    return _one_runtime(node) or (None if node.inputs[1].shape in ([3, 2], [4, 2]) else "it must pad 3 or 4 dimensions")
 
 
 def _softmax(node):
-    return None if node.options.beta == 1 else "a beta that is not 1"
+    return None if node.options.beta == 1 else "a beta other than 1"
 
 
 def _resize(node):
     both = node.options.alignCorners and node.options.halfPixelCenters
-    return _one_runtime(node) or ("corners and half pixels exclude each other" if both else None)
+    return _one_runtime(node) or ("align_corners and half_pixel_centers exclude each other" if both else None)
 
 
 def _dequantize(node):
-    return None if len(node.inputs) == 1 and node.inputs[0].type in (_FLOAT16, _UINT8, _INT8) else "another type"
+    return (
+        None
+        if len(node.inputs) == 1 and node.inputs[0].type in (_FLOAT16, _UINT8, _INT8)
+        else "not from float16 or 8-bit integers"
+    )
 
 
 _RULES = {

@@ -1,4 +1,4 @@
-"""What the signatures of a LiteRT file compute: one for a network of single images, one a part for one of groups."""
+"""Signatures of a LiteRT file: one for RecNet, one per part for RCAUNet."""
 
 import keras
 
@@ -8,17 +8,17 @@ SALIENCY = "serving_default"
 ENCODE, STEP, DECODE = "encode", "step", "decode"
 
 
-def of(model: keras.Model) -> dict[str, keras.Model]:
-    """The signatures of a model by name, each a functional model from a dict to a dict; they share its weights.
+def build(model: keras.Model) -> dict[str, keras.Model]:
+    """Return the signatures of a model by name, functional models from a dict to a dict that share its weights.
 
-    A `RecNet` has `serving_default`: `image` → `saliency`. An `RCAUNet` has, without a batch of groups,
+    A `RecNet` has `serving_default`: `image` → `saliency`. An `RCAUNet` has
 
-    - `encode`: `image` `(1, H, W, 3)` → the image's features, `x` and what else `decode` takes,
-    - `step`: `x` and `state` → `state`, the group's state after one more image,
-    - `decode`: an image's features and `state` → `saliency` `(1, H, W, 1)`.
+    - `encode`: `image` `(1, H, W, 3)` → the features of the image, `x` and the other inputs of `decode`,
+    - `step`: `x` and `state` → `state`, the state of the group after one more image,
+    - `decode`: the features of an image and `state` → `saliency` `(1, H, W, 1)`.
 
-    The state before the first image is that image's `x`, with channels of zeros behind it where `state` has more. A
-    model without a group branch has no `step`, and its `decode` no `state`.
+    The state before the first image is the `x` of that image, padded with zeros to the channels of `state`
+    (`GroupCell.start`). A model without a group branch has no `step`, and its `decode` takes no `state`.
     """
     if model.task == presets.SALIENCY:
         inference = model.to_inference()

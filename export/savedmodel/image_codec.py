@@ -1,4 +1,4 @@
-"""JPEG and PNG files to pixels, and maps to PNG files, in TensorFlow's graph; one bad file spoils no batch."""
+"""Decode JPEG and PNG files and encode maps as PNG files in the TensorFlow graph; bad files do not fail the batch."""
 
 import tensorflow as tf
 
@@ -7,24 +7,24 @@ from keras_recnet.export.savedmodel.resizing import resize_rgb
 GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 24  # bytes up to the end of width and height
-# Pictures decoded at once: each may take some hundred megabytes.
-_AT_ONCE = 2
+_PARALLEL = 2  # images at a time: each may take some hundred megabytes
 
 
 def decode(files, size: tuple[int, int], max_pixels: int):
-    """Decodes and resizes a batch of picture files.
+    """Decode and resize a batch of image files.
 
-    Grey becomes RGB, of 16-bit values the upper 8 bits count, transparent parts are shown over white. The EXIF rotation
-    is not applied: TensorFlow's decoders do not read it.
+    Grey is converted to RGB, 16 bits to the upper 8, and transparent images are composited on white. The EXIF rotation
+    is not applied, since TensorFlow's decoders do not read it.
 
     Args:
-        files: string `(batch,)`, each the bytes of a JPEG or PNG file.
+        files: string `(batch,)`, the bytes of JPEG or PNG files.
         size: `(height, width)` to resize to, bilinear with antialiasing.
-        max_pixels: pictures with more are not decoded; the file's header tells how many it has.
+        max_pixels: images with more pixels, according to their header, are not decoded.
 
     Returns:
-        images, float32 `(batch, height, width, 3)`, RGB in 0…255, zeros where there is none; the pictures' own sizes,
-        int32 `(batch, 2)`; status, int32 `(batch,)`: `GOOD`, `UNDECODABLE` or `TOO_LARGE`.
+        The images, float32 `(batch, height, width, 3)`, RGB in 0…255, zeros unless the status is `GOOD`; the sizes of
+        the images before the resize, int32 `(batch, 2)`; and the status, int32 `(batch,)`: `GOOD`, `UNDECODABLE` or
+        `TOO_LARGE`.
     """
     signature = (
         tf.TensorSpec((*size, 3), tf.float32),
@@ -35,26 +35,26 @@ def decode(files, size: tuple[int, int], max_pixels: int):
         lambda file: _decode_one(file, size, max_pixels),
         files,
         fn_output_signature=signature,
-        parallel_iterations=_AT_ONCE,
+        parallel_iterations=_PARALLEL,
     )
 
 
 def encode(maps, sizes, status):
-    """PNG files of maps, each resized to its picture's own size.
+    """Resize maps and encode them as PNG files.
 
     Args:
         maps: float32 `(batch, h, w, 1)` in 0…1.
-        sizes: int32 `(batch, 2)`, height and width.
-        status: int32 `(batch,)`; where it is not `GOOD` the file is empty.
+        sizes: int32 `(batch, 2)`, height and width to resize to.
+        status: int32 `(batch,)`; a file is empty unless the status is `GOOD`.
 
     Returns:
-        string `(batch,)`: PNG, 8 bits grey.
+        string `(batch,)`, PNG files in 8-bit grey.
     """
     return tf.map_fn(
         lambda one: tf.cond(tf.equal(one[2], GOOD), lambda: _png(one[0], one[1]), lambda: tf.constant(b"")),
         (maps, sizes, status),
         fn_output_signature=tf.TensorSpec((), tf.string),
-        parallel_iterations=_AT_ONCE,
+        parallel_iterations=_PARALLEL,
     )
 
 
@@ -76,14 +76,13 @@ def _decode_one(file, size, max_pixels):
 
 
 def _or_else(value, function, default):
-    """`function(value)`, or `default` where it fails: in a graph, only a data set can catch an error."""
+    """Return `function(value)`, or `default` if it fails. In a graph, only a dataset can catch an error."""
     result = tf.data.Dataset.from_tensors(value).map(function).ignore_errors()
-    # static shapes: `get_single_element` says what is wrong only at run time
     return result.concatenate(tf.data.Dataset.from_tensors(default)).take(1).get_single_element()
 
 
 def _shape_of(file):
-    """Height and width, int64 `(2,)`, from the header."""
+    """Read height and width, int64 `(2,)`, from the header."""
     return tf.case(
         [
             (_starts_with(file, _JPEG), lambda: tf.cast(tf.image.extract_jpeg_shape(file)[:2], tf.int64)),
@@ -97,12 +96,12 @@ def _shape_of(file):
 def _png_shape(file):
     digits = tf.cast(tf.io.decode_raw(tf.strings.substr(file, _PNG_HEADER - 8, 8), tf.uint8), tf.int64)
     width, height = tf.unstack(tf.reduce_sum(tf.reshape(digits, (2, 4)) * [2**24, 2**16, 2**8, 1], axis=1))
-    # libpng knows no side of 2^31 and more; as 0 it is no picture, and no product can overflow
+    # libpng refuses sides of 2^31 and more; 0 marks them as undecodable, and the product cannot overflow
     return tf.where((width < 2**31) & (height < 2**31), tf.stack([height, width]), tf.zeros((2,), tf.int64))
 
 
 def _png_depth(file):
-    """Bits per channel, at most 8: of 16 bits the decoder keeps the upper 8."""
+    """Read the bits per channel, at most 8, since the decoder keeps the upper 8 of 16 bits."""
     return tf.minimum(tf.cast(tf.io.decode_raw(tf.strings.substr(file, _PNG_HEADER, 1), tf.uint8)[0], tf.int32), 8)
 
 
@@ -111,17 +110,17 @@ def _starts_with(file, prefix):
 
 
 def _resized(file, size):
-    # the resize takes 8-bit values as they are, at a quarter of the memory
+    # kept in uint8, a quarter of the memory; the resize accepts it
     rgb = tf.cond(
         _starts_with(file, _JPEG),
-        # the accurate transform is what Pillow, and so prediction and training, use
+        # the transform of Pillow, which prediction and training use
         lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: _over_white(tf.io.decode_png(file, channels=4), _png_depth(file)),
+        lambda: _composite_on_white(tf.io.decode_png(file, channels=4), _png_depth(file)),
     )
     return resize_rgb(tf.ensure_shape(rgb, (None, None, 3)), size)
 
 
-def _over_white(rgba, bits):
+def _composite_on_white(rgba, bits):
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
 
     def blended():
@@ -135,5 +134,5 @@ def _over_white(rgba, bits):
 
 def _png(saliency, size):
     saliency = tf.image.resize(saliency, size, antialias=True)
-    # level 1: a map compresses as well at it, in a third of the time
+    # level 1: the same size for maps, in a third of the time
     return tf.io.encode_png(tf.cast(tf.round(tf.clip_by_value(saliency, 0.0, 1.0) * 255.0), tf.uint8), compression=1)

@@ -1,30 +1,30 @@
-"""The resize of pictures, in TensorFlow's graph."""
+"""Resize of images in the TensorFlow graph."""
 
 import tensorflow as tf
 
 
 def resize_rgb(images, size: tuple[int, int]):
-    """Resizes pictures as prediction and training do: by Pillow's rules, in two steps, each to whole numbers.
+    """Resize images as Pillow does in prediction and training: in two steps, each rounded to integers.
 
-    A network may waver between two objects in a picture; then the fractions of a value that are rounded off here would
-    decide, and a server would show another map than `keras_recnet.saliency`.
+    Where a network is undecided between two objects, a difference below one grey level can change the map, and a server
+    would return another map than `keras_recnet.saliency`.
 
     Args:
         images: `(height, width, 3)` or `(batch, height, width, 3)`, RGB in 0…255, uint8 or float32.
         size: `(height, width)` to resize to, bilinear with antialiasing.
 
     Returns:
-        Float32, whole numbers, Pillow's but for sums that are nearly a half: there the neighbour may come out.
+        float32 integers, equal to Pillow's, except that sums close to a half may be rounded to the other neighbour.
     """
     size = tf.constant(size)
-    given = tf.shape(images)[-3:-1]
-    smaller = given - size
-    # Pillow's order (from 13 on): each row first, unless that is much the more work
-    columns_first = (smaller[0] > 0) & (smaller[0] > 2 * smaller[1])
-    between = tf.where(tf.stack([columns_first, ~columns_first]), size, given)
+    original = tf.shape(images)[-3:-1]
+    reduction = original - size
+    # Pillow's order (since version 13): rows first, unless that is much more work
+    columns_first = (reduction[0] > 0) & (reduction[0] > 2 * reduction[1])
+    between = tf.where(tf.stack([columns_first, ~columns_first]), size, original)
     return _resize(_resize(images, between), size)
 
 
 def _resize(images, size):
-    # a half becomes the next number, as in Pillow; `tf.round` would take the even one
+    # a half is rounded up, as in Pillow; `tf.round` rounds to even
     return tf.floor(tf.image.resize(images, size, antialias=True) + 0.5)

@@ -1,4 +1,4 @@
-"""The functions that a SavedModel serves, by the names of their signatures."""
+"""Serving functions of a SavedModel."""
 
 import keras
 import tensorflow as tf
@@ -8,19 +8,19 @@ from keras_recnet.export.savedmodel import image_codec
 from keras_recnet.export.savedmodel.resizing import resize_rgb
 from keras_recnet.presets import COSALIENCY
 
-MAX_PIXELS = 50_000_000  # of one picture; a phone's largest have 48 or 50 million
+MAX_PIXELS = 50_000_000  # the largest photographs of phones have 48 or 50 million
 SALIENCY = "saliency"
 
 
-def of(model: keras.Model, max_pixels: int = MAX_PIXELS) -> dict[str, tf.types.experimental.PolymorphicFunction]:
-    """The signatures of a `RecNet` or an `RCAUNet` by name, each from named tensors to a dict of tensors.
+def build(model: keras.Model, max_pixels: int = MAX_PIXELS) -> dict[str, tf.types.experimental.PolymorphicFunction]:
+    """Return the signatures of a `RecNet` or an `RCAUNet` by name, from named tensors to a dict of tensors.
 
-    `keras_recnet.export.savedmodel.writing` says what they take and give.
+    `keras_recnet.export.savedmodel.writing` lists their inputs and outputs.
     """
-    return _of_groups(model, max_pixels) if model.task == COSALIENCY else _of_images(model, max_pixels)
+    return _group_signatures(model, max_pixels) if model.task == COSALIENCY else _image_signatures(model, max_pixels)
 
 
-def _of_images(model, max_pixels):
+def _image_signatures(model, max_pixels):
     size = tuple(model.image_size)
     inference = model.to_inference()
 
@@ -29,8 +29,8 @@ def _of_images(model, max_pixels):
         saliency = inference(resize_rgb(images, size), training=False)
         return {SALIENCY: _resize(saliency, tf.shape(images)[1:3])}
 
-    def from_files(image_bytes):
-        tf.debugging.assert_positive(tf.size(image_bytes), message="`image_bytes` is empty: a batch needs an image.")
+    def encoded(image_bytes):
+        tf.debugging.assert_positive(tf.size(image_bytes), message="`image_bytes` is empty. Send at least one image.")
         images, sizes, status = image_codec.decode(image_bytes, size, max_pixels)
         saliency = inference(images, training=False)
         return {"saliency_bytes": image_codec.encode(saliency, sizes, status), "status": status}
@@ -39,7 +39,7 @@ def _of_images(model, max_pixels):
     functions = {
         "serving_default": tf.function(maps, input_signature=[images]),
         "uint8": tf.function(maps, input_signature=[tf.TensorSpec(images.shape, tf.uint8, name="images")]),
-        "encoded": tf.function(from_files, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]),
+        "encoded": tf.function(encoded, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")]),
     }
     if model.branches == "both":
 
@@ -56,7 +56,7 @@ def _of_images(model, max_pixels):
     return functions
 
 
-def _of_groups(model, max_pixels):
+def _group_signatures(model, max_pixels):
     size = tuple(model.image_size)
     inference = model.to_inference()
 
@@ -81,8 +81,8 @@ def _of_groups(model, max_pixels):
             ],
         )
     }
-    for name, part in signatures.of(model).items():
-        functions[name] = _encode(part, size, max_pixels) if name == signatures.ENCODE else _plain(part)
+    for name, part in signatures.build(model).items():
+        functions[name] = _encode(part, size, max_pixels) if name == signatures.ENCODE else _part(part)
     return functions
 
 
@@ -94,7 +94,7 @@ def _encode(part, size, max_pixels):
     return tf.function(encode, input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="image")])
 
 
-def _plain(part):
+def _part(part):
     names = list(part.input)
 
     def run(*tensors):
@@ -105,7 +105,7 @@ def _plain(part):
 
 
 def _in_float32(outputs):
-    """In mixed precision too: what one signature gives, another one takes."""
+    """Cast the outputs of mixed precision to float32, the dtype of the inputs of other signatures."""
     return {name: tf.cast(tensor, tf.float32) for name, tensor in outputs.items()}
 
 
@@ -116,10 +116,12 @@ def _resize(maps, size):
 def _check(images, name, max_pixels):
     shape = tf.shape(images, out_type=tf.int64)
     tf.debugging.assert_greater(
-        tf.reduce_prod(shape), tf.constant(0, tf.int64), message=f"`{name}` is empty: a batch needs an image, a pixel."
+        tf.reduce_prod(shape),
+        tf.constant(0, tf.int64),
+        message=f"`{name}` is empty. Send at least one image with at least one pixel.",
     )
     tf.debugging.assert_less_equal(
         shape[-3] * shape[-2],
         tf.constant(max_pixels, tf.int64),
-        message=f"`{name}` has more than {max_pixels:,} pixels an image. Send it smaller: the network sees it resized.",
+        message=f"`{name}` has more than {max_pixels:,} pixels per image. Send smaller images.",
     )

@@ -1,23 +1,24 @@
-"""SavedModel: a model as TF Serving loads it, with everything between a client's picture and its map inside.
+"""SavedModel for TF Serving, with all pre- and postprocessing included.
 
-A `RecNet` gets these signatures, each for any batch, height and width:
+A `RecNet` has these signatures, each for any batch size, height and width:
 
-| signature | takes | gives |
+| signature | inputs | outputs |
 |---|---|---|
 | `serving_default` | `images` float32 `(batch, H, W, 3)`, RGB in 0…255 | `saliency` `(batch, H, W, 1)` in 0…1 |
 | `uint8` | the same as uint8, a quarter of the bytes | the same |
 | `encoded` | `image_bytes` string `(batch,)`, JPEG or PNG files | `saliency_bytes` PNG files, `status` int32 |
-| `branches` | as `serving_default` | `foreground`, `background`, `saliency`; a model with one branch has it not |
+| `branches` (only with two branches) | as `serving_default` | `foreground`, `background`, `saliency` |
 
-`encoded` never fails: `status` is 0 for a good picture, 1 for one that cannot be decoded and 2 for one that is too
-large, and the file is empty then. So what one client sends cannot fail another's request when the server merges them,
-and pictures of all sizes can be merged. TensorFlow's decoders do not apply the EXIF rotation; the client does.
+`encoded` never fails: `status` is 0 for a good image, 1 for one that cannot be decoded and 2 for one that is too large;
+its file is empty unless the status is 0. Therefore a server can batch requests of several clients: a bad image cannot
+fail the request of another client, and images may have different sizes. TensorFlow's decoders do not apply the EXIF
+rotation; the client does.
 
-An `RCAUNet` gets `group`: `images` `(batch, images, H, W, 3)` and `mask` `(batch, images)` bool → `saliency`
-`(batch, images, H, W, 1)`; and for groups of any size in the memory of one image `encode`, `step` and `decode` as in a
-LiteRT file (`keras_recnet.export.litert.signatures`), with `encode` taking images of any size.
+An `RCAUNet` has `group`: `images` `(batch, images, H, W, 3)` and `mask` `(batch, images)` bool → `saliency` `(batch,
+images, H, W, 1)`; and for groups of any size in the memory of one image `encode`, `step` and `decode` as in a LiteRT
+file (`keras_recnet.export.litert.signatures`), except that `encode` accepts images of any size.
 
-The variables are stored once for all signatures. `assets.extra` holds requests that TF Serving warms up with.
+The variables are stored once for all signatures. `assets.extra` contains requests with which TF Serving warms up.
 """
 
 from pathlib import Path
@@ -26,30 +27,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_recnet.export.drawn_pictures import as_png, drawn
+from keras_recnet.export.sample_images import draw, encode_png
 from keras_recnet.presets import COSALIENCY
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
-def write(model: keras.Model, served: dict, folder: Path) -> None:
-    """Writes a SavedModel.
+def write(model: keras.Model, functions: dict, folder: Path) -> None:
+    """Write a SavedModel.
 
     Args:
-        model: the `RecNet` or `RCAUNet`, for the shapes of the warm-up's requests.
-        served: the functions to serve by name, of `keras_recnet.export.savedmodel.signatures`.
-        folder: where to.
+        model: the `RecNet` or `RCAUNet`, for the shapes of the warm-up requests.
+        functions: the functions to serve by name, from `keras_recnet.export.savedmodel.signatures`.
+        folder: output folder.
     """
-    # A module of the functions and their variables alone; Keras' own export would add every layer's functions.
+    # Only these functions and their variables: Keras' export would also write the functions of all layers.
     module = tf.Module()
-    module.held = [v for function in served.values() for v in function.get_concrete_function().variables]
-    module.functions = served
-    tf.saved_model.save(module, str(folder), signatures=dict(served))
-    _write_warmup(model, folder / WARMUP, served)
+    module.all_variables = [v for function in functions.values() for v in function.get_concrete_function().variables]
+    module.functions = functions
+    tf.saved_model.save(module, str(folder), signatures=dict(functions))
+    _write_warmup(model, folder / WARMUP, functions)
 
 
 def _write_warmup(model, file, names):
-    """One request a signature: the first of each kind is slow, and shall not be a client's."""
+    """Write one request per signature, since the first request of each kind is slow."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     file.parent.mkdir(parents=True)
@@ -67,13 +68,13 @@ def _write_warmup(model, file, names):
 
 
 def _examples(model):
-    picture = drawn((240, 320))
-    images = picture[None].astype(np.float32)
+    image = draw((240, 320))
+    images = image[None].astype(np.float32)
     examples = {
         "serving_default": {"images": images},
-        "uint8": {"images": picture[None]},
+        "uint8": {"images": image[None]},
         "branches": {"images": images},
-        "encoded": {"image_bytes": [as_png(picture)]},
+        "encoded": {"image_bytes": [encode_png(image)]},
     }
     if model.task == COSALIENCY:
         features = {name: np.zeros((1, *tensor.shape[1:]), np.float32) for name, tensor in model.decoder.input.items()}

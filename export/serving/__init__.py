@@ -1,6 +1,6 @@
-"""What serves an export with TF Serving: its configuration files, and clients that turn pictures into maps.
+"""Serving an export with TF Serving: configuration files and clients.
 
-`docker-compose.yaml` and the `.config` files are there to be copied; docs/serving.md says how they are used. The
-clients need neither Keras nor a model: `RestClient` of `rest_client` needs `requests`, `GrpcClient` of `grpc_client`
-TensorFlow Serving's messages, which come with TensorFlow.
+Copy `docker-compose.yaml` and the `.config` files as docs/serving.md describes. The clients need neither Keras nor a
+model: `rest_client.RestClient` needs `requests`, and `grpc_client.GrpcClient` needs the messages of TensorFlow Serving,
+which require TensorFlow.
 """

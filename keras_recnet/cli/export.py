@@ -51,11 +51,12 @@ def export(preset, format, out, signatures, as_json, **options):
 
 def _print(report):
     say(f"{'signature':<24}{'output':<16}{'mean difference':>16}{'largest':>10}{'allowed':>10}{'ms':>10}")
-    for row in report["proof"]["differences"]:
+    for row in report["verification"]["differences"]:
         say(
             f"{row['signature']:<24}{row['output']:<16}{row['mean']:>16.1e}{row['max']:>10.1e}{row['tolerance']:>10.1e}"
             f"{row['milliseconds']:>10.1f}"
         )
-    size = sum(file["bytes"] for file in report["files"].values())
-    say(f"{report['format']}, {report['precision']}, {size / 1e6:.1f} MB, loads in {report['proof']['loading']:.1f} s")
+    size = sum(file["bytes"] for file in report["files"].values()) / 1e6
+    loading = report["verification"]["loading"]
+    say(f"{report['format']}, {report['precision']}, {size:.1f} MB, loads in {loading:.1f} s")
     say(f"-> {report['folder']}")

@@ -46,9 +46,9 @@ def group_saved_model(tiny_group_model, tmp_path_factory):
     from keras_recnet.export.litert import converting, signatures
 
     module, folder = tf.Module(), tmp_path_factory.mktemp("group_saved_model")
-    parts = signatures.of(tiny_group_model)
+    parts = signatures.build(tiny_group_model)
     module.held = [variable.value for part in parts.values() for variable in part.variables]
-    module.functions = {name: converting.function(part) for name, part in parts.items()}
+    module.functions = {name: converting.to_function(part) for name, part in parts.items()}
     tf.saved_model.save(module, str(folder), signatures=dict(module.functions))
     return folder
 

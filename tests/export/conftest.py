@@ -8,37 +8,34 @@ from keras_recnet.export import export_model
 
 @pytest.fixture(scope="session")
 def tiny_saved_model(tiny_preset, tmp_path_factory):
-    """What `export_model` says of the tiny RecNet as a SavedModel; it lies in `["folder"]`."""
+    """The result of `export_model` for the tiny RecNet as a SavedModel."""
     return export_model(tiny_preset, tmp_path_factory.mktemp("serving") / "tiny", format="savedmodel")
 
 
 @pytest.fixture(scope="session")
 def tiny_group_saved_model(tiny_group_preset, tmp_path_factory):
-    """The same of the tiny RCAUNet."""
+    """The same for the tiny RCAUNet."""
     return export_model(tiny_group_preset, tmp_path_factory.mktemp("serving") / "tiny_group", format="savedmodel")
 
 
 @pytest.fixture(scope="session")
 def group_file(make_group_model, tmp_path_factory):
-    """Gives the tiny RCAUNet with a recurrent unit, and its LiteRT file of float32 weights: `group_file("gru")`.
-
-    Further arguments are the network's.
-    """
+    """`group_file("gru", **arguments)`: the tiny RCAUNet with a recurrent unit, and its float32 LiteRT file."""
     from keras_recnet.export.litert import converting, signatures
 
     @functools.cache
-    def of(recurrent_unit, **arguments):
+    def build(recurrent_unit, **arguments):
         model = make_group_model(recurrent_unit, **arguments)
         file = tmp_path_factory.mktemp("litert") / f"{recurrent_unit}.tflite"
-        file.write_bytes(converting.convert_parts(signatures.of(model), "float32"))
+        file.write_bytes(converting.convert_parts(signatures.build(model), "float32"))
         return model, file
 
-    return of
+    return build
 
 
 @pytest.fixture(scope="session")
 def converted():
-    """Converts functions of tensors: `converted({signature: function}, name=(shape, dtype))`, to bytes."""
+    """`converted({signature: function}, name=(shape, dtype))`: a LiteRT file of functions of tensors, as bytes."""
     import tensorflow as tf
 
     def convert(functions, **inputs):

@@ -17,29 +17,29 @@ def contents(folder):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """An export without a conversion: `make` writes a file, and the proof finds what it is told to find."""
+    """Replace the conversion, so that it writes a small file, and the verification, so that it passes."""
 
-    def make(**asked):
-        artifact = asked["artifact"]
-        if asked["kind"] == "savedmodel":
+    def convert(**job):
+        artifact = job["artifact"]
+        if job["kind"] == "savedmodel":
             artifact += "/saved_model.pb"
         path = exporting.Path(artifact)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"an artifact")
-        made = {"model": {"class": "RecNet"}, "signatures": {}, "versions": {}, "licence": "for research"}
-        (exporting.Path(asked["calls"]) / "made.json").write_text(json.dumps(made))
+        report = {"model": {"class": "RecNet"}, "signatures": {}, "versions": {}, "licence": "for research"}
+        (exporting.Path(job["calls"]) / "report.json").write_text(json.dumps(report))
 
-    found = {"differences": [], "loading": 0.0, "versions": {"tensorflow": "9"}}
-    monkeypatch.setattr(exporting, "_make", make)
+    verified = {"differences": [], "loading": 0.0, "versions": {"tensorflow": "9"}}
+    monkeypatch.setattr(exporting, "_run_worker", convert)
     monkeypatch.setattr(verification, "run", lambda *arguments: None)
-    monkeypatch.setattr(verification, "compare", lambda *arguments: dict(found))
+    monkeypatch.setattr(verification, "compare", lambda *arguments: dict(verified))
 
 
-def test_savedmodels_get_the_next_number(quick, tiny_preset, tmp_path):
+def test_a_savedmodel_gets_the_next_free_number(quick, tiny_preset, tmp_path):
     out = tmp_path / "serving" / "tiny"
     for number in ("1", "2"):
-        told = export_model(tiny_preset, out, format="savedmodel")
-        assert told["folder"] == str(out / number)
+        description = export_model(tiny_preset, out, format="savedmodel")
+        assert description["folder"] == str(out / number)
     shutil.rmtree(out / "1")
     (out / "7").mkdir()
     export_model(tiny_preset, out, format="savedmodel")
@@ -47,7 +47,7 @@ def test_savedmodels_get_the_next_number(quick, tiny_preset, tmp_path):
     assert contents(out / "8") == ["export.json", "saved_model.pb"]
 
 
-def test_a_litert_export_replaces_the_one_before(quick, tiny_preset, tmp_path):
+def test_a_litert_export_replaces_an_earlier_one(quick, tiny_preset, tmp_path):
     out = tmp_path / "phone"
     out.mkdir()
     for name in ("model.tflite", "export.json"):
@@ -57,12 +57,12 @@ def test_a_litert_export_replaces_the_one_before(quick, tiny_preset, tmp_path):
     assert (out / "model.tflite").read_bytes() == b"an artifact"
 
 
-def test_the_description_names_model_files_and_sums(quick, tiny_preset, tmp_path):
+def test_the_description_contains_the_model_and_the_files(quick, tiny_preset, tmp_path):
     card = shutil.copytree(tiny_preset, tmp_path / "preset") / "CARD.md"
     card.write_text("For research.")
-    told = export_model(card.parent, tmp_path / "out", format="savedmodel")
+    result = export_model(card.parent, tmp_path / "out", format="savedmodel")
     described = json.loads((tmp_path / "out" / "1" / "export.json").read_text())
-    assert {**described, "folder": told["folder"]} == told
+    assert {**described, "folder": result["folder"]} == result
     assert described["model"]["name"] == "preset"
     assert described["model"]["weights_sha256"] == sha256(tiny_preset / "model.weights.h5")
     assert described["licence"] == "for research"
@@ -73,31 +73,31 @@ def test_the_description_names_model_files_and_sums(quick, tiny_preset, tmp_path
 
 
 @pytest.mark.parametrize("existed", [True, False])
-def test_a_failed_proof_leaves_nothing(quick, monkeypatch, tiny_preset, tmp_path, existed):
+def test_a_failed_verification_leaves_no_files(quick, monkeypatch, tiny_preset, tmp_path, existed):
     def fails(*arguments):
-        raise ConversionError("serving_default: `saliency` is not what Keras computes")
+        raise ConversionError("serving_default: `saliency` differs from the output of Keras")
 
     monkeypatch.setattr(verification, "compare", fails)
     out = tmp_path / "out"
     if existed:
         out.mkdir()
-    with pytest.raises(ConversionError, match="not what Keras computes"):
+    with pytest.raises(ConversionError, match="differs from the output of Keras"):
         export_model(tiny_preset, out, format="savedmodel")
     assert out.exists() == existed
     assert contents(tmp_path) == []
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(quick, monkeypatch, tiny_preset, tmp_path):
-    def full(**asked):
+def test_a_full_disk_is_reported_and_leaves_no_files(quick, monkeypatch, tiny_preset, tmp_path):
+    def full(**job):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(exporting, "_make", full)
+    monkeypatch.setattr(exporting, "_run_worker", full)
     with pytest.raises(DiskError, match=r"out: the disk is full\. Free some space"):
         export_model(tiny_preset, tmp_path / "out", format="litert")
     assert contents(tmp_path) == []
 
 
-def test_a_crashed_conversion_says_how(tiny_preset, tmp_path, monkeypatch):
+def test_a_crashed_conversion_is_reported(tiny_preset, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text("#!/bin/sh\necho the converter crashed >&2\nexit 139\n")
     (tmp_path / "python").chmod(0o755)
@@ -108,21 +108,23 @@ def test_a_crashed_conversion_says_how(tiny_preset, tmp_path, monkeypatch):
         export_model(tiny_preset, tmp_path / "out", format="savedmodel")
 
 
-def test_refuses_what_it_cannot_write_to(tiny_preset, tmp_path):
+def test_refuses_a_file_and_a_folder_with_other_files(tiny_preset, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(ConfigError, match="a file stands there"):
+    with pytest.raises(ConfigError, match="is a file"):
         export_model(tiny_preset, file, format="litert")
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "holiday.jpg").write_text("mine")
     for format in ("litert", "savedmodel"):
-        with pytest.raises(ConfigError, match=rf"not the folder of an earlier {format} export, it holds holiday\.jpg"):
+        with pytest.raises(
+            ConfigError, match=rf"not the folder of an earlier {format} export, since it contains holiday\.jpg"
+        ):
             export_model(tiny_preset, folder, format=format)
     assert (folder / "holiday.jpg").read_text() == "mine"
 
 
-def test_refuses_unknown_words(tiny_preset, tmp_path, monkeypatch):
+def test_refuses_wrong_arguments(tiny_preset, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="Received: format='onnx'"):
         export_model(tiny_preset, tmp_path / "out", format="onnx")
     with pytest.raises(ConfigError, match="Received: precision='int4'"):
@@ -142,43 +144,46 @@ def test_refuses_unknown_words(tiny_preset, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"signatures": ["encoded", "nonsense"]}, "no such signature 'nonsense'. This model has in this format: serv"),
+        ({"signatures": ["encoded", "nonsense"]}, "no signature 'nonsense' in this format. Choose from: serv"),
         ({"size": 100}, r"`image_size` must be a multiple of 8. Received: image_size=\[100, 100\]"),
     ],
 )
-def test_what_the_model_cannot_do_is_one_line(tiny_preset, tmp_path, arguments, message):
+def test_errors_of_the_worker_have_no_traceback(tiny_preset, tmp_path, arguments, message):
     with pytest.raises(ConversionError, match=message) as raised:
         export_model(tiny_preset, tmp_path / "out", format="savedmodel", **arguments)
     assert "Traceback" not in str(raised.value)
     assert contents(tmp_path) == []
 
 
-def test_compare_finds_what_is_wrong(tmp_path):
+def test_compare_reports_differences(tmp_path):
     def write(name, value):
         np.save(tmp_path / name, value)
         return name
 
-    def told(output, *, alone=True):
+    def report(output, *, independent=True):
         result = {"milliseconds": 2.0, "outputs": {"saliency": output}}
-        described = {"loading": 0.1, "versions": {}, "alone": alone, "results": [result]}
-        (tmp_path / "results.json").write_text(json.dumps(described))
+        results = {"loading": 0.1, "versions": {}, "independent": independent, "results": [result]}
+        (tmp_path / "results.json").write_text(json.dumps(results))
 
     expected = np.zeros((1, 4, 4, 1))
     (tmp_path / "calls.json").write_text(json.dumps({"calls": [{"signature": "serving_default"}]}))
     (tmp_path / "expected.json").write_text(json.dumps([{"saliency": write("expected.npy", expected)}]))
-    near = expected.copy()
-    near[0, 0, 0, 0] = 0.16
-    told(write("near.npy", near))
+    received = expected.copy()
+    received[0, 0, 0, 0] = 0.16
+    report(write("received.npy", received))
     (row,) = verification.compare(tmp_path, 0.011)["differences"]
     assert (row["mean"], row["max"]) == pytest.approx((0.01, 0.16))
-    with pytest.raises(ConversionError, match=r"may differ by 0\.009 on average\. Received: 0\.01 \(largest 0\.16\)"):
+    with pytest.raises(
+        ConversionError,
+        match=r"differs from the output of Keras by more than 0\.009 on average\. Received: 0\.01 \(largest 0\.16\)",
+    ):
         verification.compare(tmp_path, 0.009)
-    told(write("near.npy", near), alone=False)
+    report(write("received.npy", received), independent=False)
     with pytest.raises(ConversionError, match="imported keras_recnet"):
         verification.compare(tmp_path, 0.011)
-    told(write("nan.npy", near * np.nan))
+    report(write("nan.npy", received * np.nan))
     with pytest.raises(ConversionError, match="Received: nan"):
         verification.compare(tmp_path, 0.011)
-    told(write("small.npy", near[:, :2]))
-    with pytest.raises(ConversionError, match="another shape than Keras'"):
+    report(write("small.npy", received[:, :2]))
+    with pytest.raises(ConversionError, match="must have the shape"):
         verification.compare(tmp_path, 0.011)

@@ -1,4 +1,4 @@
-"""The SavedModel through TensorFlow's C API, the loader of TF Serving, in a process without TensorFlow's Python."""
+"""The SavedModel in TensorFlow's C API, whose loader TF Serving uses, in a process without TensorFlow's Python API."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_recnet.export import drawn_pictures
+from keras_recnet.export import sample_images
 
 LIBRARY = Path(find_spec("tensorflow").origin).with_name("libtensorflow_cc.so.2")
 
@@ -31,7 +31,7 @@ c.TF_TensorByteSize.restype = ctypes.c_size_t
 class Output(ctypes.Structure):
     _fields_ = [("operation", ctypes.c_void_p), ("index", ctypes.c_int)]
 
-class View(ctypes.Structure):  # TF_TString that looks at bytes which are not its own
+class View(ctypes.Structure):  # TF_TString that refers to bytes of another owner
     _fields_ = [("size", ctypes.c_size_t), ("data", ctypes.c_char_p), ("owner", ctypes.c_void_p)]
 
 status, graph = ctypes.c_void_p(c.TF_NewStatus()), ctypes.c_void_p(c.TF_NewGraph())
@@ -47,10 +47,10 @@ check()
 
 def output(name):
     operation, _, index = name.partition(":")
-    found = c.TF_GraphOperationByName(graph, operation.encode())
-    if not found:
+    pointer = c.TF_GraphOperationByName(graph, operation.encode())
+    if not pointer:
         raise SystemExit(f"no operation {operation}")
-    return Output(found, int(index))
+    return Output(pointer, int(index))
 
 def run(call):
     if call["type"] == 1:
@@ -84,13 +84,13 @@ assert not {"tensorflow", "keras", "keras_recnet"} & set(sys.modules)
 """
 
 
-@pytest.mark.skipif(not LIBRARY.is_file(), reason="this TensorFlow has no library of its C API under Linux' name")
+@pytest.mark.skipif(not LIBRARY.is_file(), reason="no libtensorflow_cc.so.2 in this TensorFlow")
 def test_runs_through_the_c_api(tiny_saved_model, tmp_path):
     loaded = tf.saved_model.load(tiny_saved_model["folder"])
     names = tensors_of(tiny_saved_model["folder"])
-    images = drawn_pictures.drawn((60, 80))[None].astype(np.float32)
+    images = sample_images.draw((60, 80))[None].astype(np.float32)
     np.save(tmp_path / "images.npy", images)
-    files = {"good.png": drawn_pictures.as_png(drawn_pictures.drawn((60, 80))), "bad.png": b"garbage"}
+    files = {"good.png": sample_images.encode_png(sample_images.draw((60, 80))), "bad.png": b"garbage"}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     calls = [
@@ -120,7 +120,7 @@ def test_runs_through_the_c_api(tiny_saved_model, tmp_path):
 
 
 def tensors_of(folder):
-    """Signature → "inputs" and "outputs" → name → the tensor's name in the graph, out of the file itself."""
+    """Read signature → "inputs" and "outputs" → name → name of the tensor in the graph, from the file."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes())

@@ -17,7 +17,7 @@ def interpreter(tiny_preset):
     return Interpreter(str(tiny_preset / "model.tflite"))
 
 
-def test_has_one_named_signature_of_a_fixed_size(interpreter):
+def test_has_one_signature_with_names_and_a_fixed_size(interpreter):
     assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["saliency"]}}
     runner = interpreter.get_signature_runner("serving_default")
     image, saliency = runner.get_input_details()["image"], runner.get_output_details()["saliency"]
@@ -36,13 +36,13 @@ def test_weights_are_float16_and_the_computation_is_float32(interpreter):
     assert set(stored) == {np.float16}
 
 
-def test_no_operation_beyond_litert(interpreter):
+def test_needs_no_flex_or_custom_operations(interpreter):
     names = {operation["op_name"] for operation in interpreter._get_ops_details()}
     assert "CONV_2D" in names
     assert not [name for name in names if name.startswith("Flex") or name == "CUSTOM"]
 
 
-def test_computes_what_keras_computes(interpreter, tiny_model, photographs):
+def test_outputs_equal_keras(interpreter, tiny_model, photographs):
     from keras_recnet.imaging.reading import read
 
     inference = tiny_model.to_inference()
@@ -55,7 +55,7 @@ def test_computes_what_keras_computes(interpreter, tiny_model, photographs):
         assert expected.std() > 0.01
 
 
-def test_a_model_converts_to_full_precision_and_images_of_uint8(tiny_model, tmp_path, monkeypatch):
+def test_converts_a_model_to_float32_weights_and_uint8_images(tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = convert(tiny_model, "model.tflite", precision="float32", input_dtype="uint8")
     image = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), dtype="uint8")
@@ -67,7 +67,7 @@ def test_a_model_converts_to_full_precision_and_images_of_uint8(tiny_model, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
 
 
-def test_the_preset_lists_the_file_and_keeps_its_other_entries(tiny_preset):
+def test_the_preset_lists_the_file_and_keeps_other_entries(tiny_preset):
     preset = presets.find(tiny_preset)
     assert preset.file("model.tflite").stat().st_size < 8_000_000
     assert preset.has("model.weights.h5")
@@ -75,7 +75,7 @@ def test_the_preset_lists_the_file_and_keeps_its_other_entries(tiny_preset):
     assert preset.config["image_size"] == [64, 64]
 
 
-def test_a_failed_conversion_says_why_and_leaves_what_was_there(tiny_preset, tmp_path, monkeypatch):
+def test_a_failed_conversion_is_reported_and_keeps_the_old_file(tiny_preset, tmp_path, monkeypatch):
     folder = shutil.copytree(tiny_preset, tmp_path / "copy")
     before = (folder / "model.tflite").read_bytes()
     # A process that fails at once instead of the converter, which takes long to start
@@ -88,7 +88,7 @@ def test_a_failed_conversion_says_why_and_leaves_what_was_there(tiny_preset, tmp
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.tflite", "model.weights.h5"]
 
 
-def test_says_what_it_needs(tiny_preset, tmp_path, monkeypatch):
+def test_reports_wrong_arguments_and_missing_packages(tiny_preset, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Received: precision='int4'"):
         convert(tiny_preset, tmp_path / "model.tflite", precision="int4")
     with pytest.raises(ValueError, match="Received: input_dtype='int8'"):

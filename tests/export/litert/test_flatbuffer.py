@@ -24,7 +24,7 @@ def small_parts():
 
 @pytest.fixture(scope="module")
 def raw(small_parts):
-    """A file as the converter leaves it."""
+    """A file from the converter, without our edits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flatbuffer, "finish", lambda content, **options: content)
         return converting.convert_parts(small_parts, "float16")
@@ -40,7 +40,7 @@ def image_of(shape, seed=0):
 
 
 def operations(content):
-    """Of each operation its name, and of each of its inputs whether it is a constant and its type."""
+    """Return the name of each operation, and for each of its inputs whether it is constant and its type."""
     model = schema.ModelT.InitFromPackedBuf(content)
     names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
     types = {number: name for name, number in vars(schema.TensorType).items()}
@@ -86,28 +86,28 @@ def test_constants_lie_where_a_processor_likes_to_read_them(raw):
     assert not [place for place in places if place % 16]
 
 
-def test_the_same_file_each_time_and_hardly_larger(raw):
-    about = {"licence": "Apache-2.0", "signatures": {}}
-    content = flatbuffer.finish(raw, about=about)
-    assert content == flatbuffer.finish(raw, about=about)
+def test_finish_is_deterministic_and_adds_little(raw):
+    description = {"licence": "Apache-2.0", "signatures": {}}
+    content = flatbuffer.finish(raw, metadata=description)
+    assert content == flatbuffer.finish(raw, metadata=description)
     assert len(content) < len(raw) + 500
-    assert content == flatbuffer.finish(content, about=about)
+    assert content == flatbuffer.finish(content, metadata=description)
 
 
-def test_metadata_is_read_back_and_replaced(raw, tmp_path):
+def test_metadata_can_be_read_and_replaced(raw, tmp_path):
     file = tmp_path / "model.tflite"
-    once = flatbuffer.finish(raw, about={"licence": "none"})
-    file.write_bytes(flatbuffer.finish(once, about={"licence": "für alle …"}))
+    once = flatbuffer.finish(raw, metadata={"licence": "none"})
+    file.write_bytes(flatbuffer.finish(once, metadata={"licence": "für alle …"}))
     assert read_metadata(file) == {"licence": "für alle …"}
 
 
-def test_a_file_without_metadata_and_one_that_is_none_say_so(raw, tmp_path):
+def test_reports_files_without_metadata_and_other_files(raw, tmp_path):
     file = tmp_path / "model.tflite"
     file.write_bytes(raw)
-    with pytest.raises(flatbuffer.LiteRTFileError, match=rf"{re.escape(str(file))}: says nothing about itself"):
+    with pytest.raises(flatbuffer.LiteRTFileError, match=rf"{re.escape(str(file))}: no metadata of keras_recnet"):
         read_metadata(file)
     file.write_bytes(b"PK\x03\x04 and so on")
-    with pytest.raises(flatbuffer.LiteRTFileError, match="Received: contents that begin with b'PK"):
+    with pytest.raises(flatbuffer.LiteRTFileError, match="Received: first bytes b'PK"):
         read_metadata(file)
     file.write_bytes(b"")
     with pytest.raises(flatbuffer.LiteRTFileError, match="not a LiteRT file"):
@@ -116,23 +116,23 @@ def test_a_file_without_metadata_and_one_that_is_none_say_so(raw, tmp_path):
         flatbuffer.finish(raw, input_dtype="int8")
 
 
-def test_a_presets_file_tells_what_its_tensors_are(tiny_preset):
+def test_the_file_of_a_preset_describes_its_tensors(tiny_preset):
     file = tiny_preset / "model.tflite"
-    told = read_metadata(file)
-    assert told["model"] == "RecNet"
-    assert "resized bilinearly with antialiasing" in told["preprocessing"]
-    assert told["licence"] == "that of the data which the weights were trained on"
+    description = read_metadata(file)
+    assert description["model"] == "RecNet"
+    assert "resized bilinearly with antialiasing" in description["preprocessing"]
+    assert description["licence"] == "that of the data on which the weights were trained"
     runner = Interpreter(str(file)).get_signature_runner("serving_default")
     for kind, details in (("inputs", runner.get_input_details()), ("outputs", runner.get_output_details())):
-        described = told["signatures"]["serving_default"][kind]
-        assert described.keys() == details.keys()
+        tensors = description["signatures"]["serving_default"][kind]
+        assert tensors.keys() == details.keys()
         for name, detail in details.items():
-            assert described[name]["shape"] == detail["shape"].tolist()
-            assert np.dtype(described[name]["dtype"]) == detail["dtype"]
-            assert described[name]["meaning"] == {"image": "RGB in 0…255", "saliency": "map in 0…1"}[name]
+            assert tensors[name]["shape"] == detail["shape"].tolist()
+            assert np.dtype(tensors[name]["dtype"]) == detail["dtype"]
+            assert tensors[name]["meaning"] == {"image": "RGB in 0…255", "saliency": "map in 0…1"}[name]
 
 
-def test_the_licence_is_what_the_card_says_under_its_heading(tmp_path):
+def test_the_licence_is_the_section_of_the_card(tmp_path):
     card = tmp_path / "CARD.md"
     assert metadata.licence(card) == metadata.NO_LICENCE
     card.write_text("# tiny\n\nSmall.\n\n## Data and licence\n\nFor research\nonly.\n\n## Training\n\nLong.\n")
@@ -141,13 +141,13 @@ def test_the_licence_is_what_the_card_says_under_its_heading(tmp_path):
     assert metadata.licence(card) == metadata.NO_LICENCE
 
 
-def test_the_shipped_file_tells_its_licence():
+def test_the_shipped_file_contains_its_licence():
     from keras_recnet import presets
 
     assert "DUTS-TR" in read_metadata(presets.find("recnet_lite0").file("model.tflite"))["licence"]
 
 
-def test_the_engine_takes_a_file_of_either_type(tiny_preset, tmp_path):
+def test_the_engine_accepts_files_of_both_types(tiny_preset, tmp_path):
     floats = tiny_preset / "model.tflite"
     whole = tmp_path / "uint8.tflite"
     whole.write_bytes(flatbuffer.finish(floats.read_bytes(), input_dtype="uint8"))
@@ -157,7 +157,7 @@ def test_the_engine_takes_a_file_of_either_type(tiny_preset, tmp_path):
     np.testing.assert_array_equal(saliency, LiteRTEngine(floats, threads=1)(rgb))
 
 
-def test_the_engine_of_groups_takes_a_file_of_either_type(tiny_group_preset, tmp_path):
+def test_the_group_engine_accepts_files_of_both_types(tiny_group_preset, tmp_path):
     floats = tiny_group_preset / "model.tflite"
     whole = tmp_path / "uint8.tflite"
     whole.write_bytes(flatbuffer.finish(floats.read_bytes(), input_dtype="uint8"))
@@ -177,5 +177,5 @@ def test_the_engine_refuses_images_of_another_type(engine, names, converted, tmp
 
     file = tmp_path / "model.tflite"
     file.write_bytes(converted(dict.fromkeys(names, first_channel), image=((1, 8, 8, 3), "int32")))
-    with pytest.raises(PresetError, match="of int32, not of float32 or uint8"):
+    with pytest.raises(PresetError, match="its input is int32, not float32 or uint8"):
         engine(file, threads=1)

@@ -74,52 +74,52 @@ def test_the_units_ablations(options, tmp_path):
         (lambda image: tf.reverse(image, [-1]) + 1.0, "REVERSE_V2 [1, 8, 8, 3], [1]"),
         (
             lambda image: tf.exp(image[..., :1]) * tf.exp(image[:, :1, :1]),
-            "MUL [1, 8, 8, 1], [1, 1, 1, 3]: only one side",
+            "MUL [1, 8, 8, 1], [1, 1, 1, 3]: only one operand",
         ),
-        (lambda image: tf.reshape(image, (1, 2, 4, 8, 3)) + 1.0, "ADD [1, 2, 4, 8, 3], []: a tensor of more than 4"),
+        (lambda image: tf.reshape(image, (1, 2, 4, 8, 3)) + 1.0, "ADD [1, 2, 4, 8, 3], []: a tensor with more than 4"),
         (lambda image: tf.nn.conv2d(image, tf.reshape(image, (8, 8, 3, 1)), 1, "VALID"), None),
     ],
-    ids=["no such operation", "reverse", "both sides enlarged", "five dimensions", "kernel computed at run time"],
+    ids=["no such operation", "reverse", "both operands broadcast", "five dimensions", "kernel computed at run time"],
 )
-def test_finds_what_the_delegate_lacks(function, expected, converted, tmp_path):
+def test_finds_unsupported_operations(function, expected, converted, tmp_path):
     content = converted({"serving_default": lambda image: {"saliency": function(image)}}, image=IMAGE)
-    found = gpu_incompatible(in_file(content, tmp_path))
+    problems = gpu_incompatible(in_file(content, tmp_path))
     if expected is None:
-        assert found == []
+        assert problems == []
     else:
-        assert [line for line in found if line.startswith(f"serving_default: {expected}")]
+        assert [line for line in problems if line.startswith(f"serving_default: {expected}")]
 
 
-def test_finds_a_cast_of_uint8_and_biases_that_are_enlarged_at_run_time(converted, tmp_path):
+def test_finds_a_cast_of_uint8(converted, tmp_path):
     kernel, bias = np.ones((3, 3, 3, 4), "float32"), np.arange(4, dtype="float32")
 
     def convolution(image):
         return {"saliency": tf.nn.conv2d(tf.cast(image, tf.float32), kernel, 1, "SAME") + bias}
 
     content = converted({"serving_default": convolution}, image=((1, 8, 8, 3), "uint8"))
-    found = gpu_incompatible(in_file(content, tmp_path))
-    assert len(found) == 1
-    assert found[0].startswith("serving_default: CAST [1, 8, 8, 3]: ")
+    problems = gpu_incompatible(in_file(content, tmp_path))
+    assert len(problems) == 1
+    assert problems[0].startswith("serving_default: CAST [1, 8, 8, 3]: ")
 
 
-def test_biases_of_float16_as_the_converter_leaves_them_are_refused(tmp_path, monkeypatch):
+def test_finds_the_float16_biases_of_the_converter(tmp_path, monkeypatch):
     image = keras.Input((8, 8, 3), name="image")
     model = keras.Model({"image": image}, {"saliency": keras.layers.Conv2D(4, 3, bias_initializer="ones")(image)})
     monkeypatch.setattr(flatbuffer, "finish", lambda content, **options: content)
-    found = gpu_incompatible(in_file(converting.convert_parts({"serving_default": model}, "float16"), tmp_path))
-    assert len(found) == 1
-    assert "CONV_2D [1, 8, 8, 3], [4, 3, 3, 3], [4]: of image, kernel and bias at most two" in found[0]
+    problems = gpu_incompatible(in_file(converting.convert_parts({"serving_default": model}, "float16"), tmp_path))
+    assert len(problems) == 1
+    assert "CONV_2D [1, 8, 8, 3], [4, 3, 3, 3], [4]: only two of image, kernel and bias" in problems[0]
 
 
-def test_tensorflows_own_analyzer_warns_of_nothing(tiny_group_preset, capsys):
-    """It calls every file compatible since TensorFlow 2.18; should that change, this hears of it."""
+def test_the_analyzer_of_tensorflow_never_warns(tiny_group_preset, capsys):
+    """Since TensorFlow 2.18 it calls every file compatible. If this fails, it may replace our check."""
     content = (tiny_group_preset / "model.tflite").read_bytes()
     tf.lite.experimental.Analyzer.analyze(model_content=content, gpu_compatibility=True)
-    told = capsys.readouterr().out
-    assert "Signature#2" in told
-    assert "GPU COMPATIBILITY WARNING" not in told
+    output = capsys.readouterr().out
+    assert "Signature#2" in output
+    assert "GPU COMPATIBILITY WARNING" not in output
 
 
-def test_says_what_is_no_litert_file(tmp_path):
-    with pytest.raises(flatbuffer.LiteRTFileError, match="contents that begin with b'PK"):
+def test_reports_a_file_that_is_not_litert(tmp_path):
+    with pytest.raises(flatbuffer.LiteRTFileError, match="first bytes b'PK"):
         gpu_incompatible(in_file(b"PK\x03\x04", tmp_path))

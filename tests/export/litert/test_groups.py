@@ -4,6 +4,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_recnet import presets
+from keras_recnet.export import standalone_runner
 from keras_recnet.inference.group_engines import LiteRTGroupEngine
 from keras_recnet.inference.group_stream import GroupStream
 
@@ -30,7 +31,7 @@ def streamed(engine, images):
         return np.stack([stream.decode(engine.encode(image)).saliency for image in images])
 
 
-def test_has_three_named_signatures_of_a_fixed_size(interpreter):
+def test_has_three_signatures_with_names_and_a_fixed_size(interpreter):
     features = ["P2", "foreground", "x"]
     assert interpreter.get_signature_list() == {
         "encode": {"inputs": ["image"], "outputs": features},
@@ -43,7 +44,7 @@ def test_has_three_named_signatures_of_a_fixed_size(interpreter):
     assert (saliency["shape"].tolist(), saliency["dtype"]) == ([1, 64, 64, 1], np.float32)
 
 
-def test_no_operation_beyond_litert_and_a_small_file(tiny_group_preset):
+def test_the_file_is_small_and_needs_no_flex_operations(tiny_group_preset):
     assert b"Flex" not in (tiny_group_preset / "model.tflite").read_bytes()
     assert presets.find(tiny_group_preset).file("model.tflite").stat().st_size < 8_000_000
 
@@ -79,3 +80,14 @@ def test_every_recurrent_unit_streams_groups_of_any_size(group_file, recurrent_u
         expected = whole(model, images)
         assert expected.std() > 0.01
         np.testing.assert_allclose(streamed(engine, images), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("recurrent_unit", "arguments"), [("rcau", {}), ("gru", {}), ("mean", {}), ("rcau", {"group_gate": True})]
+)
+def test_the_start_state_outside_keras_is_that_of_the_cell(make_group_model, recurrent_unit, arguments):
+    """The standalone runner and the Kotlin code cannot import `GroupCell.start` and pad the features with zeros."""
+    model = make_group_model(recurrent_unit, **arguments)
+    x = np.random.default_rng(0).normal(size=(1, *model.step.input["x"].shape[1:])).astype("float32")
+    expected = keras.ops.convert_to_numpy(model.cell.start(keras.ops.convert_to_tensor(x)))
+    np.testing.assert_array_equal(standalone_runner.start_state(x, model.step.output.shape[-1]), expected)

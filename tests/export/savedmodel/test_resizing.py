@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_recnet.export import drawn_pictures
+from keras_recnet.export import sample_images
 from keras_recnet.export.savedmodel.resizing import resize_rgb
 
 SIZE = (64, 96)
@@ -14,13 +14,13 @@ def by_pillow(rgb):
     return np.asarray(Image.fromarray(rgb).resize(SIZE[::-1], Image.Resampling.BILINEAR))
 
 
-@pytest.mark.parametrize("size", drawn_pictures.sizes_for(SIZE))
-def test_halves_and_doubles_are_pillows_to_the_bit(size):
-    rgb = drawn_pictures.drawn(size)
+@pytest.mark.parametrize("size", sample_images.image_sizes(SIZE))
+def test_halves_and_doubles_equal_pillow(size):
+    rgb = sample_images.draw(size)
     np.testing.assert_array_equal(resize_rgb(rgb, SIZE), by_pillow(rgb))
 
 
-columns_first = pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="older versions take rows first")
+columns_first = pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="older versions resize rows first")
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ columns_first = pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reas
         pytest.param((1200, 110), marks=columns_first),
     ],
 )
-def test_other_sizes_are_pillows_but_for_a_half(size):
-    rgb = drawn_pictures.drawn(size)
+def test_other_sizes_equal_pillow_except_for_rounded_halves(size):
+    rgb = sample_images.draw(size)
     resized = resize_rgb(tf.constant(rgb), SIZE).numpy()
     assert resized.dtype == np.float32
     differences = np.abs(resized - by_pillow(rgb))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_recnet.export import drawn_pictures
+from keras_recnet.export import sample_images
 from keras_recnet.imaging.reading import read
 from keras_recnet.inference.predictor import Predictor
 
@@ -33,11 +33,11 @@ def encoded(signatures, files):
     return maps, outputs["status"].numpy().tolist()
 
 
-def test_says_its_signatures(tiny_saved_model, signatures):
+def test_describes_its_signatures(tiny_saved_model, signatures):
     assert set(signatures) == {"serving_default", "uint8", "encoded", "branches"} == set(tiny_saved_model["signatures"])
-    described = tiny_saved_model["signatures"]["encoded"]
-    assert described["inputs"]["image_bytes"]["dtype"] == "string"
-    assert {name: tensor["shape"] for name, tensor in described["outputs"].items()} == {
+    encoded = tiny_saved_model["signatures"]["encoded"]
+    assert encoded["inputs"]["image_bytes"]["dtype"] == "string"
+    assert {name: tensor["shape"] for name, tensor in encoded["outputs"].items()} == {
         "saliency_bytes": [None],
         "status": [None],
     }
@@ -45,22 +45,22 @@ def test_says_its_signatures(tiny_saved_model, signatures):
     assert image == {"dtype": "float32", "shape": [None, None, None, 3], "meaning": "RGB in 0…255"}
 
 
-def test_differences_are_within_the_limits(tiny_saved_model, tiny_group_saved_model):
-    for told in (tiny_saved_model, tiny_group_saved_model):
-        rows = {(row["signature"], row["output"]): row for row in told["proof"]["differences"]}
+def test_differences_are_within_the_tolerances(tiny_saved_model, tiny_group_saved_model):
+    for report in (tiny_saved_model, tiny_group_saved_model):
+        rows = {(row["signature"], row["output"]): row for row in report["verification"]["differences"]}
         assert rows.pop(("encoded", "saliency_bytes"), {"mean": 0})["mean"] < 1.1 / 510
         assert all(row["mean"] <= 1e-5 for row in rows.values())
     assert ("group", "saliency") in rows
     assert ("encode → step → decode", "saliency") in rows
 
 
-def test_all_ways_agree_on_photographs_of_many_sizes(signatures, predictor, photographs):
+def test_signatures_and_prediction_agree_on_photographs(signatures, predictor, photographs):
     files = [photo.read_bytes() for photo in photographs]
     maps, status = encoded(signatures, files)
     assert status == [0] * len(files)
     for photo, from_file in zip(photographs, maps, strict=True):
         picture = read(photo)
-        expected = predictor(picture.rgb)  # of a file it would decode an eighth of the pixels, enough for 64×64
+        expected = predictor(picture.rgb)  # not of the file, of which it would only decode an eighth of the pixels
         outputs = signatures["serving_default"](images=tf.constant(picture.rgb[None], tf.float32))
         assert from_file.shape == expected.shape == outputs["saliency"].shape[1:3]
         assert np.abs(from_file - 255 * expected).mean() < 1
@@ -68,12 +68,12 @@ def test_all_ways_agree_on_photographs_of_many_sizes(signatures, predictor, phot
         assert expected.std() > 0.01
 
 
-def test_uint8_and_branches_compute_the_same(signatures, predictor):
-    picture = drawn_pictures.drawn(SIZE)
-    saliency = signatures["serving_default"](images=tf.constant(picture[None], tf.float32))["saliency"].numpy()
-    of_uint8 = signatures["uint8"](images=tf.constant(picture[None]))["saliency"].numpy()
+def test_uint8_and_branches_have_the_same_map(signatures, predictor):
+    image = sample_images.draw(SIZE)
+    saliency = signatures["serving_default"](images=tf.constant(image[None], tf.float32))["saliency"].numpy()
+    of_uint8 = signatures["uint8"](images=tf.constant(image[None]))["saliency"].numpy()
     np.testing.assert_array_equal(of_uint8, saliency)
-    branches = signatures["branches"](images=tf.constant(picture[None], tf.float32))
+    branches = signatures["branches"](images=tf.constant(image[None], tf.float32))
     np.testing.assert_array_equal(branches["saliency"], saliency)
     # the tiny model's fusion is the average
     average = (branches["foreground"] + 1 - branches["background"]) / 2
@@ -86,8 +86,8 @@ def save(array, **options):
     return file.getvalue()
 
 
-def test_pngs_of_every_kind_are_read_as_prediction_reads_them(signatures):
-    rgb = drawn_pictures.drawn(SIZE)
+def test_maps_of_png_files_equal_those_of_their_pixels(signatures):
+    rgb = sample_images.draw(SIZE)
     alpha = np.linspace(0, 255, SIZE[1]).astype(np.uint8)[None].repeat(SIZE[0], 0)
     grey16 = (rgb[..., 0].astype(np.uint16) << 8) + 17
     palette = io.BytesIO()
@@ -98,17 +98,17 @@ def test_pngs_of_every_kind_are_read_as_prediction_reads_them(signatures):
     for file, received in zip(files, maps, strict=True):
         pixels = tf.constant(read(file).rgb[None], tf.float32)
         expected = 255 * signatures["serving_default"](images=pixels)["saliency"].numpy()[0, ..., 0]
-        # half a level from the rounding to 8 bits, and a hair more for what the blending rounds
+        # half a grey level from the rounding to 8 bits, and more from compositing on white
         assert np.abs(received - expected).max() < (2 if file is files[1] else 0.51)
 
 
-def test_one_bad_file_spoils_no_batch(signatures):
-    good = drawn_pictures.as_png(drawn_pictures.drawn(SIZE))
+def test_bad_files_do_not_fail_the_batch(signatures):
+    good = sample_images.encode_png(sample_images.draw(SIZE))
     jpeg = io.BytesIO()
-    Image.fromarray(drawn_pictures.drawn((60, 40), 1)).save(jpeg, "JPEG")
+    Image.fromarray(sample_images.draw((60, 40), 1)).save(jpeg, "JPEG")
     jpeg = jpeg.getvalue()
     gif = io.BytesIO()
-    Image.fromarray(drawn_pictures.drawn(SIZE)).save(gif, "GIF")
+    Image.fromarray(sample_images.draw(SIZE)).save(gif, "GIF")
     bad = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", good[:40], good[:-200], jpeg[:300], gif.getvalue(), b"\0" * 4096]
     bad += [good[:60] + bytes(9) + good[69:]]  # a wrong checksum inside
     maps, status = encoded(signatures, [good, *bad, jpeg, good])
@@ -122,7 +122,7 @@ def test_one_bad_file_spoils_no_batch(signatures):
 @pytest.mark.parametrize(
     ("size", "status"), [((30_000, 30_000), 2), ((50_001, 1000), 2), ((0, 10), 1), ((2**31, 2**31), 1)]
 )
-def test_a_picture_too_large_is_told_from_its_header(signatures, size, status):
+def test_the_header_of_a_png_shows_that_it_is_too_large(signatures, size, status):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -131,7 +131,7 @@ def test_a_picture_too_large_is_told_from_its_header(signatures, size, status):
     assert encoded(signatures, [bomb]) == ([None], [status])
 
 
-def test_a_jpeg_too_large_is_told_from_its_header(signatures):
+def test_the_header_of_a_jpeg_shows_that_it_is_too_large(signatures):
     file = io.BytesIO()
     Image.new("L", (8, 8)).save(file, "JPEG")
     data = file.getvalue()
@@ -144,20 +144,20 @@ def test_a_jpeg_too_large_is_told_from_its_header(signatures):
     ("shape", "message"),
     [((0, 8, 8, 3), "`images` is empty"), ((1, 0, 8, 3), "`images` is empty"), ((1, 1, 50_000_001, 3), "50,000,000")],
 )
-def test_tensors_that_are_no_pictures_are_refused(signatures, shape, message):
+def test_refuses_empty_and_large_tensors(signatures, shape, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signatures["uint8"](images=tf.zeros(shape, tf.uint8))
 
 
-def test_an_empty_batch_of_files_is_refused(signatures):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="`image_bytes` is empty: a batch needs an image"):
+def test_refuses_an_empty_batch_of_files(signatures):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`image_bytes` is empty\. Send at least one image"):
         signatures["encoded"](image_bytes=tf.constant([], tf.string))
 
 
-def test_groups_padded_and_in_sizes_of_their_own(tiny_group_saved_model, tiny_group_model):
+def test_padding_does_not_change_the_maps_of_a_group(tiny_group_saved_model, tiny_group_model):
     loaded = tf.saved_model.load(tiny_group_saved_model["folder"])
     group = loaded.signatures["group"]
-    images = np.stack([drawn_pictures.drawn(SIZE, seed) for seed in range(3)]).astype(np.float32)
+    images = np.stack([sample_images.draw(SIZE, seed) for seed in range(3)]).astype(np.float32)
     whole = group(images=tf.constant(images[None]), mask=tf.ones((1, 3), tf.bool))["saliency"].numpy()
     assert whole.shape == (1, 3, *SIZE, 1)
     padded = np.concatenate([images, np.full_like(images[:2], 255)])
@@ -168,7 +168,7 @@ def test_groups_padded_and_in_sizes_of_their_own(tiny_group_saved_model, tiny_gr
         group(images=tf.constant(images[None]), mask=tf.ones((1, 4), tf.bool))
 
 
-def test_warms_up_with_a_request_a_signature(tiny_saved_model, signatures):
+def test_contains_a_warm_up_request_per_signature(tiny_saved_model, signatures):
     from tensorflow_serving.apis import prediction_log_pb2
 
     file = f"{tiny_saved_model['folder']}/assets.extra/tf_serving_warmup_requests"
@@ -187,8 +187,8 @@ def test_mixed_precision_keeps_scores_and_maps_in_float32(tiny_model):
     from keras_recnet.export import worker
     from keras_recnet.export.savedmodel import signatures
 
-    mixed = worker.in_precision(tiny_model, "float16")
-    graph = signatures.of(mixed)["serving_default"].get_concrete_function().graph
+    mixed = worker.to_precision(tiny_model, "float16")
+    graph = signatures.build(mixed)["serving_default"].get_concrete_function().graph
     types = {}
     for operation in _operations(graph):
         types.setdefault(operation.type, set()).update(tensor.dtype for tensor in operation.outputs)
@@ -198,12 +198,12 @@ def test_mixed_precision_keeps_scores_and_maps_in_float32(tiny_model):
     assert {weight.dtype for weight in mixed.weights} == {"float32"}
 
 
-def test_mixed_precision_passes_features_on_in_float32(tiny_group_model):
+def test_mixed_precision_outputs_features_in_float32(tiny_group_model):
     from keras_recnet.export import worker
     from keras_recnet.export.savedmodel import signatures
 
-    served = signatures.of(worker.in_precision(tiny_group_model, "float16"))
-    features = served["encode"](tf.constant(drawn_pictures.drawn(SIZE)[None], tf.float32))
+    served = signatures.build(worker.to_precision(tiny_group_model, "float16"))
+    features = served["encode"](tf.constant(sample_images.draw(SIZE)[None], tf.float32))
     assert {tensor.dtype for tensor in features.values()} == {tf.float32}
     x = features["x"]
     state = served["step"](x, x)["state"]

@@ -1,4 +1,4 @@
-"""A tiny RecNet, served by the stand-in server in a process of its own."""
+"""A tiny RecNet, served by the fake server in a separate process."""
 
 import runpy
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-STAND_IN = Path(__file__).parent / "stand_in_server"
+FAKE_SERVER = Path(__file__).parent / "fake_server"
 
-# A batch waits long enough for what tests send at the same time.
+# long enough for requests that a test sends at the same time
 BATCHING = """
 max_batch_size { value: 12 }
 batch_timeout_micros { value: 150000 }
@@ -19,33 +19,33 @@ num_batch_threads { value: 2 }
 
 @pytest.fixture(scope="session")
 def tiny_export(tiny_model, tmp_path_factory):
-    """A folder with version 1 of the tiny RecNet's SavedModel, `serving_default` and `encoded` alone.
+    """A folder with version 1 of the tiny RecNet's SavedModel, only with `serving_default` and `encoded`.
 
-    Pictures of more than 100,000 pixels are too large for it.
+    Images of more than 100,000 pixels are too large for it.
     """
     from keras_recnet.export.savedmodel import signatures, writing
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
-    served = signatures.of(tiny_model, max_pixels=100_000)
+    served = signatures.build(tiny_model, max_pixels=100_000)
     writing.write(tiny_model, {name: served[name] for name in ("serving_default", "encoded")}, folder / "1")
     return folder
 
 
 @pytest.fixture(scope="session")
-def stand_in():
-    """`stand_in(…)` as `start` of `stand_in_server/starting.py`."""
-    return runpy.run_path(str(STAND_IN / "starting.py"))["start"]
+def start_server():
+    """`start` of `fake_server/starting.py`."""
+    return runpy.run_path(str(FAKE_SERVER / "starting.py"))["start"]
 
 
 @pytest.fixture(scope="session")
-def server(tiny_export, stand_in, tmp_path_factory):
-    """The stand-in server, which merges requests."""
+def server(tiny_export, start_server, tmp_path_factory):
+    """The fake server, with batching."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "batching.config").write_text(BATCHING)
     with (
         open(folder / "log.txt", "w") as log,
-        stand_in(batching=folder / "batching.config", log=log, tiny=tiny_export) as running,
+        start_server(batching=folder / "batching.config", log=log, tiny=tiny_export) as running,
     ):
         yield running
         assert running.runs(), (folder / "log.txt").read_text()
@@ -53,22 +53,22 @@ def server(tiny_export, stand_in, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["rest", "grpc"])
 def client(request, server):
-    """Each client, connected to the server."""
+    """A client connected to the server, one per protocol."""
     from keras_recnet.export.serving.grpc_client import GrpcClient
     from keras_recnet.export.serving.rest_client import RestClient
 
-    made = RestClient("tiny", server.url) if request.param == "rest" else GrpcClient("tiny", server.target)
-    with made as connected:
+    unconnected = RestClient("tiny", server.url) if request.param == "rest" else GrpcClient("tiny", server.target)
+    with unconnected as connected:
         connected.wait_until_ready(30)
         yield connected
 
 
 @pytest.fixture(scope="session")
 def assert_same():
-    """Compares a map with the expected one, within 5/255 on average.
+    """Compare a map with the expected one, within 5/255 on average.
 
-    More than the library's 2/255, since the tiny network's heads are random and blown up: it tells pictures apart that
-    differ by the rounding of a resize or of JPEG.
+    That is more than the library's 2/255, since the random, scaled heads of the tiny network amplify the rounding of a
+    resize or of JPEG.
     """
 
     def compare(saliency_map, expected):
@@ -81,7 +81,7 @@ def assert_same():
 
 @pytest.fixture(scope="session")
 def map_of(tiny_model):
-    """The map of a picture without server and SavedModel, by what `keras_recnet predict` does."""
+    """Computes the map of an image without a server or SavedModel, as `keras-recnet predict` does."""
     from keras_recnet.imaging.reading import read
     from keras_recnet.imaging.resizing import resize, resize_map
 

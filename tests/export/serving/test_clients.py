@@ -1,4 +1,4 @@
-"""Both clients against the stand-in server, which runs the SavedModel of a tiny RecNet."""
+"""Both clients against the fake server, which runs the SavedModel of a tiny RecNet."""
 
 import io
 import subprocess

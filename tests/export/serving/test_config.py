@@ -1,4 +1,4 @@
-"""The files for TF Serving say what its own messages can hold, and name one another rightly."""
+"""The configuration files of TF Serving parse and refer to each other correctly."""
 
 import re
 import runpy
@@ -13,7 +13,7 @@ from keras_recnet import presets
 from keras_recnet.export.serving import client, grpc_client, rest_client
 
 FOLDER = Path(client.__file__).parent
-STAND_IN = Path(__file__).parent / "stand_in_server"
+FAKE_SERVER = Path(__file__).parent / "fake_server"
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,10 @@ def models():
 
 @pytest.fixture
 def batching(monkeypatch):
-    """The stand-in's module, whose `parse` builds TF Serving's message."""
-    monkeypatch.syspath_prepend(str(STAND_IN))
-    yield runpy.run_path(str(STAND_IN / "batching.py"))
-    sys.modules.pop("refusals", None)
+    """The module of the fake server whose `parse` builds TF Serving's message."""
+    monkeypatch.syspath_prepend(str(FAKE_SERVER))
+    yield runpy.run_path(str(FAKE_SERVER / "batching.py"))
+    sys.modules.pop("errors", None)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def compose():
     return yaml.safe_load((FOLDER / "docker-compose.yaml").read_text())
 
 
-def test_the_models_are_presets_that_ship(models):
-    # docs/serving.md exports this one; the server does not start without the folder of each
+def test_models_are_shipped_presets(models):
+    # docs/serving.md exports this one; the server does not start if the folder of a model is missing
     assert [model.name for model in models.model_config_list.config] == ["recnet_lite0"]
     for model in models.model_config_list.config:
         assert model.base_path == f"/models/{model.name}"
@@ -46,7 +46,7 @@ def test_the_models_are_presets_that_ship(models):
         assert model.model_version_policy.latest.num_versions == 1
 
 
-def test_the_lines_left_out_parse_as_well(models):
+def test_commented_models_parse_as_well(models):
     from tensorflow_serving.config import model_server_config_pb2
 
     text = re.sub(r"^  # (config \{|  .*|\})$", r"  \1", (FOLDER / "models.config").read_text(), flags=re.MULTILINE)
@@ -55,7 +55,7 @@ def test_the_lines_left_out_parse_as_well(models):
     assert sorted(names) == [preset.name for preset in presets.available()]
 
 
-def test_batching_takes_what_the_clients_send(batching):
+def test_batching_accepts_the_requests_of_the_clients(batching):
     parameters = batching["parse"]((FOLDER / "batching.config").read_text())
     assert parameters.max_batch_size.value >= 2 * 8  # two requests of the clients' default size
     assert parameters.batch_timeout_micros.value <= 10_000
@@ -63,7 +63,7 @@ def test_batching_takes_what_the_clients_send(batching):
     assert parameters.num_batch_threads.value > 0
 
 
-def test_batching_with_padding_is_refused_by_the_stand_in(batching):
+def test_fake_server_refuses_batching_with_padding(batching):
     for text in ("pad_variable_length_inputs: true", "allowed_batch_sizes: 4"):
         with pytest.raises(ValueError, match="no padding"):
             batching["parse"](text)
@@ -72,13 +72,13 @@ def test_batching_with_padding_is_refused_by_the_stand_in(batching):
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
-def test_the_services_find_their_files_and_ports(compose, name):
+def test_services_mount_their_files_and_publish_their_ports(compose, name):
     service = compose["services"][name]
     mounted = {target: source for source, target, _ in (volume.rsplit(":", 2) for volume in service["volumes"])}
     for flag in service["command"]:
-        found = re.fullmatch(r"--\w+=(/config/\S+)", flag)
-        if found:
-            assert (FOLDER / mounted[found[1]]).is_file()
+        match = re.fullmatch(r"--\w+=(/config/\S+)", flag)
+        if match:
+            assert (FOLDER / mounted[match[1]]).is_file()
     assert "--enable_batching=true" in service["command"]
     assert "--enable_per_model_batching_parameters=true" in service["command"]
     assert mounted["/models"] == "${MODELS:-./models}"
@@ -88,7 +88,7 @@ def test_the_services_find_their_files_and_ports(compose, name):
     assert "recnet_lite0" in service["healthcheck"]["test"][-1]
 
 
-def test_only_the_gpu_service_asks_for_a_gpu(compose):
+def test_only_the_gpu_service_requests_a_gpu(compose):
     services = compose["services"]
     assert "deploy" not in services["cpu"]
     assert "profiles" not in services["cpu"]
@@ -98,7 +98,7 @@ def test_only_the_gpu_service_asks_for_a_gpu(compose):
     assert services["gpu"]["profiles"] == ["gpu"]
 
 
-def test_monitoring_is_on():
+def test_monitoring_is_enabled():
     text = (FOLDER / "monitoring.config").read_text()
     assert re.search(
         r"^prometheus_config \{\n  enable: true\n  path: \"/monitoring/prometheus/metrics\"\n\}$", text, re.M

@@ -1,10 +1,10 @@
-"""A SavedModel in a session, the way TF Serving runs it, by the names of its signatures."""
+"""A SavedModel in a session, as TF Serving runs it."""
 
 from pathlib import Path
 
 import tensorflow as tf
 from batching import Batcher
-from refusals import Refused
+from errors import StatusError
 
 DEFAULT = "serving_default"
 
@@ -13,9 +13,9 @@ class Model:
     """The newest version in a folder.
 
     Args:
-        name: by which clients call it.
-        folder: with a subfolder for each version, `1`, `2`, …
-        parameters: of batching; None: requests are not merged.
+        name: name of the model for clients.
+        folder: folder with a subfolder for each version, `1`, `2`, …
+        parameters: batching parameters; None: no batching.
     """
 
     def __init__(self, name, folder, parameters=None):
@@ -32,36 +32,36 @@ class Model:
     def signature(self, name, code="FAILED_PRECONDITION"):
         name = name or DEFAULT
         if name not in self.signatures:
-            raise Refused(code, f'Serving signature key "{name}" not found.')
+            raise StatusError(code, f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
     def predict(self, signature_name, tensors, wanted=()):
-        """Outputs by name.
+        """Run a signature and return its outputs by name.
 
         Args:
-            signature_name: empty: `serving_default`.
+            signature_name: `serving_default` if empty.
             tensors: name → array.
-            wanted: names of outputs; empty: all of them.
+            wanted: names of the outputs; all if empty.
         """
         signature = self.signature(signature_name)
         missing, extra = sorted(set(signature.inputs) - set(tensors)), sorted(set(tensors) - set(signature.inputs))
         if missing or extra:
-            raise Refused(
+            raise StatusError(
                 "INVALID_ARGUMENT",
                 f"input size does not match signature. Sent extra: {{{','.join(extra)}}}. Missing but required: "
                 f"{{{','.join(missing)}}}.",
             )
         if unknown := sorted(set(wanted) - set(signature.outputs)):
-            raise Refused("INVALID_ARGUMENT", f"output tensor alias not found in signature: {', '.join(unknown)}")
+            raise StatusError("INVALID_ARGUMENT", f"output tensor alias not found in signature: {', '.join(unknown)}")
         key = (signature_name or DEFAULT, tuple(sorted(wanted or signature.outputs)))
         return self.batcher(key, tensors) if self.batcher else self._run(key, tensors)
 
     def _run(self, key, tensors):
         inputs, outputs = self.signatures[key[0]].inputs, self.signatures[key[0]].outputs
         for place, (name, array) in enumerate(tensors.items()):
-            # Python's session would convert it
+            # a session in Python would convert the array
             if tf.as_dtype(array.dtype) != (expected := tf.as_dtype(inputs[name].dtype)):
-                raise Refused(
+                raise StatusError(
                     "INVALID_ARGUMENT",
                     f"Expects arg[{place}] to be {expected.name} but {tf.as_dtype(array.dtype).name} is provided",
                 )
@@ -70,9 +70,9 @@ class Model:
                 [outputs[name].name for name in key[1]], {inputs[name].name: array for name, array in tensors.items()}
             )
         except tf.errors.OpError as error:
-            raise Refused(_CODES.get(error.error_code, "UNKNOWN"), error.message) from error
-        except (TypeError, ValueError) as error:  # what Python says before TensorFlow can
-            raise Refused("INVALID_ARGUMENT", str(error)) from error
+            raise StatusError(_CODES.get(error.error_code, "UNKNOWN"), error.message) from error
+        except (TypeError, ValueError) as error:  # raised by Python before TensorFlow is called
+            raise StatusError("INVALID_ARGUMENT", str(error)) from error
         return dict(zip(key[1], values, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""TF Serving's REST interface: predict, a model's status and metadata (model_servers/http_rest_api_handler.cc)."""
+"""TF Serving's REST API: predict, status and metadata of a model (model_servers/http_rest_api_handler.cc)."""
 
 import json
 import re
@@ -8,15 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import json_tensors
 import memory
+from errors import StatusError
 from google.protobuf import json_format
-from refusals import Refused
 
 _PREDICT = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:(classify|regress|predict)")
 _STATUS = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata)?")
 
 
 def start(models, port):
-    """Serves at the loopback address in threads of its own and gives the server."""
+    """Start the server on the loopback address, in threads, and return it."""
     handler = type("Handler", (_Handler,), {"models": models})
     server = _Server(("127.0.0.1", port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -43,12 +43,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _predict(self, body):
-        found = _PREDICT.fullmatch(self.path)
-        if not found:
-            raise Refused("INVALID_ARGUMENT", f"Malformed request: POST {self.path}")
-        model = self._model(found[1], found[2], "Servable not found for request: {request}")
-        if found[3] != "predict":
-            raise Refused("INVALID_ARGUMENT", f"Expected {found[3]} signature method_name")
+        match = _PREDICT.fullmatch(self.path)
+        if not match:
+            raise StatusError("INVALID_ARGUMENT", f"Malformed request: POST {self.path}")
+        model = self._model(match[1], match[2], "Servable not found for request: {request}")
+        if match[3] != "predict":
+            raise StatusError("INVALID_ARGUMENT", f"Expected {match[3]} signature method_name")
 
         def signature_of(name):
             return model.signature(name, "INVALID_ARGUMENT")
@@ -57,15 +57,15 @@ class _Handler(BaseHTTPRequestHandler):
         return json_tensors.write(model.predict(name, tensors), in_rows)
 
     def _look_up(self):
-        # the two that are not TF Serving's
-        if self.path == "/stand-in/batches":
+        # two paths that TF Serving does not have
+        if self.path == "/test/batches":
             return {name: dict(model.batcher.requests) for name, model in self.models.items() if model.batcher}
-        if self.path == "/stand-in/memory":
-            return memory.held()
-        found = _STATUS.fullmatch(self.path)
-        if not found:
-            raise Refused("INVALID_ARGUMENT", f"Malformed request: GET {self.path}")
-        name, version, metadata = found.groups()
+        if self.path == "/test/memory":
+            return memory.used()
+        match = _STATUS.fullmatch(self.path)
+        if not match:
+            raise StatusError("INVALID_ARGUMENT", f"Malformed request: GET {self.path}")
+        name, version, metadata = match.groups()
         missing = (
             "Could not find any versions of model {name}" if version is None else "Could not find version {version}"
         )
@@ -81,15 +81,15 @@ class _Handler(BaseHTTPRequestHandler):
         model = self.models.get(name)
         if model is None or version not in (None, str(model.version)):
             request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise Refused("NOT_FOUND", missing.format(name=name, version=version, request=request))
+            raise StatusError("NOT_FOUND", missing.format(name=name, version=version, request=request))
         return model
 
     def _answer(self, work):
         try:
             status, answer = 200, work()
-        except Refused as error:
+        except StatusError as error:
             status, answer = error.http, {"error": str(error)}
-        except Exception as error:  # a fault of this server
+        except Exception as error:  # a bug of this server
             traceback.print_exc()
             status, answer = 500, {"error": f"{type(error).__name__}: {error}"}
         body = json.dumps(answer).encode()

@@ -1,4 +1,4 @@
-"""Requests merged as TF Serving merges them (batching_session.cc and shared_batch_scheduler.h), without padding."""
+"""Request batching as in TF Serving (batching_session.cc and shared_batch_scheduler.h), without padding."""
 
 import collections
 import threading
@@ -6,8 +6,8 @@ import time
 from concurrent.futures import Future
 
 import numpy as np
+from errors import StatusError
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
-from refusals import Refused
 
 # tensorflow_serving/servables/tensorflow/session_bundle_config.proto, which the Python package lacks.
 _WRAPPED = {
@@ -23,7 +23,7 @@ _DEFAULTS = {"max_batch_size": 1000, "batch_timeout_micros": 0, "max_enqueued_ba
 
 
 def parse(text):
-    """A BatchingParameters message from its text, as TF Serving's flag takes it."""
+    """Parse a BatchingParameters message in the text format."""
     field = descriptor_pb2.FieldDescriptorProto
     message = descriptor_pb2.DescriptorProto(name="BatchingParameters")
     for name, (number, kind) in _WRAPPED.items():
@@ -46,11 +46,15 @@ def parse(text):
         message_type=[message],
     )
     pool.AddSerializedFile(file.SerializeToString())
-    made = message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.BatchingParameters"))()
-    text_format.Parse(text, made)
-    if made.allowed_batch_sizes or made.pad_variable_length_inputs or made.enable_large_batch_splitting.value:
-        raise ValueError("The stand-in server knows no padding of batches or of pictures, and no splitting.")
-    return made
+    parameters = message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.BatchingParameters"))()
+    text_format.Parse(text, parameters)
+    if (
+        parameters.allowed_batch_sizes
+        or parameters.pad_variable_length_inputs
+        or parameters.enable_large_batch_splitting.value
+    ):
+        raise ValueError("The fake server supports no padding of batches or images, and no splitting.")
+    return parameters
 
 
 class _Task:
@@ -64,14 +68,14 @@ class _Batch:
 
 
 class Batcher:
-    """Runs requests together: one queue for each combination of inputs and outputs, threads shared by all queues.
+    """Batches requests: one queue per combination of inputs and outputs, with shared threads.
 
     Args:
-        run: (key, inputs) → outputs, both dicts of arrays; called in several threads at once.
-        parameters: as `parse` gives them.
+        run: (key, inputs) → outputs, both dicts of arrays; called from several threads.
+        parameters: from `parse`.
 
     Attributes:
-        requests: how many requests each batch so far was made of: size → count.
+        requests: number of requests in a batch → number of such batches.
     """
 
     def __init__(self, run, parameters):
@@ -88,21 +92,21 @@ class Batcher:
             threading.Thread(target=self._work, daemon=True).start()
 
     def __call__(self, key, inputs):
-        """The outputs of a request, which may be run with others.
+        """Return the outputs of a request, which may be batched with others.
 
         Raises:
-            Refused: what is wrong with this request, or with another one of the same batch.
+            StatusError: if this request fails, or another one of the same batch.
         """
         task = _Task(inputs, _size(inputs))
         if task.size > self._max:
-            raise Refused(
+            raise StatusError(
                 "INVALID_ARGUMENT", f"Task size {task.size} is larger than maximum input batch size {self._max}"
             )
         with self._changed:
             queue = self._queues.setdefault(key, collections.deque())
             if not queue or queue[-1].size + task.size > self._max:
                 if len(queue) >= self._most_waiting:
-                    raise Refused(
+                    raise StatusError(
                         "UNAVAILABLE",
                         "The batch scheduling queue to which this task was submitted is full; currently "
                         f"{len(queue)} batches enqueued and max_enqueued_batches is {self._most_waiting}",
@@ -116,14 +120,14 @@ class Batcher:
     def _work(self):
         while True:
             with self._changed:
-                while (found := self._next()) is None:
+                while (ready := self._next()) is None:
                     deadlines = [queue[0].deadline for queue in self._queues.values() if queue]
                     self._changed.wait(max(0.0, min(deadlines) - time.monotonic()) if deadlines else None)
-                key, batch = found
+                key, batch = ready
                 self.requests[len(batch.tasks)] += 1
             try:
-                answers = self._together(key, batch)
-            except Exception as error:  # of one request or of the run: all of the batch fail, as in TF Serving
+                answers = self._run_batch(key, batch)
+            except Exception as error:  # fails the whole batch, as in TF Serving
                 for task in batch.tasks:
                     task.answer.set_exception(error)
             else:
@@ -131,31 +135,31 @@ class Batcher:
                     task.answer.set_result(answer)
 
     def _next(self):
-        """The next (key, batch) that is closed: full, followed by another, or waited for long enough."""
+        """Return the next (key, batch) that is full, followed by another or due, or None."""
         now = time.monotonic()
         for key, queue in self._queues.items():
             if queue and (len(queue) > 1 or queue[0].size >= self._max or queue[0].deadline <= now):
-                self._queues.move_to_end(key)  # the other queues come first next time
+                self._queues.move_to_end(key)  # for fairness
                 return key, queue.popleft()
         return None
 
-    def _together(self, key, batch):
+    def _run_batch(self, key, batch):
         merged = {}
         for name, first in batch.tasks[0].inputs.items():
             arrays = [task.inputs[name] for task in batch.tasks]
             if any(array.shape[1:] != first.shape[1:] for array in arrays):
-                raise Refused(
+                raise StatusError(
                     "FAILED_PRECONDITION",
                     f"Tensors with name '{name}' from different tasks have different shapes and padding is turned off. "
                     "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have equal "
                     "dimensions starting with the first dim.",
                 )
             if any(array.dtype != first.dtype for array in arrays):
-                raise Refused("INTERNAL", "Tensor concat operation failed: INVALID_ARGUMENT: types differ")
+                raise StatusError("INTERNAL", "Tensor concat operation failed: INVALID_ARGUMENT: types differ")
             merged[name] = first if len(arrays) == 1 else np.concatenate(arrays)
         outputs = self._run(key, merged)
         if any(not array.ndim or len(array) != batch.size for array in outputs.values()):
-            raise Refused(
+            raise StatusError(
                 "FAILED_PRECONDITION",
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
                 "tensors",
@@ -167,8 +171,8 @@ class Batcher:
 
 def _size(inputs):
     if any(not array.ndim for array in inputs.values()):
-        raise Refused("INVALID_ARGUMENT", "Batching Run() input tensors must have at least one dimension")
+        raise StatusError("INVALID_ARGUMENT", "Batching Run() input tensors must have at least one dimension")
     sizes = {len(array) for array in inputs.values()}
     if len(sizes) != 1:
-        raise Refused("INVALID_ARGUMENT", "Batching Run() input tensors must have equal 0th-dimension size")
+        raise StatusError("INVALID_ARGUMENT", "Batching Run() input tensors must have equal 0th-dimension size")
     return sizes.pop()

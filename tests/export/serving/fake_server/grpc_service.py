@@ -1,4 +1,4 @@
-"""TF Serving's gRPC interface: Predict, GetModelMetadata, GetModelStatus."""
+"""TF Serving's gRPC API: Predict, GetModelMetadata, GetModelStatus."""
 
 import contextlib
 import traceback
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import tensorflow as tf
-from refusals import Refused
+from errors import StatusError
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -17,11 +17,11 @@ from tensorflow_serving.apis import (
 )
 
 _AVAILABLE = 30
-_LARGEST = 2**31 - 1  # TF Serving's limit of a message
+_LARGEST = 2**31 - 1  # TF Serving's limit for messages
 
 
 def start(models, port):
-    """Serves at the loopback address and gives (server, port)."""
+    """Start the server on the loopback address and return (server, port)."""
     limits = [("grpc.max_send_message_length", _LARGEST), ("grpc.max_receive_message_length", _LARGEST)]
     server = grpc.server(ThreadPoolExecutor(32), options=limits)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(models), server)
@@ -36,7 +36,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.models = models
 
     def Predict(self, request, context):
-        with _refusing(context):
+        with _abort_on_error(context):
             model = _find(self.models, request.model_spec)
             tensors = {name: _array(name, proto) for name, proto in request.inputs.items()}
             name = request.model_spec.signature_name
@@ -48,14 +48,14 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             return answer
 
     def GetModelMetadata(self, request, context):
-        with _refusing(context):
+        with _abort_on_error(context):
             model = _find(self.models, request.model_spec)
             answer = get_model_metadata_pb2.GetModelMetadataResponse()
             _describe(answer.model_spec, model)
-            found = get_model_metadata_pb2.SignatureDefMap()
+            signatures = get_model_metadata_pb2.SignatureDefMap()
             for name, signature in model.signatures.items():
-                found.signature_def[name].CopyFrom(signature)
-            answer.metadata["signature_def"].Pack(found)
+                signatures.signature_def[name].CopyFrom(signature)
+            answer.metadata["signature_def"].Pack(signatures)
             return answer
 
 
@@ -64,7 +64,7 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
         self.models = models
 
     def GetModelStatus(self, request, context):
-        with _refusing(context):
+        with _abort_on_error(context):
             model = _find(self.models, request.model_spec)
             answer = get_model_status_pb2.GetModelStatusResponse()
             answer.model_version_status.add(version=model.version, state=_AVAILABLE)
@@ -72,13 +72,13 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
 
 
 @contextlib.contextmanager
-def _refusing(context):
+def _abort_on_error(context):
     try:
         yield
-    except Refused as error:
+    except StatusError as error:
         context.abort(grpc.StatusCode[error.code], str(error))
     except Exception as error:
-        if type(error) is not Exception:  # `abort` raises a bare one
+        if type(error) is not Exception:  # `abort` raises an `Exception` itself
             traceback.print_exc()
         raise
 
@@ -86,7 +86,7 @@ def _refusing(context):
 def _find(models, spec):
     model = models.get(spec.name)
     if model is None or (spec.HasField("version") and spec.version.value != model.version):
-        raise Refused("NOT_FOUND", f"Servable not found for request: Latest({spec.name})")
+        raise StatusError("NOT_FOUND", f"Servable not found for request: Latest({spec.name})")
     return model
 
 
@@ -99,11 +99,11 @@ def _array(name, proto):
     try:
         return np.asarray(tf.make_ndarray(proto))
     except (TypeError, ValueError) as error:
-        raise Refused("INVALID_ARGUMENT", f"tensor parsing error: {name}") from error
+        raise StatusError("INVALID_ARGUMENT", f"tensor parsing error: {name}") from error
 
 
 def _fill(proto, array):
-    """As TF Serving without `--enable_serialization_as_tensor_content`: one value after another."""
+    """Fill a tensor value by value, as TF Serving does without `--enable_serialization_as_tensor_content`."""
     proto.dtype = tf.as_dtype(array.dtype if array.dtype != object else tf.string).as_datatype_enum
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)

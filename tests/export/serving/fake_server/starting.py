@@ -1,4 +1,4 @@
-"""Starts the stand-in server in a process of its own; read with `runpy`, since this folder is no package."""
+"""Start the fake server in a separate process. Load it with `runpy`, since this folder is not a package."""
 
 import contextlib
 import json
@@ -11,17 +11,17 @@ from types import SimpleNamespace
 
 @contextlib.contextmanager
 def start(*, batching=None, log=None, **models):
-    """Runs the server as long as the block does.
+    """Run the server in a `with` block.
 
     Args:
-        batching: the file of its batching parameters; None: it merges nothing.
-        log: an open file for what it writes to stderr; None: this process's stderr.
+        batching: file of batching parameters; None: no batching.
+        log: open file for its stderr; None: the stderr of this process.
         **models: name → folder with numbered versions.
 
     Yields:
-        An object with `url`, `target` (for gRPC), `pid` and `runs()`; and, beside what TF Serving tells, `batches()`,
-        the number of batches by the number of their requests, for each model that merges, and `memory()`, the bytes
-        that the process holds, see `memory.py`.
+        An object with `url`, `target` (for gRPC), `pid` and `runs()`; and, in addition to the API of TF Serving,
+        `batches()`, the number of batches per number of requests for each model with batching, and `memory()`, the
+        memory of the process (see `memory.py`).
     """
     command = [sys.executable, str(Path(__file__).parent), *(f"{name}={folder}" for name, folder in models.items())]
     if batching is not None:
@@ -30,7 +30,7 @@ def start(*, batching=None, log=None, **models):
     try:
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError(f"The stand-in server ended with status {process.wait()} before it was ready.")
+            raise RuntimeError(f"The fake server ended with status {process.wait()} before it was ready.")
         ready = json.loads(line)
         url = f"http://127.0.0.1:{ready['rest']}"
         yield SimpleNamespace(
@@ -40,9 +40,9 @@ def start(*, batching=None, log=None, **models):
             runs=lambda: process.poll() is None,
             batches=lambda: {
                 name: {int(size): count for size, count in counts.items()}
-                for name, counts in _get(f"{url}/stand-in/batches").items()
+                for name, counts in _get(f"{url}/test/batches").items()
             },
-            memory=lambda: _get(f"{url}/stand-in/memory"),
+            memory=lambda: _get(f"{url}/test/memory"),
         )
     finally:
         process.terminate()

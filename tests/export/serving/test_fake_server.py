@@ -1,4 +1,4 @@
-"""Bad requests and merged requests at the stand-in server: each gets its answer, and the server goes on."""
+"""Bad requests and batched requests to the fake server: each is answered, and the server keeps running."""
 
 import base64
 import threading
@@ -47,7 +47,7 @@ def predict(server):
 
 
 def together(*calls):
-    """Does the calls at the same time, each in its thread, and gives what they return or raise."""
+    """Make the calls at the same time, and return what they return or raise."""
     start = threading.Barrier(len(calls))
 
     def do(call):
@@ -61,8 +61,8 @@ def together(*calls):
         return list(pool.map(do, calls))
 
 
-def merged(server):
-    """How many requests were run with others so far."""
+def batched(server):
+    """Return the number of requests that were batched with others."""
     return sum(requests * count for requests, count in server.batches()["tiny"].items() if requests > 1)
 
 
@@ -70,7 +70,7 @@ def b64(data):
     return {"b64": base64.b64encode(data).decode()}
 
 
-def test_rows_and_columns_give_the_same(post, save_photo):
+def test_rows_and_columns_have_the_same_outputs(post, save_photo):
     rows, columns = [b64(save_photo("a.jpg").read_bytes()), b64(b"garbage")], {}
     columns["image_bytes"] = rows
     status, by_row = post("encoded", instances=[{"image_bytes": row} for row in rows])
@@ -86,13 +86,13 @@ def test_rows_and_columns_give_the_same(post, save_photo):
         assert answer == by_row
 
 
-def test_tensors_give_the_map_that_the_model_computes(post, predict, assert_same, map_of):
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    expected = map_of(picture)
-    status, answer = post(instances=[picture.tolist()])
+def test_tensors_have_the_map_of_the_model(post, predict, assert_same, map_of):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    expected = map_of(image)
+    status, answer = post(instances=[image.tolist()])
     assert status == 200
     by_row = np.array(answer["predictions"][0], np.float32)
-    by_tensor = predict("serving_default", images=picture[None].astype(np.float32))["saliency"][0]
+    by_tensor = predict("serving_default", images=image[None].astype(np.float32))["saliency"][0]
     for saliency_map in (by_row, by_tensor):
         assert saliency_map.shape == (20, 30, 1)
         assert_same(saliency_map[..., 0], expected)
@@ -165,23 +165,23 @@ def test_answers_bad_tensors_with_a_status(predict):
     assert predict("serving_default", images=np.zeros((1, 8, 8, 3), np.float32))["saliency"].shape == (1, 8, 8, 1)
 
 
-def test_garbage_spoils_nobodys_request_in_the_same_batch(server, assert_same, map_of, save_photo):
+def test_bad_files_do_not_fail_other_requests_of_the_batch(server, assert_same, map_of, save_photo):
     good = [save_photo(f"{side}.jpg", (side, 40)) for side in (24, 48, 72)]
     large = save_photo("large.png", (300, 400)).read_bytes()
-    before = merged(server)
+    before = batched(server)
     with RestClient("tiny", server.url) as rest, GrpcClient("tiny", server.target) as grpc:
         calls = [lambda path=path, client=client: client(path) for path in good for client in (rest, grpc)]
         garbage = [lambda: rest.send([b"garbage"]), lambda: grpc.send([large, good[0].read_bytes()[:300], b""])]
         answers = together(*calls, *garbage)
-    assert merged(server) - before >= 4
+    assert batched(server) - before >= 4
     for saliency_map, path in zip(answers[:6], np.repeat(good, 2), strict=True):
         assert_same(saliency_map, map_of(path))
     assert answers[6] == [Answer(1, b"")]
     assert answers[7] == [Answer(2, b""), Answer(1, b""), Answer(1, b"")]
 
 
-def test_tensors_of_different_sizes_fail_each_other_as_in_tf_serving(server, predict):
-    """Why docs/serving.md says to send files where requests are merged."""
+def test_tensors_of_different_sizes_fail_as_in_tf_serving(server, predict):
+    """The reason why docs/serving.md recommends files for batched requests."""
 
     def ask(height):
         return predict("serving_default", images=np.zeros((1, height, 8, 3), np.float32))
@@ -191,9 +191,7 @@ def test_tensors_of_different_sizes_fail_each_other_as_in_tf_serving(server, pre
     assert [answer["saliency"].shape for answer in together(lambda: ask(8), lambda: ask(8))] == [(1, 8, 8, 1)] * 2
 
 
-def test_a_client_gets_its_map_in_spite_of_a_neighbour_that_fails_the_batch(
-    server, post, assert_same, map_of, save_photo
-):
+def test_a_client_retries_when_another_request_fails_the_batch(server, post, assert_same, map_of, save_photo):
     path = save_photo("a.jpg")
 
     def disturb():
@@ -205,6 +203,6 @@ def test_a_client_gets_its_map_in_spite_of_a_neighbour_that_fails_the_batch(
     assert_same(saliency_map, map_of(path))
 
 
-def test_refuses_more_than_a_batch_in_a_request(server):
+def test_refuses_a_request_larger_than_a_batch(server):
     with RestClient("tiny", server.url) as client, pytest.raises(ServerError, match="Task size 13 is larger"):
         client.send([b"x"] * 13)

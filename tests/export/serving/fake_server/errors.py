@@ -1,6 +1,6 @@
-"""Why a request is refused: a gRPC code and a message, as TensorFlow's statuses."""
+"""An error status, like those of TensorFlow: a gRPC code and a message."""
 
-# As TF Serving turns codes into HTTP statuses (model_servers/http_server.cc); what is not here is a 500.
+# HTTP statuses of TF Serving (model_servers/http_server.cc); other codes are a 500.
 _HTTP = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 400,
@@ -16,8 +16,8 @@ _HTTP = {
 }
 
 
-class Refused(Exception):
-    """A status other than OK."""
+class StatusError(Exception):
+    """A request failed."""
 
     def __init__(self, code, message):
         super().__init__(message)

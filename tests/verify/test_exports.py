@@ -1,6 +1,6 @@
-"""The full proofs of the networks that ship and of the papers', at their own sizes: `make prove`, some minutes.
+"""Verification of the shipped networks and those of the papers at full size: `make verify`, some minutes.
 
-`make test` converts small networks instead.
+`make test` exports small networks instead.
 """
 
 import io
@@ -20,7 +20,7 @@ from keras_recnet.inference.group_stream import GroupStream
 from keras_recnet.inference.predictor import Predictor
 from keras_recnet.models import RCAUNet, RecNet
 
-pytestmark = pytest.mark.prove
+pytestmark = pytest.mark.verify
 
 FORMATS = [("savedmodel", "float32"), ("savedmodel", "float16"), ("litert", "float32"), ("litert", "float16")]
 LIMIT = {("savedmodel", "float32"): 1e-5, ("litert", "float32"): 1e-4}  # float16: 5e-3
@@ -28,7 +28,7 @@ SHIPPED = [preset.name for preset in presets.available()]
 
 
 def paper_recnet():
-    """The paper's RecNet with random weights, whose heads say something."""
+    """The paper's RecNet with random weights, whose heads are scaled so that the map is not constant."""
     keras.utils.set_random_seed(0)
     model = RecNet(backbone_weights=None)
     for branch in ("foreground", "background"):
@@ -48,15 +48,15 @@ NETWORKS["paper_rcaunet"] = paper_rcaunet
 
 @pytest.mark.parametrize(("format", "precision"), FORMATS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_computes_what_keras_computes(network, format, precision, tmp_path):
-    # a processor has no fast units for float16: of the papers' networks one way in is enough
+def test_outputs_equal_keras(network, format, precision, tmp_path):
+    # float16 is slow on CPUs, so only one signature of the papers' networks is tested
     large = network.startswith("paper") and (format, precision) == ("savedmodel", "float16")
     signatures = ["serving_default" if network == "paper_recnet" else "group"] if large else None
-    told = export_model(
+    report = export_model(
         NETWORKS[network](), tmp_path / "out", format=format, precision=precision, signatures=signatures
     )
-    rows = told["proof"]["differences"]
-    assert told.get("gpu_incompatible", []) == []
+    rows = report["verification"]["differences"]
+    assert report.get("gpu_incompatible", []) == []
     print(*(f"{network} {format} {precision} {row}" for row in rows), sep="\n")
     for row in rows:
         rounding = 0.5 / 255 if row["output"] == "saliency_bytes" else 0
@@ -65,12 +65,12 @@ def test_computes_what_keras_computes(network, format, precision, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 7, 50])
 @pytest.mark.parametrize("name", [name for name in SHIPPED if presets.find(name).config["class"] == "RCAUNet"])
-def test_a_group_in_litert_is_the_whole_group_in_keras(name, count, photographs):
+def test_a_streamed_group_in_litert_equals_the_group_in_keras(name, count, photographs):
     preset = presets.find(name)
     engine = LiteRTGroupEngine(preset.file(presets.LITERT), threads=2)
     random = np.random.default_rng(count)
     images = []
-    for index in range(count):  # crops of the photographs, so that no two are the same
+    for index in range(count):  # random crops, so that no two are the same
         rgb = read(photographs[index % len(photographs)]).rgb
         top, left = (int(random.integers(0, side // 4)) for side in rgb.shape[:2])
         images.append(resize(rgb[top:, left:], engine.size))
@@ -86,15 +86,15 @@ def test_a_group_in_litert_is_the_whole_group_in_keras(name, count, photographs)
     assert np.abs(received - expected).mean() <= 5e-3
 
 
-def test_four_ways_agree_on_ten_photographs(photographs, tmp_path):
+def test_litert_keras_and_both_serving_signatures_agree(photographs, tmp_path):
     ten = [*photographs, photographs[0].parents[1] / "group" / "grace_hopper.jpg"]
     for photo, side in ((photographs[2], 1800), (photographs[4], 90)):
         ten.append(tmp_path / f"{side}.jpg")
         with Image.open(photo) as image:
             image.resize((side, side * image.height // image.width), Image.Resampling.BICUBIC).save(ten[-1], quality=95)
     assert len(ten) == 10
-    told = export_model("recnet_lite0", tmp_path / "out", format="savedmodel")
-    signatures = tf.saved_model.load(told["folder"]).signatures
+    report = export_model("recnet_lite0", tmp_path / "out", format="savedmodel")
+    signatures = tf.saved_model.load(report["folder"]).signatures
     files = [photo.read_bytes() for photo in ten]
     outputs = signatures["encoded"](image_bytes=tf.constant(files))
     litert, in_keras = (Predictor("recnet_lite0", engine=engine) for engine in ("litert", "keras"))
@@ -106,8 +106,8 @@ def test_four_ways_agree_on_ten_photographs(photographs, tmp_path):
             "serving_default": signatures["serving_default"](images=tf.constant(rgb[None], tf.float32))["saliency"],
             "encoded": np.asarray(Image.open(io.BytesIO(data))) / 255,
         }
-        maps = {way: np.asarray(map_).reshape(rgb.shape[:2]) for way, map_ in maps.items()}
-        for way, map_ in maps.items():
+        maps = {name: np.asarray(map_).reshape(rgb.shape[:2]) for name, map_ in maps.items()}
+        for name, map_ in maps.items():
             difference = np.abs(map_ - maps["keras"]).mean()
-            print(f"{photo.name} {rgb.shape[:2]} {way}: {255 * difference:.2f} / 255")
+            print(f"{photo.name} {rgb.shape[:2]} {name}: {255 * difference:.2f} / 255")
             assert difference <= 2 / 255

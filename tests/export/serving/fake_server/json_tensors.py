@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import tensorflow as tf
-from refusals import Refused
+from errors import StatusError
 
 
 def read(body, signature_of):
-    """(signature's name, name → array, whether the answer is in rows) of a request's body."""
+    """Parse the body of a request: name of the signature, name → array, and whether the answer is in rows."""
     try:
         request = json.loads(body)
     except ValueError as error:
@@ -26,13 +26,13 @@ def read(body, signature_of):
             "JSON Value: Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
         )
     if "instances" in request:
-        return name, _of_rows(request["instances"], dtypes), True
-    return name, _of_columns(request["inputs"], dtypes), False
+        return name, _parse_rows(request["instances"], dtypes), True
+    return name, _parse_columns(request["inputs"], dtypes), False
 
 
 def write(outputs, in_rows):
-    """The body of an answer."""
-    values = {name: _plain(array, name.endswith("_bytes")) for name, array in outputs.items()}
+    """Return the body of an answer."""
+    values = {name: _to_json(array, name.endswith("_bytes")) for name, array in outputs.items()}
     if not in_rows:
         return {"outputs": values if len(values) > 1 else next(iter(values.values()))}
     if len({len(value) for value in values.values()}) > 1:
@@ -43,7 +43,7 @@ def write(outputs, in_rows):
     return {"predictions": [dict(zip(values, row, strict=True)) for row in rows]}
 
 
-def _of_rows(rows, dtypes):
+def _parse_rows(rows, dtypes):
     if not isinstance(rows, list):
         raise _invalid("JSON Value: Expecting 'instances' to be an list/array")
     if not rows:
@@ -72,7 +72,7 @@ def _of_rows(rows, dtypes):
     return {name: np.stack(arrays) for name, arrays in columns.items()}
 
 
-def _of_columns(value, dtypes):
+def _parse_columns(value, dtypes):
     if not _is_object(value):
         if len(dtypes) > 1:
             raise _invalid("inputs is a plain value/list, but expecting an object as multiple input tensors required")
@@ -83,7 +83,7 @@ def _of_columns(value, dtypes):
 
 
 def _array(value, dtype):
-    """The shape follows from the first elements, and all others must have it."""
+    """Parse an array, whose shape is that of its first elements."""
     shape, inner = [], value
     while isinstance(inner, list):
         shape.append(len(inner))
@@ -116,7 +116,7 @@ def _scalar(value, dtype):
         if isinstance(value, str):
             return value.encode()
         if not _is_base64(value):
-            raise _invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+            raise _invalid(f"JSON Value: {_excerpt(value)} not formatted correctly for base64 data")
         try:
             return base64.b64decode(value["b64"], validate=True)
         except binascii.Error as error:
@@ -128,11 +128,11 @@ def _scalar(value, dtype):
         tf.int32: is_number and isinstance(value, int) and abs(value) < 2**31,
     }.get(dtype, is_number)
     if not fits:
-        raise _invalid(f"JSON Value: {_shown(value)} is not of expected type: {dtype.name}")
+        raise _invalid(f"JSON Value: {_excerpt(value)} is not of expected type: {dtype.name}")
     return value
 
 
-def _plain(array, as_bytes):
+def _to_json(array, as_bytes):
     if array.dtype != object:
         return array.tolist()
     texts = [{"b64": base64.b64encode(item).decode()} if as_bytes else item.decode() for item in array.ravel()]
@@ -149,9 +149,9 @@ def _is_object(value):
     return isinstance(value, dict) and not _is_base64(value)
 
 
-def _shown(value):
+def _excerpt(value):
     return json.dumps(value)[:256]
 
 
 def _invalid(message):
-    return Refused("INVALID_ARGUMENT", message)
+    return StatusError("INVALID_ARGUMENT", message)
