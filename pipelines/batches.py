@@ -5,6 +5,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from keras_recnet.pipelines.image_source import Source
+
 # Keys that separate the random numbers for the order, the augmentation and the members of groups.
 ORDER, AUGMENTATION, MEMBERS = 0, 1, 2
 
@@ -16,7 +18,7 @@ class Batches:
     their TensorFlow types, and `_to_tensors`, which gives them static shapes.
 
     Args:
-        source: an `ImageSource`, or another source with its methods.
+        source: an `ImageSource` or another `Source`.
         batch_size: pairs or groups per batch.
         seed: any integer.
         drop_remainder: whether to drop the last, smaller batch of an epoch.
@@ -28,7 +30,7 @@ class Batches:
 
     _dtypes: list[tf.DType]
 
-    def __init__(self, source, batch_size, seed, drop_remainder, workers):
+    def __init__(self, source: Source, batch_size, seed, drop_remainder, workers):
         self.source = source
         self.image_size = source.image_size
         self.batch_size = batch_size

@@ -1,7 +1,8 @@
-"""Images and masks from files: read, cached, resized and augmented, one pair at a time."""
+"""Sources of data sets: read, cache, resize and augment one pair of image and mask at a time."""
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -15,14 +16,34 @@ from keras_recnet.pipelines.pairs import Pair
 CACHES = ("memory", None)
 
 
+class Source(Protocol):
+    """What `SaliencyGroups` reads its inputs from; `ImageSource` reads images.
+
+    A data set calls `open` once with all pairs that it may read, then `draw` and `read` for every batch.
+
+    Attributes:
+        image_size: `(height, width)` of the masks.
+        inputs: name → `(shape, NumPy dtype)` of the arrays that `read` returns.
+    """
+
+    image_size: tuple[int, int]
+    inputs: dict[str, tuple[tuple[int, ...], type]]
+
+    def open(self, pairs: Sequence[Pair], workers: int) -> None:
+        """Prepare to read these pairs."""
+
+    def draw(self, random: np.random.Generator, count: int) -> Sequence:
+        """Draw the augmentation of `count` pairs."""
+
+    def read(self, pair: Pair, draws=None) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return the inputs and the mask of a pair, augmented by an element of `draw`, or unchanged for None."""
+
+
 class ImageSource:
     """Reads pairs of image and mask, resizes and augments them.
 
     Each image is resized with Pillow's antialiased bilinear filter. With `cache="memory"` all pairs are decoded once to
     `cache_size` (or to `image_size` without augmentation), and crops are taken from the cached images.
-
-    A data set calls `open` once with all pairs it may read, then `draw` and `read` for every batch. Another source for
-    `SaliencyGroups` implements these three methods and the attributes below.
 
     Args:
         image_size: side of the square images, or `(height, width)`.
@@ -31,10 +52,6 @@ class ImageSource:
         cache_size: side of the cached squares, or `(height, width)`; slightly larger than `image_size`, because crops
             are taken from them.
         progress: called as `progress(done, total)` while the cache is filled.
-
-    Attributes:
-        image_size: `(height, width)` of the masks.
-        inputs: name → `(shape, NumPy dtype)` of the arrays that `read` returns for one image.
 
     Raises:
         ValueError: if an argument is out of range.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_recnet.pipelines.batches import AUGMENTATION, MEMBERS, ORDER, Batches, generator
 from keras_recnet.pipelines.distractors import DistractorSampler
 from keras_recnet.pipelines.groups import Group
-from keras_recnet.pipelines.image_source import ImageSource
+from keras_recnet.pipelines.image_source import Source
 from keras_recnet.pipelines.pairs import Pair
 
 
@@ -65,7 +65,7 @@ class SaliencyGroups(Batches):
     def __init__(
         self,
         groups: Sequence[Group],
-        source: ImageSource,
+        source: Source,
         batch_size: int,
         images_per_group: int = 5,
         seed: int = 0,

@@ -27,7 +27,7 @@ def is_complete(folder: Path) -> bool:
 
 
 class FeatureSource:
-    """Source of `SaliencyGroups` that reads features of a frozen network in place of images.
+    """`Source` of `SaliencyGroups` that reads features of a frozen network instead of images.
 
     A training step then runs only the layers after the frozen network. The features of every image, and with `mirrored`
     of its mirror image, are kept as float16 in the files of a folder. They are computed if they are missing, or if the
