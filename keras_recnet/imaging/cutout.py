@@ -1,15 +1,15 @@
-"""The salient object cut out of its photograph, with soft edges that follow hair and fur.
+"""Cut out the salient object, with soft edges that follow hair and fur.
 
-A map comes from a network that saw the photograph at some 256 pixels a side, so its edges are a few of the photograph's
-pixels off. `cutout` makes three things of it, all local and without a solver, so that a 12-megapixel photograph takes
-seconds and some hundred megabytes:
+The network sees the photo at about 256 pixels per side, so the edges of its map are off by a few pixels of the photo.
+`cutout` refines them in three steps. All are local and need no solver, so a 12-megapixel photo takes seconds and a few
+hundred megabytes:
 
-1. Alpha is the guided filter of the steepened map with the photograph's colours as the guide: in every window alpha is
-   the linear function of the colours that comes nearest to the map, so it changes where the colours do. Its
-   coefficients are found at 1024 pixels a side and applied at the photograph's own size (fast guided filter).
-2. What lies well inside the object stays opaque and what lies well outside transparent, whatever the filter says.
-3. A half-transparent pixel shows a mixture of object and background. Its object colour is estimated by blur fusion, so
-   that no rim of the old background is carried along.
+1. Alpha is the guided filter of the steepened map, with the colours of the photo as the guide: in every window, alpha
+   is the linear function of the colours that is closest to the map, so it changes where the colours change. The
+   coefficients are computed at 1024 pixels per side and applied at full size (fast guided filter).
+2. Pixels well inside the object stay opaque and pixels well outside stay transparent, whatever the filter returns.
+3. A semi-transparent pixel is a mixture of object and background. Blur fusion estimates the colour of the object, so
+   that no rim of the old background remains.
 
 References:
     He, Sun, Tang: Guided image filtering, 2013; He, Sun: Fast guided filter, 2015.
@@ -19,26 +19,26 @@ References:
 import cv2
 import numpy as np
 
-# Chosen by looking at hair, fur and whiskers over a green ground. Lengths are fractions of the longer side.
+# Chosen by eye on hair, fur and whiskers over a green background. Lengths are fractions of the longer side.
 WORKING_SIDE = 1024
 STEEPNESS = 3.0  # of the map around 0.5, before it is filtered
-PASSES = 2  # of the filter over its own result: the edge moves from where the map has it to where the colours have it
+PASSES = 2  # of the filter over its own result: the edge moves from its place in the map to its place in the photo
 RADIUS = 1 / 64  # of the guided filter: about four pixels of a 256-pixel map
 SMOOTHNESS = 1e-5  # of the guided filter (its ε, for colours in 0…1)
-BAND = 1 / 85  # width, on both sides of the edge, of what is not sure
+BAND = 1 / 85  # width of the uncertain band on each side of the edge
 SURE = 0.9
 MARGIN = 0.05  # alpha nearer than this to 0 or 1 becomes 0 or 1
 BLURS = (1 / 6, 1 / 85)  # windows of the two passes of blur fusion
-ROWS = 256  # worked on at once at the photograph's own size
+ROWS = 256  # processed at once at full size
 
 
 def cutout(rgb: np.ndarray, saliency_map: np.ndarray, own_alpha: np.ndarray | None = None) -> np.ndarray:
-    """Cuts the salient object out.
+    """Cut out the salient object.
 
     Args:
         rgb: uint8 `(H, W, 3)`.
         saliency_map: float32 `(H, W)` in 0…1.
-        own_alpha: uint8 `(H, W)`, the transparency that the picture has already and keeps.
+        own_alpha: uint8 `(H, W)`, the image's own alpha channel, which is multiplied in.
 
     Returns:
         uint8 `(H, W, 4)`, RGBA, alpha not premultiplied; fully transparent pixels are black.
@@ -65,7 +65,7 @@ def cutout(rgb: np.ndarray, saliency_map: np.ndarray, own_alpha: np.ndarray | No
 
 
 def on_background(rgba: np.ndarray, background: tuple[int, int, int] | np.ndarray) -> np.ndarray:
-    """Lays a cutout over a colour or a picture.
+    """Composite a cutout on a colour or an image.
 
     Args:
         rgba: uint8 `(H, W, 4)`.
@@ -87,17 +87,17 @@ def on_background(rgba: np.ndarray, background: tuple[int, int, int] | np.ndarra
     return rgb
 
 
-def _cover(picture, size):
+def _cover(image, size):
     height, width = size
-    scale = max(height / picture.shape[0], width / picture.shape[1])
-    enlarged = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
-    picture = cv2.resize(picture, enlarged, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
+    scale = max(height / image.shape[0], width / image.shape[1])
+    enlarged = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
+    image = cv2.resize(image, enlarged, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def _alpha_plane(colors, saliency_map):
-    """What `_alpha` needs a pixel, `(h, w, 6)`: three coefficients and a constant, and the bounds of alpha."""
+    """Return the inputs of `_alpha` per pixel, `(h, w, 6)`: three coefficients, a constant, and the bounds of alpha."""
     longer = max(saliency_map.shape)
     band = 2 * max(1, round(longer * BAND)) + 1
     sure = np.ones((band, band), np.uint8)
@@ -113,7 +113,7 @@ def _alpha_plane(colors, saliency_map):
 
 
 def _guided_coefficients(guide, target, radius):
-    """He et al., Eq. 14 and 15 (colour guide), and the means over windows that Eq. 16 takes."""
+    """He et al., Eq. 14 and 15 (colour guide), and the window means of Eq. 16."""
 
     def mean(array):
         return cv2.blur(array, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT)
@@ -143,7 +143,7 @@ def _alpha(colors, plane):
 
 
 def _mixed_colors(colors, alpha):
-    """Forte 2021: the object's and the background's colours around each pixel, from two passes of blurring."""
+    """Estimate the colours of object and background around each pixel by two blurring passes (Forte 2021)."""
     objects, ground = colors, colors
     for window in BLURS:
         side = max(1, round(max(alpha.shape) * window))
@@ -163,7 +163,7 @@ def _unmixed(colors, alpha, objects, ground):
 
 
 class _Enlarged:
-    """An array enlarged bilinearly to `size`, of which only some rows are computed at a time."""
+    """An array enlarged bilinearly to `size`; its rows are computed on demand."""
 
     def __init__(self, array, size):
         self._height = size[0]

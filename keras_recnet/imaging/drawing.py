@@ -1,4 +1,4 @@
-"""Maps as pictures to look at: grey, binary, in colours, over the photograph."""
+"""Draw maps: grey, binary, as a heatmap, over the photo."""
 
 import cv2
 import numpy as np
@@ -7,16 +7,16 @@ ADAPTIVE = "adaptive"
 
 
 def to_8_bits(saliency_map: np.ndarray) -> np.ndarray:
-    """Map in 0…1, float32 `(H, W)`, to uint8 0…255, rounded."""
+    """Convert a map in 0…1, float32 `(H, W)`, to uint8 in 0…255, rounded."""
     return cv2.convertScaleAbs(saliency_map, alpha=255.0)
 
 
 def binary(saliency_map: np.ndarray, threshold: float | str = 0.5) -> np.ndarray:
-    """uint8 `(H, W)`: 255 where the map reaches the threshold, else 0.
+    """Threshold a map: uint8 `(H, W)`, 255 where the map reaches the threshold, else 0.
 
     Args:
         saliency_map: float32 `(H, W)` in 0…1.
-        threshold: a number in 0…1, or `"adaptive"`: twice the map's mean, at most 1, as the field's adaptive F-measure.
+        threshold: a number in 0…1, or `"adaptive"`: twice the map's mean, at most 1, as in the adaptive F-measure.
     """
     if threshold == ADAPTIVE:
         threshold = min(2.0 * float(saliency_map.mean()), 1.0)
@@ -24,21 +24,21 @@ def binary(saliency_map: np.ndarray, threshold: float | str = 0.5) -> np.ndarray
 
 
 def heatmap(saliency_map: np.ndarray) -> np.ndarray:
-    """uint8 `(H, W, 3)`, RGB: the map in colours from black over red to pale yellow ("inferno")."""
+    """Colour a map from black over red to pale yellow ("inferno"): uint8 `(H, W, 3)` RGB."""
     return cv2.cvtColor(cv2.applyColorMap(to_8_bits(saliency_map), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
 def overlay(rgb: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:
-    """uint8 `(H, W, 3)`: half the photograph and half its heatmap."""
+    """Blend the photo and the heatmap of its map in equal parts: uint8 `(H, W, 3)`."""
     return cv2.addWeighted(rgb, 0.5, heatmap(saliency_map), 0.5, 0.0)
 
 
 def attention(rgb: np.ndarray, weights: np.ndarray, pixel: tuple[int, int]) -> np.ndarray:
-    """uint8 `(H, W, 3)`: what `pixel` attends to, over the photograph, with a ring around the pixel.
+    """Draw the attention weights of `pixel` over the photo, with a ring around the pixel: uint8 `(H, W, 3)`.
 
     Args:
         rgb: uint8 `(H, W, 3)`.
-        weights: float `(h, w)`, not negative; shown relative to the largest.
+        weights: float `(h, w)`, non-negative; scaled by the largest.
         pixel: (row, column) in `rgb`.
     """
     height, width = rgb.shape[:2]
