@@ -1,4 +1,4 @@
-"""Random changes of an image and its mask, as a pure function of random numbers that are handed in."""
+"""Augment an image and its mask, as a pure function of the random numbers passed in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ import numpy as np
 
 from keras_recnet.imaging.resizing import resize
 
-# Rec. 601 luma, which Pillow's "L" uses too.
+# Rec. 601 luma, as in Pillow's mode "L".
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How far an image and its mask are changed in training.
+    """Random augmentation of an image and its mask.
 
-    Geometry (image and mask alike): a horizontal flip, and a crop whose height and width are drawn independently from
+    Geometry (image and mask): a horizontal flip, and a crop whose height and width are drawn independently from
     `min_crop`…1 of the sides, resized to the training size. Colour (image only), with `m` the mean grey of the crop:
 
         `x ← brightness · (contrast · (saturate(x) − m) + m)`, `saturate(x) = s·x + (1 − s)·grey(x)`
 
     Args:
         flip: probability of a horizontal flip, 0…1.
-        min_crop: smallest part of a side that a crop keeps, above 0 and at most 1; 1 switches cropping off.
-        brightness: the factor is drawn from `1 − brightness … 1 + brightness`; 0…1, 0 switches it off.
+        min_crop: smallest fraction of a side that a crop keeps, above 0 and at most 1; 1 disables cropping.
+        brightness: the factor is drawn from `1 − brightness … 1 + brightness`; 0…1; 0 disables it.
         contrast: the same for the contrast.
         saturation: the same for `s`.
 
@@ -38,23 +38,23 @@ class Augment:
     contrast: float = 0.2
     saturation: float = 0.2
 
-    # Random numbers that one sample takes: flip, crop (height, width, top, left), and the three colour factors.
+    # Random numbers per sample: flip, crop (height, width, top, left), and the three colour factors.
     DRAWS = 8
 
     def __post_init__(self):
         for name in ("flip", "min_crop", "brightness", "contrast", "saturation"):
             value = getattr(self, name)
             if not 0 <= value <= 1 or (name == "min_crop" and value == 0):
-                raise ValueError(f"`{name}` must lie in 0…1 (`min_crop` above 0). Received: {name}={value!r}")
+                raise ValueError(f"`{name}` must be in 0…1 (`min_crop` above 0). Received: {name}={value!r}")
 
     def __call__(
         self, planes: Sequence[np.ndarray], size: tuple[int, int], draws: Sequence[float]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Augments and resizes.
+        """Augment and resize an image and its mask.
 
         Args:
-            planes: sequence of `(height, width[, channels])` uint8 arrays that are cropped and flipped alike: a packed
-                RGB + mask, or an image and its mask.
+            planes: uint8 arrays `(height, width[, channels])` that are cropped and flipped alike: one packed array of
+                RGB and mask, or an image and a mask.
             size: `(height, width)` of the result.
             draws: `DRAWS` numbers in 0…1.
 
@@ -69,13 +69,13 @@ class Augment:
         return self._recolour(image, *(2 * np.array([brightness, contrast, saturation]) - 1)), mask
 
     def _box(self, height, width, top, left):
-        """(left, top, right, bottom) of the crop, in parts of the sides."""
+        """Return (left, top, right, bottom) of the crop, in fractions of the sides."""
         height, width = (self.min_crop + (1 - self.min_crop) * part for part in (height, width))
         top, left = top * (1 - height), left * (1 - width)
         return left, top, left + width, top + height
 
     def _recolour(self, image, brightness, contrast, saturation):
-        """All three changes are linear in RGB, so they are one 3×4 matrix and one pass over the pixels."""
+        """Apply the three colour changes. They are linear in RGB, so one 3×4 matrix and one pass are enough."""
         b = 1 + self.brightness * brightness
         c = 1 + self.contrast * contrast
         s = 1 + self.saturation * saturation
@@ -89,7 +89,7 @@ class Augment:
 
 
 def split(planes):
-    """`(image, mask)` of a packed array or of an image and a mask."""
+    """Return `(image, mask)` of one packed array or of an image and a mask."""
     if len(planes) == 2:
         return planes
     return cv2.cvtColor(planes[0], cv2.COLOR_RGBA2RGB), cv2.extractChannel(planes[0], 3)

@@ -1,4 +1,4 @@
-"""Pairs decoded once into one array in memory."""
+"""Decode all pairs once into one array in memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,23 +9,23 @@ from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines.checks import Progress, for_all, read_checked
 from keras_recnet.pipelines.pairs import Pair, PipelineDataError
 
-# What must stay free beside the cache: the training needs memory too.
+# Memory that must stay free for training.
 RESERVE = 512 * 2**20
 
 
 def fill_cache(
     pairs: Sequence[Pair], size: tuple[int, int], *, workers: int = 2, progress: Progress | None = None
 ) -> np.ndarray:
-    """Decodes all pairs into one array.
+    """Decode all pairs into one array.
 
     Args:
-        pairs: what `find_pairs` gave.
-        size: `(height, width)` that images and masks are resized to.
+        pairs: the pairs, see `find_pairs`.
+        size: `(height, width)` to resize images and masks to.
         workers: number of threads.
         progress: called as `progress(done, total)` after each pair.
 
     Returns:
-        `(pairs, height, width, 4)` uint8: RGB, and the mask in the fourth channel.
+        uint8 `(pairs, height, width, 4)`: RGB, with the mask in the fourth channel.
 
     Raises:
         PipelineDataError: naming every file that cannot be used, or when the array does not fit in the free memory.
@@ -52,10 +52,10 @@ def fill_cache(
 
 
 def available_memory(root: str | Path = "/") -> int | None:
-    """Bytes that can still be allocated, a container's limit included; None where the system does not tell.
+    """Memory that can still be allocated, in bytes, container limits included; None if unknown.
 
     Args:
-        root: where `proc` and `sys` lie.
+        root: folder that contains `proc` and `sys`.
     """
     root = Path(root)
     try:
@@ -72,9 +72,9 @@ def available_memory(root: str | Path = "/") -> int | None:
             statistics = dict(
                 line.split() for line in (group / limit).with_name("memory.stat").read_text().splitlines()
             )
-            # Files that the system keeps in memory count as used, but make room at once.
+            # The page cache counts as used, but is freed on demand.
             taken = int((group / used).read_text()) - int(statistics.get(cached, 0))
             free.append(int((group / limit).read_text()) - taken)
-        except (OSError, ValueError):  # No container, or "max": no limit of its own.
+        except (OSError, ValueError):  # no container, or "max": no limit
             continue
     return min(free, default=None)

@@ -1,4 +1,4 @@
-"""Groups as folders that `find_groups`, the other co-saliency programs and the evaluation read."""
+"""Write groups as folders that `find_groups`, other co-saliency code and the evaluation read."""
 
 import contextlib
 import os
@@ -16,25 +16,25 @@ from keras_recnet.pipelines.pair_reading import read_pair
 
 
 def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> None:
-    """Lays groups out as `images/GROUP/NAME.jpg` and `masks/GROUP/NAME.png`, distractors with black masks.
+    """Write groups as `images/GROUP/NAME.jpg` and `masks/GROUP/NAME.png`, distractors with black masks.
 
-    Images are symbolic links, or copies where the system has none. Masks keep their size and become 0…255. What is
-    there is kept, so that an interrupted call can be made again.
+    Images are symbolic links, or copies where links are not supported. Masks keep their size and become 0…255. Existing
+    files are kept, so an interrupted call can be repeated.
 
     Args:
         groups: the groups.
-        folder: where to; made if it is not there.
+        folder: the output folder; created if missing.
 
     Raises:
         PipelineDataError: if an image or mask cannot be read.
-        ValueError: if two images would get one name.
+        ValueError: if two images would get the same name.
     """
     folder, places = Path(folder), {}
     for group in groups:
         for pair, distractors in zip(group.pairs, group.distractors, strict=True):
             place = f"{file_name_of(group.name)}/{file_name_of(pair.name.removeprefix(f'{group.name}/'))}"
             if place in places:
-                raise ValueError(f"Two images would be written as one. Received: {pair.name!r} for {place!r}")
+                raise ValueError(f"Two images would be written to the same file. Received: {pair.name!r} for {place!r}")
             places[place] = pair, distractors
     for place, (pair, distractors) in places.items():
         link(pair.image, folder / "images" / f"{place}{pair.image.suffix}")
@@ -45,25 +45,25 @@ def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> N
 
 
 def file_name_of(name: str) -> str:
-    """A name that is one visible file's, whatever folders and signs it has."""
+    """Convert any name into the name of one visible file."""
     return re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name).strip(". ") or "_"
 
 
 def link(source: str | os.PathLike, target: Path) -> None:
-    """Makes `target` a symbolic link to a file, or a copy of it; one that exists stays."""
+    """Make `target` a symbolic link to a file, or a copy of it; an existing file is kept."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         return
     with contextlib.suppress(FileNotFoundError):
-        target.unlink()  # a link to a file that has gone
+        target.unlink()  # a broken link
     try:
         target.symlink_to(os.path.abspath(source))
-    except (OSError, NotImplementedError):  # Windows asks for a privilege; some file systems have no links
+    except (OSError, NotImplementedError):  # Windows requires a privilege; some file systems have no links
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
 
 
 def write_mask(mask: np.ndarray, target: Path) -> None:
-    """Writes a `(height, width)` uint8 mask as PNG, whole or not at all."""
+    """Write a `(height, width)` uint8 mask as PNG, atomically."""
     with atomic_path(target) as temporary:
         Image.fromarray(mask).save(temporary, format="PNG")

@@ -1,4 +1,4 @@
-"""Lists of groups as CSV files: who belongs to which group, to which split, and who is distractor to it."""
+"""CSV lists of groups: the images of each group, its split, and its distractors."""
 
 import csv
 import os
@@ -21,10 +21,10 @@ class Member:
 
     Attributes:
         group: the group's name.
-        name: the image's path inside its folder, without extension.
-        split: such as `"train"`; empty where the list has none.
-        distractor: whether the image does not belong to the group that it is shown with: its mask there is empty.
-        category: what the group shows. Groups of one category give each other no distractors; empty: the group alone.
+        name: the image's path inside its folder, without suffix.
+        split: such as `"train"`; empty if the list has none.
+        distractor: whether the image does not belong to the group, so that its mask there is empty.
+        category: what the group shows. Groups of the same category share no distractors; empty: a category of its own.
     """
 
     group: str
@@ -35,19 +35,18 @@ class Member:
 
 
 def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dict[str, list[Member]]:
-    """Reads a CSV file with a header: the columns `group` and `name`, and perhaps `split`, `distractor`, `category`.
+    """Read a CSV file with the columns `group` and `name`, and optionally `split`, `distractor` and `category`.
 
     Args:
         path: the file.
-        split: take the lines of this split alone; None takes all.
+        split: use only the lines of this split; None uses all.
 
     Returns:
         group → its members, both in the order of the list.
 
     Raises:
-        PipelineDataError: naming every line that cannot be used: without group or name, a name that stands twice in
-            a group, a `distractor` that is neither 0 nor 1, a group of two categories; or when a column or the split is
-            not there.
+        PipelineDataError: naming every invalid line: without group or name, a name twice in a group, a `distractor`
+            that is neither 0 nor 1, a group of two categories; or if a column or the split is missing.
     """
     lines = _lines(path, split)
     groups, problems, seen = {}, [], set()
@@ -58,19 +57,19 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
         elif distractor not in TRUTHS:
             problems.append(f"{path}, line {number}: `distractor` must be 0 or 1. Received: {line['distractor']!r}")
         elif (group, name) in seen:
-            problems.append(f"{path}, line {number}: {name} stands twice in the group {group}")
+            problems.append(f"{path}, line {number}: {name} occurs twice in the group {group}")
         else:
             category = line.get("category") or ""
             seen.add((group, name))
             members = groups.setdefault(group, [])
             if members and members[0].category != category:
                 problems.append(
-                    f"{path}, line {number}: the group {group} is of two categories, {members[0].category!r} and "
+                    f"{path}, line {number}: the group {group} has two categories, {members[0].category!r} and "
                     f"{category!r}"
                 )
             members.append(Member(group, name, line.get("split") or "", TRUTHS[distractor], category))
     problems += [
-        f"{path}: the group {group} holds distractors alone"
+        f"{path}: the group {group} contains only distractors"
         for group, members in groups.items()
         if all(member.distractor for member in members)
     ]
@@ -80,10 +79,10 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
 
 
 def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None:
-    """Writes what `read_group_list` reads, whole or not at all; columns that say nothing are left out.
+    """Write a list that `read_group_list` reads, atomically; empty columns are left out.
 
     Args:
-        path: the file. Missing parent folders are made.
+        path: the file. Missing parent folders are created.
         members: the lines, in their order.
     """
     members = list(members)
@@ -97,14 +96,14 @@ def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None
 
 
 def with_distractors(groups: Mapping[str, Sequence[str]], *, every: int = 5, seed: int = 0) -> list[Member]:
-    """Adds distractors to groups: to every `every` images of a group one from another group, at random places.
+    """Add distractors to groups: one image of another group per `every` images, at random positions.
 
-    A group of fewer images gets none. The group's own images keep their order, and no image is twice in a group. With
-    seed 0, of the 20 validation groups of DUTS-TR, this is the evaluation's protocol B (`benchmarks/protocol_b.csv`).
+    Smaller groups get none. The group's own images keep their order, and no image occurs twice in a group. For the 20
+    validation groups of DUTS-TR and seed 0, this is protocol B of the evaluation (`benchmarks/protocol_b.csv`).
 
     Args:
         groups: group → names of its images.
-        every: own images for each distractor one, 1 or more.
+        every: own images per distractor, 1 or more.
         seed: 0 or more.
 
     Returns:
@@ -122,7 +121,7 @@ def with_distractors(groups: Mapping[str, Sequence[str]], *, every: int = 5, see
         others = sorted({name for other, names in groups.items() if other != group for name in names} - set(own))
         if len(others) < count:
             raise ValueError(
-                f"`groups` must hold {count} images outside of {group!r} to show as distractor. Received: {len(others)}"
+                f"`groups` must contain {count} images outside {group!r} to use as distractors. Received: {len(others)}"
             )
         strangers = iter(random.choice(len(others), count, replace=False))
         distractor = np.zeros(len(own) + count, bool)
@@ -136,9 +135,9 @@ def with_distractors(groups: Mapping[str, Sequence[str]], *, every: int = 5, see
 
 
 def _lines(path, split):
-    """(number, {column: text}) of the lines of one split."""
+    """Return (number, {column: text}) of the lines of one split."""
     try:
-        # utf-8-sig: spreadsheets put a mark in front of the first column's name.
+        # utf-8-sig: spreadsheets write a byte order mark before the first column's name.
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             columns = [column.strip() for column in reader.fieldnames or ()]
@@ -162,8 +161,8 @@ def _lines(path, split):
         lines = [(number, line) for number, line in lines if line["split"] == split]
         if not lines:
             near = get_close_matches(split, splits, 1)
-            hint = f" Do you mean {near[0]!r}?" if near else ""
+            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise PipelineDataError([f"{path}: no line has the split {split!r}, only {', '.join(splits)}.{hint}"], "")
     if not lines:
-        raise PipelineDataError([f"{path}: the list is empty"], "Give one image of a group a line.")
+        raise PipelineDataError([f"{path}: the list is empty"], "Write one image of a group per line.")
     return lines

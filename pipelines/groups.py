@@ -1,4 +1,4 @@
-"""Which images belong to which group: a folder a group, or a CSV list; and how groups are split and checked."""
+"""Find groups of images in folders or CSV lists; split and check them."""
 
 import os
 import warnings
@@ -15,7 +15,7 @@ from keras_recnet.pipelines.group_lists import Member, read_group_list, write_gr
 from keras_recnet.pipelines.pairs import Pair, PipelineDataError, find_pairs
 
 # What the two folders are called in iCoseg, MSRC, Cosal2015, CoSOD3k (Image, GroundTruth), CoCA (image, binary), the
-# COCO subset of 9,213 images (img, gt) and in what people make of them.
+# COCO subset of 9,213 images (img, gt) and in derived data sets.
 IMAGE_FOLDERS = frozenset(("image", "images", "img", "imgs"))
 MASK_FOLDERS = frozenset(("groundtruth", "ground_truth", "gt", "gts", "binary", "mask", "masks"))
 SPLIT_BY = ("images", "groups")
@@ -27,15 +27,14 @@ class Group:
 
     Args:
         name: the group's name.
-        pairs: its images and their masks, in the order in which they are shown.
-        distractors: one flag an image: whether it does not belong, so that its mask in this group is empty. Empty: all
-            belong.
-        category: what the group shows; images of a group of the same category are never shown to it as distractors. The
-            group's name where none is given.
+        pairs: its images and their masks, in order.
+        distractors: one flag per image: whether it does not belong, so that its mask in this group is empty. Empty
+            means that all belong.
+        category: what the group shows; groups of the same category provide no distractors for each other. By default
+            the group's name.
 
     Raises:
-        ValueError: if there are no images, none of them belongs, one is in it twice, or the flags are of another
-            number.
+        ValueError: if there are no images, none of them belongs, one occurs twice, or the number of flags is wrong.
     """
 
     name: str
@@ -73,13 +72,13 @@ def find_groups(
     masks: str | os.PathLike | None = None,
     exclude: str | os.PathLike | Sequence[str] | None = None,
 ) -> list[Group]:
-    """Finds groups in folders: each sub-folder of the images is one, masks lie in a folder of the same structure.
+    """Find groups in folders: each sub-folder of the images is a group, and masks have the same structure.
 
-    So are the data sets laid out: `Image/GROUP/NAME.jpg` and `GroundTruth/GROUP/NAME.png` (Cosal2015, CoSOD3k, iCoseg,
-    MSRC), `image/…` and `binary/…` (CoCA). A group of one image works as one, and a warning names it.
+    This is the layout of the public data sets: `Image/GROUP/NAME.jpg` and `GroundTruth/GROUP/NAME.png` (Cosal2015,
+    CoSOD3k, iCoseg, MSRC), `image/…` and `binary/…` (CoCA). A group of one image is allowed, and a warning names it.
 
     Args:
-        root: folder that holds the two folders under one of their usual names. Or else:
+        root: folder that contains the two folders under one of their usual names. Alternatively, pass both of
         images: folder of images, and
         masks: folder of masks.
         exclude: names (`GROUP/NAME`) to leave out, a sequence or a list file, as for `find_pairs`.
@@ -88,7 +87,7 @@ def find_groups(
         Groups, sorted by name, their images sorted.
 
     Raises:
-        PipelineDataError: naming every image without a mask, mask without an image, image that lies in no group,
+        PipelineDataError: naming every image without a mask, mask without an image, image that is in no group,
             empty group, and so on.
         ValueError: if neither `root` nor both folders are given.
 
@@ -111,7 +110,7 @@ def find_groups(
     members = {}
     for pair in pairs:
         members.setdefault(pair.name.rpartition("/")[0], []).append(pair)
-    return _told([Group(name, pairs) for name, pairs in sorted(members.items())])
+    return _warn_of_single_images([Group(name, pairs) for name, pairs in sorted(members.items())])
 
 
 def read_groups(
@@ -121,19 +120,19 @@ def read_groups(
     *,
     split: str | None = None,
 ) -> list[Group]:
-    """Groups of a CSV list (`group,name,split`, see `read_group_list`) over a folder of images and one of masks.
+    """Read the groups of a CSV list (`group,name,split`, see `read_group_list`) from two folders.
 
     Args:
-        path: the list. Its names are paths inside the two folders, without extension.
+        path: the list. Its names are paths inside the two folders, without suffix.
         images: folder of images.
         masks: folder of masks.
-        split: take this split alone.
+        split: use only this split.
 
     Returns:
         Groups, in the order of the list.
 
     Raises:
-        PipelineDataError: naming every line that cannot be used and every name without its files.
+        PipelineDataError: naming every invalid line and every name without files.
 
     Example:
         >>> groups = read_groups("DUTS-TR/groups.csv", "DUTS-TR/images", "DUTS-TR/masks", split="train")
@@ -141,7 +140,7 @@ def read_groups(
     listed = read_group_list(path, split=split)
     wanted = dict.fromkeys(member.name for members in listed.values() for member in members)
     pairs = dict(zip(wanted, find_pairs(images, masks, names=list(wanted)), strict=True))
-    return _told(
+    return _warn_of_single_images(
         [
             Group(
                 name,
@@ -155,18 +154,18 @@ def read_groups(
 
 
 def write_groups(path: str | os.PathLike, groups: Iterable[Group], *, split: str = "") -> None:
-    """Writes groups as a list that `read_groups` reads.
+    """Write groups as a list that `read_groups` reads.
 
     Args:
         path: the CSV file.
         groups: the groups.
-        split: what the column `split` says of all of them.
+        split: the value of the column `split` for all of them.
     """
     write_group_list(path, members_of(groups, split=split))
 
 
 def members_of(groups: Iterable[Group], *, split: str = "") -> Iterator[Member]:
-    """The lines of a list of these groups."""
+    """Yield the lines of a list of these groups."""
     for group in groups:
         category = "" if group.category == group.name else group.category
         for pair, distractors in zip(group.pairs, group.distractors, strict=True):
@@ -176,24 +175,23 @@ def members_of(groups: Iterable[Group], *, split: str = "") -> Iterator[Member]:
 def split_groups(
     groups: Sequence[Group], *, seed: int = 0, share: float = 0.5, by: str = "images"
 ) -> tuple[list[Group], list[Group]]:
-    """Splits groups for training and test; the default is the 50 %–50 % split of the RCAU paper (*seed ours*).
+    """Split groups for training and test; the default is the 50 %–50 % split of the RCAU paper (*seed ours*).
 
     Args:
         groups: the groups.
         seed: 0 or more.
-        share: part that is trained on, 0…1.
-        by: `"images"` gives each side the same groups and other images, as the paper reads; `"groups"` gives each
-            side other groups.
+        share: fraction used for training, 0…1.
+        by: `"images"` splits the images of every group, as we understand the paper; `"groups"` splits the groups.
 
     Returns:
-        `(training, test)`. Images keep their order. By images, each side's share of a group is met up to one image,
-        and over all groups up to one; a group of one image goes to one side whole.
+        `(training, test)`. Images keep their order. By images, the share is exact up to one image per group and up to
+        one image in total; a group of one image is put on one side.
 
     Raises:
         ValueError: if `share` or `by` is out of range.
     """
     if by not in SPLIT_BY or not 0 <= share <= 1:
-        raise ValueError(f"`share` must lie in 0…1 and `by` be one of {SPLIT_BY}. Received: share={share}, by={by!r}")
+        raise ValueError(f"`share` must be in 0…1 and `by` be one of {SPLIT_BY}. Received: share={share}, by={by!r}")
     random = np.random.default_rng(seed)
     if by == "groups":
         chosen = set(random.permutation(len(groups))[: round(share * len(groups))].tolist())
@@ -202,7 +200,7 @@ def split_groups(
     sides = ([], [])
     start = random.random()
     for group in groups:
-        # The running total passes a whole number at every image of the training side: exact over all groups, too.
+        # The running total passes an integer at every training image, so the share is exact over all groups, too.
         steps = np.floor(start + share * np.arange(len(group) + 1))
         start = (start + share * len(group)) % 1.0
         in_training = np.diff(steps)[random.permutation(len(group))] > 0
@@ -214,14 +212,14 @@ def split_groups(
 
 
 def single_images(pairs: Iterable[Pair]) -> list[Group]:
-    """Each pair as a group of one, to train a group network on single images beside its groups."""
+    """Turn each pair into a group of one, to train a group network on single images as well."""
     return [Group(pair.name, (pair,)) for pair in pairs]
 
 
 def check_groups(
     groups: Iterable[Group], *, decode: bool = False, workers: int = 2, progress: Progress | None = None
 ) -> None:
-    """`check_pairs` of all images of the groups, each once.
+    """Call `check_pairs` for all images of the groups, each once.
 
     Raises:
         PipelineDataError: with all problems of all files.
@@ -232,7 +230,7 @@ def check_groups(
 
 def _two_folders(root):
     if not root.is_dir():
-        raise PipelineDataError([f"{root}: no such folder"], "Give the folder that holds images and masks.")
+        raise PipelineDataError([f"{root}: no such folder"], "Pass the folder that contains images and masks.")
     inner = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = [[path for path in inner if path.name.lower() in names] for names in (IMAGE_FOLDERS, MASK_FOLDERS)]
     problems = []
@@ -244,28 +242,28 @@ def _two_folders(root):
                 f"{', '.join(sorted(names))} in any case. Received: {received}"
             )
     if problems:
-        raise PipelineDataError(problems, "Name the two folders instead: images=…, masks=….")
+        raise PipelineDataError(problems, "Pass the two folders instead: images=…, masks=….")
     return found[0][0], found[1][0]
 
 
 def _problems_of_folders(images):
-    """Images that lie in no group, and groups without images."""
+    """Return problems: images outside any group, and groups without images."""
     problems = []
     for folder, inner, files in walk(images, SUFFIXES):
         if Path(folder) == images:
-            problems += [f"{images / name}: lies in no group's sub-folder" for name in files]
+            problems += [f"{images / name}: is not in the sub-folder of a group" for name in files]
         elif not inner and not files:
-            problems.append(f"{folder}: empty group, no picture in it")
+            problems.append(f"{folder}: empty group, no image in it")
     return problems
 
 
-def _told(groups):
+def _warn_of_single_images(groups):
     alone = [group.name for group in groups if len(group.own) == 1]
     if alone:
         shown = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
         warnings.warn(
-            f"{len(alone)} of {len(groups)} groups have one image, with nothing to share it with; they are shown as "
-            f"groups of one: {shown}",
+            f"{len(alone)} of {len(groups)} groups have one image, with nothing to compare it with; they are shown "
+            f"as groups of one: {shown}",
             stacklevel=3,
         )
     return groups

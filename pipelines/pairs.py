@@ -1,4 +1,4 @@
-"""Which image belongs to which mask: two folders, or a list file."""
+"""Pair images with their masks, from two folders or a list file."""
 
 import os
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ SHOWN_PROBLEMS = 20
 
 
 class PipelineDataError(DataError):
-    """Everything that is wrong with the data, at once.
+    """All problems of the training data in one error.
 
     Args:
-        problems: one line a problem, each naming its file.
-        way_out: what the reader can do about them.
+        problems: one line per problem, each naming its file.
+        advice: what the user can do about them.
 
     Attributes:
         problems: all of them; the message shows the first 20.
@@ -26,7 +26,7 @@ class PipelineDataError(DataError):
     def __init__(
         self,
         problems: Sequence[str],
-        way_out: str = "Correct or remove these files, or leave them out with a list of names.",
+        advice: str = "Correct or remove these files, or leave them out with a list of names.",
     ):
         self.problems = list(problems)
         shown = [f"  - {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
@@ -34,14 +34,14 @@ class PipelineDataError(DataError):
         if hidden:
             shown.append(f"  … and {hidden} more")
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{count} in the data:", *shown, way_out]))
+        super().__init__("\n".join([f"{count} in the data:", *shown, advice]))
 
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """One image and its mask; `name` is the image's path inside its folder, without extension.
+    """An image and its mask; `name` is the image's path inside its folder, without suffix.
 
-    A pair whose mask is None is an image in which nothing is salient: its mask is read as 0 everywhere.
+    A mask of None means that nothing in the image is salient: it is read as 0 everywhere.
     """
 
     name: str
@@ -56,19 +56,19 @@ def find_pairs(
     names: str | os.PathLike | Sequence[str] | None = None,
     exclude: str | os.PathLike | Sequence[str] | None = None,
 ) -> list[Pair]:
-    """Pairs every image with the mask of the same name.
+    """Pair every image with the mask of the same name.
 
-    A name is a path inside the folder without its extension, so sub-folders are kept: `images/cats/01.JPG` goes with
-    `masks/cats/01.png`. Hidden files and files that are not pictures by their extension are passed over.
+    A name is a path inside the folder without its suffix, so sub-folders count: `images/cats/01.JPG` belongs to
+    `masks/cats/01.png`. Hidden files and files without the suffix of an image format are ignored.
 
     Args:
         images: folder of images.
         masks: folder of masks. Both folders may be None when `names` is a list file of paths.
-        names: which pairs to take, in this order; None takes all, sorted. A sequence of names, or the path of a list
-            file with one entry a line: a name (an extension is ignored), or the paths of an image and its mask
-            separated by a tab or a space, relative to the list file or to the two folders.
-        exclude: names to leave out, a sequence or a list file, for instance those held out for validation. At least
-            one of them must occur: a list that matches nothing is a mistake that would train on validation images.
+        names: the pairs to use, in this order; None uses all, sorted. A sequence of names, or the path of a list file
+            with one entry per line: a name (a suffix is ignored), or the paths of an image and its mask separated by
+            a tab or a space, relative to the list file or to the two folders.
+        exclude: names to leave out, a sequence or a list file, for example those held out for validation. At least one
+            of them must occur: a list that matches nothing would silently train on the validation images.
 
     Returns:
         A list of `Pair`.
@@ -90,7 +90,7 @@ def find_pairs(
     mask_files = _files_by_name(masks, problems) if masks is not None else {}
     for folder, files, kind in ((images, image_files, "images"), (masks, mask_files, "masks")):
         if folder is not None and not files:
-            problems.append(f"{folder}: no picture in the folder of {kind}")
+            problems.append(f"{folder}: no image in the folder of {kind}")
     if problems:
         raise PipelineDataError(problems)
 
@@ -104,7 +104,7 @@ def find_pairs(
         pairs = [_pair_of_entry(e, image_files, mask_files, base, folders, problems) for e in _entries(names)]
         pairs = [pair for pair in pairs if pair is not None]
         present = {pair.name for pair in pairs}
-        problems.extend(_doubles(pairs))
+        problems.extend(_duplicates(pairs))
         pairs = [pair for pair in pairs if pair.name not in excluded]
     if excluded and not excluded & present:
         example = sorted(excluded)[0]
@@ -120,11 +120,11 @@ def find_pairs(
 
 
 def _files_by_name(folder, problems):
-    """{name: path} of the pictures in a folder and its sub-folders."""
+    """Return {name: path} of the images in a folder and its sub-folders."""
     files = {}
     for name, path in named_files(folder, SUFFIXES):
         if name in files:
-            problems.append(f"{path}: has the same name as {files[name]}, so its partner is not clear")
+            problems.append(f"{path}: has the same name as {files[name]}, so its partner is ambiguous")
         files.setdefault(name, path)
     return files
 
@@ -141,16 +141,16 @@ def _pairs_of_folders(image_files, mask_files, excluded, problems):
 
 
 def _entries(names):
-    """Entries of a list file or a sequence, without blank lines."""
+    """Return the entries of a list file or of a sequence."""
     return read_names(names) if isinstance(names, str | os.PathLike) else [str(name) for name in names]
 
 
 def _pair_of_entry(entry, image_files, mask_files, base, folders, problems):
-    """The pair that one line of a list stands for, or None and a problem."""
+    """Return the pair of one line of a list, or None and add a problem."""
     name = without_suffix(entry)
     if name in image_files and name in mask_files:
         return Pair(name, image_files[name], mask_files[name])
-    # A path may hold spaces itself, so every place to cut is tried, and the files on disk decide.
+    # Paths may contain spaces, so every split is tried until both files exist.
     words = entry.split("\t") if "\t" in entry else entry.split(" ")
     for cut in range(1, len(words)):
         image = _existing(" ".join(words[:cut]).strip(), base, folders[:1])
@@ -183,9 +183,9 @@ def _name_of_path(image, base, folders):
     return image.with_suffix("").as_posix()
 
 
-def _doubles(pairs):
+def _duplicates(pairs):
     seen = set()
     for pair in pairs:
         if pair.name in seen:
-            yield f"{pair.name}: stands twice in the list"
+            yield f"{pair.name}: occurs twice in the list"
         seen.add(pair.name)

@@ -1,4 +1,4 @@
-"""Annotations in COCO's format -> which images show which categories, and where."""
+"""Read COCO annotations: which images show which categories, and their masks."""
 
 import contextlib
 import io
@@ -21,12 +21,12 @@ NOT_NEEDED = ("area", "bbox", "coco_url", "flickr_url", "date_captured", "licens
 
 @dataclass(frozen=True)
 class CocoImage:
-    """A photograph that is annotated.
+    """An annotated photo.
 
     Attributes:
-        name: its name in lists and folders, without extension.
+        name: its name in lists and folders, without suffix.
         path: the file.
-        size: `(width, height)`, as the annotations say.
+        size: `(width, height)` by the annotations.
     """
 
     name: str
@@ -36,12 +36,12 @@ class CocoImage:
 
 @dataclass
 class CocoSelection:
-    """What was chosen of a set of annotations.
+    """Images and masks selected from COCO annotations.
 
     Attributes:
         images: by name.
         masks: category → name of an image → its mask, run-length encoded.
-        problems: annotations and images that are left out, one line each.
+        problems: skipped annotations and images, one line each.
     """
 
     images: dict[str, CocoImage] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class CocoSelection:
     problems: list[str] = field(default_factory=list)
 
     def keep(self, names: Sequence[str]) -> None:
-        """Forgets all other images."""
+        """Drop all other images."""
         names = set(names)
         self.images = {name: image for name, image in self.images.items() if name in names}
         self.masks = {
@@ -68,17 +68,17 @@ def select(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> CocoSelection:
-    """Chooses images by the categories that they show, and makes their masks.
+    """Select images by the categories that they show, and make their masks.
 
     The mask of a category is the union of all its instances in the image, crowds included.
 
     Args:
-        annotations: JSON file in COCO's format, such as `instances_train2017.json`.
+        annotations: JSON file in COCO format, such as `instances_train2017.json`.
         images: folder of the images.
-        categories: names of categories; None takes all.
-        area: least and largest part of an image that a category's mask may fill.
-        most_images: if there are more images than this, so many are drawn.
-        seed: of the draw, 0 or more.
+        categories: names of categories; None uses all.
+        area: smallest and largest fraction of an image that a category's mask may cover.
+        most_images: number of images to draw if there are more; None uses all.
+        seed: seed of the draw, 0 or more.
         progress: called as `progress(done, total)` after each image.
 
     Returns:
@@ -86,7 +86,7 @@ def select(
 
     Raises:
         ModuleNotFoundError: if pycocotools is not installed.
-        PipelineDataError: if the annotations cannot be read, a category is unknown (with the nearest names), the
+        PipelineDataError: if the annotations cannot be read, a category is unknown (with similar names), the
             folder does not exist or no image is left.
     """
     rle, coco = _read(annotations)
@@ -119,20 +119,20 @@ def select(
     if not names:
         raise PipelineDataError(
             [*selection.problems, f"{annotations}: no image of these categories is left in {folder}"],
-            f"Check the folder, the categories, and the part of an image that they fill ({area[0]:g}…{area[1]:g}).",
+            f"Check the folder, the categories, and the fraction of an image they cover ({area[0]:g}…{area[1]:g}).",
         )
     return selection
 
 
 def decode(mask: dict) -> np.ndarray:
-    """`(height, width)` uint8, 0 and 255, of a run-length encoded mask."""
+    """Decode a run-length encoded mask to `(height, width)` uint8, 0 and 255."""
     from pycocotools import mask as rle
 
     return rle.decode(mask) * np.uint8(255)
 
 
 def _read(path):
-    """(the functions of run-length encoding, the annotations)"""
+    """Return (the module for run-length encoding, the annotations)."""
     try:
         from pycocotools import mask as rle
         from pycocotools.coco import COCO
@@ -146,31 +146,31 @@ def _read(path):
             coco.dataset = json.load(file, object_hook=_compact)
         if not isinstance(coco.dataset, dict):
             raise ValueError("it is a list")
-        with contextlib.redirect_stdout(io.StringIO()):  # it says that it is making an index
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             coco.createIndex()
         if not coco.cats or not coco.anns or not coco.imgs:
             raise ValueError("it needs images, annotations and categories")
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
         raise PipelineDataError(
-            [f"{path}: no annotations in COCO's format ({reason})"], "Give a file such as instances_train2017.json."
+            [f"{path}: not COCO annotations ({reason})"], "Give a file such as instances_train2017.json."
         ) from None
     return rle, coco
 
 
 def _compact(entry):
-    """Polygons as arrays, and nothing that is not needed: COCO's training set would take more than 3 GB otherwise."""
+    """Store polygons as arrays and drop unused keys: the COCO training set would take more than 3 GB otherwise."""
     for key in NOT_NEEDED:
         entry.pop(key, None)
     segmentation = entry.get("segmentation")
     if isinstance(segmentation, list):
-        with contextlib.suppress(TypeError):  # What is malformed is told when it is drawn.
+        with contextlib.suppress(TypeError):  # malformed polygons are reported when they are drawn
             entry["segmentation"] = [array("d", polygon) for polygon in segmentation]
     return entry
 
 
 def _categories(coco, wanted, path):
-    """{number of a category: its name} of those that are wanted."""
+    """Return {id: name} of the requested categories."""
     names = {category["name"]: number for number, category in coco.cats.items()}
     if wanted is None:
         wanted = list(names)
@@ -179,7 +179,7 @@ def _categories(coco, wanted, path):
     for name in wanted:
         if name not in names:
             near = [lower[found] for found in get_close_matches(name.lower(), lower, 3)]
-            hint = f"Do you mean {', '.join(map(repr, near))}?" if near else f"It has {', '.join(sorted(names))}."
+            hint = f"Did you mean {', '.join(map(repr, near))}?" if near else f"It has {', '.join(sorted(names))}."
             problems.append(f"{path}: has no category {name!r}. {hint}")
     if problems:
         raise PipelineDataError(problems, "Categories are named as in the annotations.")
@@ -187,7 +187,7 @@ def _categories(coco, wanted, path):
 
 
 def _images(coco, folder, categories, problems):
-    """{number: CocoImage} of the images that show a category and are there."""
+    """Return {id: CocoImage} of the existing images that show a category."""
     numbers = {number for key in categories for number in coco.catToImgs.get(key, ())}
     found, taken = {}, {}
     for number in sorted(numbers):
@@ -208,7 +208,7 @@ def _images(coco, folder, categories, problems):
 
 
 def _encoded(coco, annotation, image, problems):
-    """The run-length encoded mask of one instance, or None and a problem."""
+    """Return the run-length encoded mask of one instance, or None and add a problem."""
     try:
         if not annotation["segmentation"]:
             raise ValueError("it is empty")
@@ -216,7 +216,7 @@ def _encoded(coco, annotation, image, problems):
         if tuple(encoded["size"]) != image.size[::-1]:
             raise ValueError(f"its size is {encoded['size'][1]}×{encoded['size'][0]}, not the image's")
         return encoded
-    except Exception as error:  # The C code behind it meets what is malformed with exceptions of every kind.
+    except Exception as error:  # the C code raises exceptions of every kind on malformed input
         reason = "there is none" if isinstance(error, KeyError) else error
         problems.append(f"{image.path}: annotation {annotation['id']} has no usable segmentation ({reason})")
         return None

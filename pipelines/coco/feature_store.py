@@ -1,4 +1,4 @@
-"""Global features of many photographs, computed by several processes and kept in a file for the next run."""
+"""Compute global features of many photos in several processes, and keep them in a file for the next run."""
 
 import multiprocessing
 import os
@@ -19,23 +19,23 @@ from keras_recnet.pipelines.coco.similarity import GIST_SIZE, gist, lab_histogra
 from keras_recnet.pipelines.pair_reading import read_image
 from keras_recnet.pipelines.pairs import PipelineDataError
 
-# Another number when the features change: what an older version kept is then computed anew.
+# Increase it when the features change: files of other versions are recomputed.
 VERSION = 1
 FEATURES = 1024
 
 
 class FeatureStore:
-    """GIST and Lab histogram of photographs, each computed once and kept in a file.
+    """GIST and Lab histogram of photos, each computed once and kept in a file.
 
-    A photograph is known by its name, its file's size and time of change; one that was changed is computed anew.
+    A photo is identified by its name, file size and modification time; a modified one is recomputed.
 
     Args:
-        path: the file, `.npz`. One that cannot be read, or is of another version, is replaced.
-        workers: processes that compute; 1 computes in this one.
-        save_every: seconds after which the file is written again.
+        path: the `.npz` file. An unreadable file, or one of another version, is replaced.
+        workers: number of processes; 1 computes in this process.
+        save_every: seconds between two writes of the file.
 
     Attributes:
-        problems: name → why a photograph has no features, of the last `compute`.
+        problems: name → why a photo has no features, from the last `compute`.
     """
 
     def __init__(self, path: str | os.PathLike, *, workers: int = 2, save_every: float = 20.0):
@@ -49,14 +49,14 @@ class FeatureStore:
         return len(self._known)
 
     def compute(self, files: Mapping[str, Path], *, progress: Progress | None = None) -> None:
-        """Computes what is not there yet.
+        """Compute the missing features.
 
         Args:
-            files: name → photograph.
-            progress: called as `progress(done, total)` after each photograph.
+            files: name → photo.
+            progress: called as `progress(done, total)` after each photo.
 
         Raises:
-            PipelineDataError: if a process was killed; what is computed is kept.
+            PipelineDataError: if a process was killed; finished features are kept.
         """
         self.problems = {}
         stamps = {name: _stamp(path) for name, path in files.items()}
@@ -78,8 +78,8 @@ class FeatureStore:
                     progress(done, len(files))
         except BrokenProcessPool:
             raise PipelineDataError(
-                ["a process that computes features was ended from outside, perhaps for want of memory"],
-                "Start again: it goes on where it was. One worker needs less memory.",
+                ["a process that computes features was ended from outside, perhaps because memory ran out"],
+                "Start again to continue. One worker needs less memory.",
             ) from None
         finally:
             if missing:
@@ -90,14 +90,14 @@ class FeatureStore:
         return self._known[name][2]
 
     def size(self, name: str) -> tuple[int, int]:
-        """`(width, height)`, up to a factor by which a large photograph was read smaller."""
+        """`(width, height)`, up to a factor by which a large photo was shrunk."""
         return self._known[name][1]
 
     def _results(self, paths):
         if self.workers == 1 or len(paths) < 2:
             yield from map(features_of, paths)
             return
-        # Forked processes would inherit the locks of the threads of whatever is loaded here.
+        # Forked processes would inherit locks held by threads of this process.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker)
         try:
@@ -107,14 +107,14 @@ class FeatureStore:
 
     def _load(self):
         try:
-            # Opened here, since NumPy leaves a damaged file open.
+            # Opened here, because NumPy does not close a damaged file.
             with open(self.path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 if file["version"] != VERSION or file["features"].shape[1:] != (FEATURES,):
                     return {}
                 stamps, sizes, features = (file[key] for key in ("stamps", "sizes", "features"))
                 rows = zip(file["names"].tolist(), stamps.tolist(), sizes.tolist(), features, strict=True)
                 return {name: (tuple(stamp), tuple(size), row) for name, stamp, size, row in rows}
-        except Exception:  # A file that is damaged, in whatever way, is as good as none.
+        except Exception:  # a damaged file is ignored
             return {}
 
     def _save(self):
@@ -131,7 +131,7 @@ class FeatureStore:
 
 
 def features_of(path: Path) -> tuple[tuple[int, int], np.ndarray] | str:
-    """`((width, height), features)` of a photograph, or why there are none."""
+    """`((width, height), features)` of a photo, or the reason why there are none."""
     try:
         image = read_image(path, at_least=GIST_SIZE)
     except ImageError as error:
@@ -140,7 +140,7 @@ def features_of(path: Path) -> tuple[tuple[int, int], np.ndarray] | str:
 
 
 def _start_worker():
-    # Ctrl-C reaches every process of a terminal; the first one ends the others.
+    # Ctrl-C reaches every process of a terminal; the parent ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 

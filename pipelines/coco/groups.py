@@ -1,4 +1,4 @@
-"""Training groups from COCO, as the RCAU paper has them: images of one category that look alike as a whole."""
+"""Make training groups from COCO as in the RCAU paper: globally similar images of the same category."""
 
 import contextlib
 import json
@@ -28,14 +28,14 @@ GIST_FEATURES = 512
 
 @dataclass(frozen=True)
 class CocoGroups:
-    """What `make_coco_groups` made.
+    """The result of `make_coco_groups`.
 
     Attributes:
         list: the CSV file.
         groups: category → number of its groups.
         images: number of images in them.
         masks: number of masks: an image has one for each of its categories.
-        problems: images and annotations that could not be used and why, one line each.
+        problems: images and annotations that could not be used, with the reason, one line each.
         notes: categories with too few images, one line each.
     """
 
@@ -61,40 +61,40 @@ def make_coco_groups(
     workers: int = 2,
     progress: StageProgress | None = None,
 ) -> CocoGroups:
-    """Makes training groups from annotations in COCO's format.
+    """Make training groups from annotations in COCO format.
 
     The paper: "training groups are randomly selected from a subset of COCO dataset (which has 9213 images …) using the
     global similarity (Gist and Lab color histogram features)", groups of 5 as in Wei et al. 2017. How, it does not say.
-    *(Ours)*: a group is an image and those of the same category that are most like it (`global_features.descriptors`),
+    *(Ours)*: a group is an image and those of the same category that are most like it (`similarity.descriptors`),
     one group for each image and category, two of the same images being one. `most_groups` draws from them.
 
     Writes `OUT/groups.csv` (`group,name,split,category`), `OUT/images/CATEGORY/NAME.jpg` (links to the images, or
     copies), `OUT/masks/CATEGORY/NAME.png` (the union of the category's instances) and `OUT/features.npz`. So
     `read_groups("OUT/groups.csv", "OUT/images", "OUT/masks")` gives these groups, `find_groups("OUT")` one a category.
-    A run that was killed goes on where it was when it is started again; with other categories, sizes or seeds, what is
-    computed is used again.
+    An interrupted run continues when it is started again; with other categories, sizes or seeds, the computed features
+    are reused.
 
     Args:
-        annotations: JSON file in COCO's format.
+        annotations: JSON file in COCO format.
         images: folder of the images.
         out: folder to write to.
-        categories: names of categories; None takes all.
-        group_size: images a group, 2 or more.
-        most_images: images to draw where there are more; None takes all.
-        most_groups: groups to draw where there are more; None takes all.
-        area: least and largest part of an image that a category may fill: what is tiny, or all there is, is not
-            salient *(ours)*.
-        seed: of both draws, 0 or more.
+        categories: names of categories; None uses all.
+        group_size: images per group, 2 or more.
+        most_images: number of images to draw if there are more; None uses all.
+        most_groups: number of groups to draw if there are more; None uses all.
+        area: smallest and largest fraction of an image that a category may cover: objects that are tiny or fill the
+            image are not salient *(ours)*.
+        seed: seed of both draws, 0 or more.
         workers: processes that compute features.
-        progress: called as `progress(stage, done, total)`; `stage_bars` gives one for the terminal.
+        progress: called as `progress(stage, done, total)`; see `stage_bars`.
 
     Returns:
-        A `CocoGroups`; images without a file, unreadable ones and bad annotations stand in its `problems`.
+        A `CocoGroups`; its `problems` list missing and unreadable images and bad annotations.
 
     Raises:
         ModuleNotFoundError: if pycocotools is not installed.
-        PipelineDataError: if nothing can be made: unreadable annotations, unknown categories (with the nearest names),
-            no images, or `out` holds groups of other annotations.
+        PipelineDataError: if no groups can be made: unreadable annotations, unknown categories (with similar names),
+            no images, or `out` contains groups of other annotations.
         ValueError: if an argument is out of range.
     """
     if group_size < 2 or workers < 1 or not 0 <= area[0] <= area[1] <= 1:
@@ -128,7 +128,9 @@ def make_coco_groups(
         if same_proportions(size, image.size) or same_proportions(size[::-1], image.size):
             names.append(name)
         else:
-            problems.append(f"{image.path}: has not the proportions {image.size[0]}×{image.size[1]} of its annotations")
+            problems.append(
+                f"{image.path}: does not have the proportions {image.size[0]}×{image.size[1]} of its annotations"
+            )
     selection.keep(names)
     masks = _write_masks(selection, out, workers, lambda done, total: report("masks", done, total))
 
@@ -154,7 +156,7 @@ def make_coco_groups(
 
 @contextlib.contextmanager
 def stage_bars() -> Iterator[StageProgress | None]:
-    """Shows progress on stderr; gives None, and shows nothing, where that is no terminal.
+    """Show a progress bar per stage on stderr; yield None and show nothing if it is not a terminal.
 
     Example:
         >>> with stage_bars() as progress:
@@ -179,7 +181,7 @@ def stage_bars() -> Iterator[StageProgress | None]:
 
 
 def _claim(out, annotations):
-    """Writes whose groups the folder holds; masks of other annotations must not be taken for these."""
+    """Record whose groups the folder contains, because masks of other annotations must not be reused."""
     digest = sha256(annotations)
     path = out / "source.json"
     try:
@@ -188,7 +190,7 @@ def _claim(out, annotations):
         known = None
     if known not in (None, digest):
         raise PipelineDataError(
-            [f"{out}: holds groups of other annotations than {annotations}"], "Choose a new folder."
+            [f"{out}: contains groups of other annotations than {annotations}"], "Choose a new folder."
         )
     if known is None:
         with atomic_path(path) as temporary:
@@ -212,7 +214,7 @@ def _write_masks(selection, out, workers, progress):
 
 
 def _groups(selection, store, group_size):
-    """(category, names) of every group, an image first and then those most like it; and notes on small categories."""
+    """Return (category, names) of every group, the image and its most similar ones; and notes."""
     names = list(selection.images)
     features = np.stack([store.features(name) for name in names]) if names else np.empty((0, 2 * GIST_FEATURES))
     vectors = descriptors(features[:, :GIST_FEATURES], features[:, GIST_FEATURES:]) if names else features

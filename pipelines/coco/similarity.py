@@ -1,4 +1,4 @@
-"""How alike two photographs are as a whole: GIST and a Lab histogram, as the RCAU paper draws its training groups."""
+"""Global similarity of photos by GIST and a Lab histogram, as for the training groups of the RCAU paper."""
 
 import functools
 from collections.abc import Sequence
@@ -10,27 +10,27 @@ from keras_recnet.imaging.resizing import resize
 
 SCALES, ORIENTATIONS, CELLS = 4, 8, 4
 GIST_SIZE, GIST_BORDER = 256, 32
-# Cycles an image below which brightness is no structure, and the padding of the filter that takes it out.
+# Cycles per image below which brightness is not structure, and the padding of the filter that removes it.
 PREFILTER_CYCLES, PREFILTER_BORDER = 4, 5
 LAB_BINS = 8
 LAB_SIZE = 128
-# L lies in 0…100. Of a and b, which reach ±108 in sRGB, nearly all of a photograph lies within ±64.
+# L is in 0…100. a and b reach ±108 in sRGB, but in photos nearly all values are within ±64.
 LAB_RANGES = ((0.0, 100.0), (-64.0, 64.0), (-64.0, 64.0))
 
 
 def gist(image: np.ndarray, *, size: int = GIST_SIZE, border: int = GIST_BORDER) -> np.ndarray:
     """GIST: the mean energy of Gabor filters in the cells of a 4×4 grid.
 
-    The square in the middle of the picture is resized, made grey and locally normalised; 4 scales × 8 orientations of
-    filters are applied as products of Fourier transforms, and each cell tells the mean modulus of each response.
+    The central square of the image is resized, converted to grey and locally normalised; 4 scales × 8 orientations of
+    filters are applied as products of Fourier transforms, and each cell holds the mean modulus of each response.
 
     Args:
         image: `(height, width, 3)` uint8 RGB.
         size: side of the square, a multiple of 4.
-        border: pixels that are mirrored around it before it is filtered.
+        border: width of the mirrored border that is added before filtering.
 
     Returns:
-        `(4 · 8 · 4 · 4,)` float32, not negative: scale (fine to coarse), orientation, row, column.
+        `(4 · 8 · 4 · 4,)` float32, non-negative: scale (fine to coarse), orientation, row, column.
 
     Reference:
         Oliva and Torralba, "Modeling the shape of the scene", IJCV 2001, with the parameters of the authors' `LMgist`.
@@ -43,7 +43,7 @@ def gist(image: np.ndarray, *, size: int = GIST_SIZE, border: int = GIST_BORDER)
     inner = slice(border, border + size)
     side = size // CELLS
     cells = np.empty((SCALES, ORIENTATIONS, CELLS, CELLS), np.float32)
-    # One scale after another: eight responses still lie in the processor's cache, 32 do not.
+    # Scale by scale: eight responses fit in the CPU cache, 32 do not.
     for scale, filters in enumerate(gabor_filters(len(padded))):
         response = np.abs(np.fft.ifft2(spectrum * filters))[:, inner, inner]
         cells[scale] = response.reshape(ORIENTATIONS, CELLS, side, CELLS, side).mean((2, 4))
@@ -52,13 +52,13 @@ def gist(image: np.ndarray, *, size: int = GIST_SIZE, border: int = GIST_BORDER)
 
 @functools.lru_cache(maxsize=4)
 def gabor_filters(size: int) -> np.ndarray:
-    """Transfer functions of Gabor filters, of one direction each, so that responses are complex.
+    """Transfer functions of Gabor filters, one-sided, so responses are complex.
 
-    At frequency `r` (cycles a pixel) and angle `t`: `exp(−3.5 (r / f − 1)² − 2π (t + θ)²)`, with centres
+    At frequency `r` (cycles per pixel) and angle `t`: `exp(−3.5 (r / f − 1)² − 2π (t + θ)²)`, with centres
     `f = 0.3 / 1.85^scale` and `θ = π orientation / 8`.
 
     Args:
-        size: side of the square picture.
+        size: side of the square image.
 
     Returns:
         `(4, 8, size, size)` float32, the frequencies in the order of `np.fft.fft2`.
@@ -73,13 +73,13 @@ def gabor_filters(size: int) -> np.ndarray:
 
 
 def lab_histogram(image: np.ndarray) -> np.ndarray:
-    """Joint histogram of the Lab colours of a picture, 8×8×8 bins *(the number of bins is ours)*.
+    """Joint histogram of the Lab colours of an image, 8×8×8 bins *(the number of bins is ours)*.
 
     Args:
         image: `(height, width, 3)` uint8 RGB.
 
     Returns:
-        `(512,)` float32 of sum 1: L over 0…100, a and b over −64…64, what lies beyond in the outer bins.
+        `(512,)` float32 of sum 1: L over 0…100, a and b over −64…64; values outside are counted in the outer bins.
     """
     small = resize(image, (LAB_SIZE, LAB_SIZE)).astype(np.float32) / 255
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).reshape(-1, 3)
@@ -94,14 +94,14 @@ def descriptors(gists: np.ndarray, histograms: np.ndarray) -> np.ndarray:
     """Vectors whose Euclidean distance is the global dissimilarity *(the combination is ours)*.
 
     GIST as it is and the square root of the histogram, whose distance is Hellinger's, each divided by its root mean
-    square distance to the mean over all pictures, so that form and colour count alike.
+    square distance to the mean over all images, so that shape and colour count equally.
 
     Args:
-        gists: `(pictures, 512)`.
-        histograms: `(pictures, 512)`, each of sum 1.
+        gists: `(images, 512)`.
+        histograms: `(images, 512)`, each of sum 1.
 
     Returns:
-        `(pictures, 1024)` float32.
+        `(images, 1024)` float32.
     """
     parts = []
     for part in (gists, np.sqrt(histograms)):
@@ -111,13 +111,13 @@ def descriptors(gists: np.ndarray, histograms: np.ndarray) -> np.ndarray:
 
 
 def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, *, chunk: int = 512) -> np.ndarray:
-    """The nearest others of vectors, by Euclidean distance.
+    """Find the nearest other vectors by Euclidean distance.
 
     Args:
-        vectors: `(pictures, features)`.
-        count: how many, below the number of pictures.
-        rows: whose neighbours; None: everybody's.
-        chunk: rows worked on at once, which bounds the memory.
+        vectors: `(images, features)`.
+        count: how many, below the number of images.
+        rows: indices whose neighbours are searched; None: all.
+        chunk: rows processed at once, which bounds the memory.
 
     Returns:
         `(rows, count)` indices, nearest first.

@@ -98,5 +98,5 @@ def test_the_three_together_follow_the_formula():
     "bad", [{"flip": 1.1}, {"min_crop": 0}, {"min_crop": 1.2}, {"brightness": -0.1}, {"contrast": 2}, {"saturation": 9}]
 )
 def test_says_what_it_expected_and_what_it_got(bad):
-    with pytest.raises(ValueError, match=f"`{next(iter(bad))}` must lie in .* Received"):
+    with pytest.raises(ValueError, match=f"`{next(iter(bad))}` must be in .* Received"):
         Augment(**bad)

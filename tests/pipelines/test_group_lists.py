@@ -65,9 +65,9 @@ def test_names_every_bad_line(save_list):
         f"{path}, line 3: has no group",
         f"{path}, line 4: has no name",
         f"{path}, line 5: `distractor` must be 0 or 1. Received: 'maybe'",
-        f"{path}, line 6: 1 stands twice in the group a",
-        f"{path}, line 7: the group a is of two categories, 'x' and 'y'",
-        f"{path}: the group b holds distractors alone",
+        f"{path}, line 6: 1 occurs twice in the group a",
+        f"{path}, line 7: the group a has two categories, 'x' and 'y'",
+        f"{path}: the group b contains only distractors",
     ]
 
 
@@ -78,7 +78,7 @@ def test_names_every_bad_line(save_list):
         ("a,1\na,2", "has no column group and no column name and no column split"),
         (
             "group,name,split\na,1,train\nb,2,val",
-            r"no line has the split 'trian', only train, val\. Do you mean 'tr",
+            r"no line has the split 'trian', only train, val\. Did you mean 'tr",
         ),
         ("group,name,split\n", "no line has the split"),
         ("", "has no column"),
@@ -126,7 +126,7 @@ def test_distractors_stand_at_every_place():
     ("groups", "every", "message"),
     [
         ({"a": list("abc")}, 0, "`every` must be 1 or more. Received: every=0"),
-        ({"a": list("abcdef"), "b": list("ab")}, 5, "must hold 1 images outside of 'a'.* Received: 0"),
+        ({"a": list("abcdef"), "b": list("ab")}, 5, "must contain 1 images outside 'a'.* Received: 0"),
     ],
 )
 def test_says_what_foreign_images_need(groups, every, message):

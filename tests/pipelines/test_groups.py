@@ -74,8 +74,8 @@ def test_names_all_that_is_wrong_with_folders(folders, save_pair):
     with pytest.raises(PipelineDataError) as caught:
         find_groups(images=images, masks=masks)
     assert caught.value.problems == [
-        f"{images / 'loose.jpg'}: lies in no group's sub-folder",
-        f"{images / 'empty'}: empty group, no picture in it",
+        f"{images / 'loose.jpg'}: is not in the sub-folder of a group",
+        f"{images / 'empty'}: empty group, no image in it",
         f"{images / 'a/1.jpg'}: image without mask",
         f"{masks / 'a/2.png'}: mask without image",
     ]
@@ -105,7 +105,7 @@ def test_names_every_file_that_cannot_be_used_once(folders, save_pair):
     assert size.startswith(f"{masks / 'a/2.png'}: 30×30 pixels do not have the proportions")
 
 
-def test_a_group_of_one_works_and_is_told(folders, save_pair):
+def test_a_group_of_one_is_accepted_with_a_warning(folders, save_pair):
     for name in ("a/1", "b/1", "b/2"):
         save_pair(name)
     with pytest.warns(UserWarning, match="1 of 2 groups have one image, .* shown as groups of one: a$"):
@@ -224,7 +224,7 @@ def test_split_by_groups():
 
 @pytest.mark.parametrize("arguments", [{"share": 1.5}, {"by": "class"}])
 def test_says_how_groups_are_split(arguments):
-    with pytest.raises(ValueError, match=r"`share` must lie in 0…1 and `by` be one of .* Received: share="):
+    with pytest.raises(ValueError, match=r"`share` must be in 0…1 and `by` be one of .* Received: share="):
         split_groups(made(a=2), **arguments)
 
 
@@ -270,5 +270,5 @@ def test_copies_where_there_are_no_links(folders, save_pair, tmp_path, monkeypat
 
 def test_two_images_that_would_get_one_name(tmp_path):
     pairs = tuple(Pair(name, f"{name}.jpg", f"{name}.png") for name in ("a/b", "a_b"))
-    with pytest.raises(ValueError, match=r"written as one\. Received: 'a_b' for 'h/a_b'"):
+    with pytest.raises(ValueError, match=r"written to the same file\. Received: 'a_b' for 'h/a_b'"):
         write_group_folders([Group("g", pairs[:1]), Group("h", pairs)], tmp_path)

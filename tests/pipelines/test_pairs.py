@@ -33,7 +33,7 @@ def test_training_reads_the_formats_of_prediction(folders, save_pair, extension)
     assert read_pair(pairs[0])[0].shape == (30, 40, 3)
 
 
-def test_passes_over_what_is_no_picture(folders, save_pair):
+def test_other_files_are_ignored(folders, save_pair):
     save_pair("a")
     for name in (".hidden.jpg", "._a.jpg", "notes.txt", "Thumbs.db", "README"):
         (folders[0] / name).write_bytes(b"x")
@@ -54,7 +54,7 @@ def test_names_every_missing_partner_at_once(folders, save_pair):
     ]
 
 
-def test_two_images_of_one_name_are_told(folders, save_pair):
+def test_two_images_with_the_same_name_are_reported(folders, save_pair):
     save_pair("a")
     save_pair("a", image_extension=".png")
     with pytest.raises(PipelineDataError, match=r"a\.png: has the same name as .*a\.jpg"):
@@ -82,13 +82,13 @@ def test_empty_folders(folders):
     with pytest.raises(PipelineDataError) as caught:
         find_pairs(*folders)
     assert caught.value.problems == [
-        f"{folders[0]}: no picture in the folder of images",
-        f"{folders[1]}: no picture in the folder of masks",
+        f"{folders[0]}: no image in the folder of images",
+        f"{folders[1]}: no image in the folder of masks",
     ]
 
 
 @pytest.mark.parametrize("arguments", [(), ("images",)])
-def test_says_what_it_needs(arguments, folders):
+def test_both_folders_are_required(arguments, folders):
     with pytest.raises(ValueError, match="Received: images="):
         find_pairs(*folders[: len(arguments)])
 
@@ -114,13 +114,13 @@ def test_leaves_out_the_excluded_names(folders, save_pair, tmp_path):
     assert names_of(find_pairs(*folders, names=["b", "a"], exclude=["b"])) == ["a"]
 
 
-def test_refuses_an_exclusion_that_excludes_nothing(folders, save_pair):
+def test_an_exclusion_that_matches_nothing_is_an_error(folders, save_pair):
     save_pair("a")
     with pytest.raises(PipelineDataError, match=r"none of its 2 names \('images/a', …\) is among the images"):
         find_pairs(*folders, exclude=["images/a", "typo"])
 
 
-def test_says_when_nothing_is_left(folders, save_pair):
+def test_an_empty_selection_is_an_error(folders, save_pair):
     save_pair("a")
     with pytest.raises(PipelineDataError, match="no pair is left"):
         find_pairs(*folders, exclude=["a"])
@@ -170,7 +170,7 @@ def test_names_every_bad_line_of_a_list(folders, save_pair):
         f"line 'widow' of the list: mask without image ({folders[1] / 'widow.png'})",
         "line 'nothing' of the list: no image of this name",
         "line 'x.jpg y.png' of the list: neither a name nor the paths of an image and a mask that exist",
-        "a: stands twice in the list",
+        "a: occurs twice in the list",
     ]
 
 
@@ -178,7 +178,7 @@ def test_names_every_bad_line_of_a_list(folders, save_pair):
     ("content", "message"),
     [(None, "the list cannot be read"), (b" \n", "is empty"), (b"\xff\xd8\xff", "cannot be read")],
 )
-def test_a_list_that_is_none(folders, save_pair, tmp_path, content, message):
+def test_an_unusable_list_is_reported(folders, save_pair, tmp_path, content, message):
     save_pair("a")
     path = tmp_path / "list.txt"
     if content is not None:

@@ -191,7 +191,7 @@ def test_what_is_there_is_kept_and_other_choices_use_it(coco, tmp_path):
 def test_refuses_a_folder_with_groups_of_other_annotations(coco, tmp_path):
     make(coco, tmp_path / "out")
     coco.annotate(1, "cat", box(0, 0, 30, 30))
-    with pytest.raises(PipelineDataError, match=r"out: holds groups of other annotations than .*instances\.json"):
+    with pytest.raises(PipelineDataError, match=r"out: contains groups of other annotations than .*instances\.json"):
         make(coco, tmp_path / "out")
 
 
@@ -222,7 +222,7 @@ def test_names_what_it_leaves_out_and_does_the_rest(coco, tmp_path):
             f"{folder / '0.png'}: annotation 15 has no usable segmentation (its size is 5×5, not the image's)",
             f"{folder / '2.png'}: annotation 4 has no usable segmentation (there is none)",
             f"{folder / 'broken.png'}: not an image of a known format. Known: {', '.join(FORMATS)}.",
-            f"{folder / 'other size.png'}: has not the proportions 40×30 of its annotations",
+            f"{folder / 'other size.png'}: does not have the proportions 40×30 of its annotations",
         ]
     )
 
@@ -233,11 +233,11 @@ def test_two_files_of_one_name(coco, tmp_path):
     assert result.problems == [f"{coco.folder / '0.jpg'}: would get the same name as {coco.folder / '0.png'}"]
 
 
-def test_unknown_categories_are_told_with_the_nearest_names(coco, tmp_path):
+def test_unknown_categories_are_reported_with_similar_names(coco, tmp_path):
     with pytest.raises(PipelineDataError) as caught:
         make(coco, tmp_path / "out", categories=["Hotdog", "dog", "zebra"])
     assert caught.value.problems == [
-        f"{coco.path}: has no category 'Hotdog'. Do you mean 'hot dog', 'dog'?",
+        f"{coco.path}: has no category 'Hotdog'. Did you mean 'hot dog', 'dog'?",
         f"{coco.path}: has no category 'zebra'. It has cat, dog, hot dog.",
     ]
     assert not (tmp_path / "out").exists()
@@ -248,7 +248,7 @@ def test_annotations_that_are_none(tmp_path, content):
     path = tmp_path / "a.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(PipelineDataError, match=r"a\.json: no annotations in COCO's format"):
+    with pytest.raises(PipelineDataError, match=r"a\.json: not COCO annotations"):
         make_coco_groups(path, tmp_path, tmp_path / "out")
 
 
@@ -308,7 +308,7 @@ def test_the_command_tells_what_it_made_and_left_out(coco, tmp_path, capfd):
 def test_the_command_names_what_is_wrong(coco, tmp_path, capfd, monkeypatch):
     arguments = ["coco-groups", *map(str, coco.save()), "-o", str(tmp_path / "out")]
     assert main.main([*arguments, "--categories", "dogs"]) == 2
-    assert "Do you mean 'dog'?" in capfd.readouterr().err
+    assert "Did you mean 'dog'?" in capfd.readouterr().err
     assert main.main([*arguments, "--area", "0.7", "0.1"]) == 2
     assert "smaller part first. Received: (0.7, 0.1)" in capfd.readouterr().err
     hide_pycocotools(monkeypatch)

@@ -259,7 +259,7 @@ def test_a_damaged_file_is_made_anew(files, tmp_path):
     assert len(FeatureStore(path)) == 1
 
 
-def test_photographs_that_cannot_be_read_are_told(files, tmp_path):
+def test_unreadable_photos_are_reported(files, tmp_path):
     files["2"].write_bytes(b"no picture")
     store = FeatureStore(tmp_path / "f.npz", workers=1)
     store.compute(files)
@@ -277,7 +277,7 @@ def test_several_processes_compute_the_same(files, tmp_path):
         np.testing.assert_allclose(one.features(name), two.features(name), atol=1e-6)
 
 
-def test_a_killed_process_is_told(files, tmp_path, monkeypatch):
+def test_a_killed_process_is_reported(files, tmp_path, monkeypatch):
     monkeypatch.setattr(feature_store, "features_of", _Ending())
     with pytest.raises(PipelineDataError, match=r"ended from outside(?s:.*)Start again"):
         FeatureStore(tmp_path / "f.npz", workers=2).compute(files)
