@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and options for all tests."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "photos"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--none-skipped", action="store_true", help="count a skipped test as a failed one")
+    parser.addoption("--none-skipped", action="store_true", help="report skipped tests as failed")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -31,13 +31,13 @@ def _strict(node, report):
     if report.skipped and not hasattr(report, "wasxfail") and node.config.getoption("--none-skipped"):
         reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"{reason} (--none-skipped counts it as failed)"
+        report.longrepr = f"{reason} (skipped tests fail with --none-skipped)"
     return report
 
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory():
-    """Lets go of what JAX has compiled for a module's tests: it keeps all, some gigabytes for the whole suite."""
+    """Clear JAX's compilation cache after each module; for the whole suite it would need some gigabytes."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
@@ -45,7 +45,7 @@ def bounded_memory():
 
 @pytest.fixture(scope="session")
 def tiny_backbone():
-    """Register the backbone `"tiny"`, as a user would add one: a strided convolution per side-output."""
+    """Register the backbone `"tiny"`, as a user would add one: a strided convolution per side output."""
     import keras
     from keras import layers
 
@@ -70,10 +70,10 @@ def tiny_backbone():
 
 @pytest.fixture(scope="session")
 def data_folder():
-    """The folder with `DUTS-TR` and `ECSSD-100`; tests that need real data skip without it."""
+    """Folder with `DUTS-TR` and `ECSSD-100`. Tests that need real data are skipped without it."""
     folder = os.environ.get("KERAS_RECNET_DATA")
     if not folder:
-        pytest.skip("KERAS_RECNET_DATA names no folder with DUTS-TR and ECSSD-100")
+        pytest.skip("set KERAS_RECNET_DATA to a folder with DUTS-TR and ECSSD-100")
     return Path(folder)
 
 
@@ -98,7 +98,7 @@ def tiny_model():
         normalization="batch",
         fusion="average",
     )
-    # heads start near zero; as trained ones, these shall say something
+    # initial logits are close to zero; larger ones make differences visible
     for branch in ("foreground", "background"):
         kernel = model.get_layer(f"{branch}_head").logits.kernel
         kernel.assign(12 * kernel)
@@ -107,7 +107,7 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def tiny_preset(tiny_model, tmp_path_factory):
-    """The folder of a preset with the tiny model, for Keras and for LiteRT. Tests that change it copy it first."""
+    """Preset folder of the tiny model, with a LiteRT file. Tests that modify it must copy it first."""
     from keras_recnet.export.litert import converting
 
     folder = tmp_path_factory.mktemp("presets") / "tiny"
@@ -118,19 +118,19 @@ def tiny_preset(tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_group_model():
-    """An RCAUNet for 64×64 with an ImageNet backbone, whose map depends on the group from the start."""
+    """An RCAUNet for 64×64 with an ImageNet backbone, whose initial maps depend on the group."""
     return _group_model("rcau")
 
 
 @pytest.fixture(scope="session")
 def make_group_model():
-    """Makes the tiny RCAUNet with another recurrent unit or further arguments: `make_group_model("mean")`."""
+    """Function that builds the tiny RCAUNet with other arguments: `make_group_model("mean", group_gate=True)`."""
     return _group_model
 
 
 @pytest.fixture(scope="session")
 def tiny_group_preset(tiny_group_model, tmp_path_factory):
-    """The folder of a preset with the tiny RCAUNet, as `tiny_preset`."""
+    """Preset folder of the tiny RCAUNet, see `tiny_preset`."""
     from keras_recnet.export.litert import converting
 
     folder = tmp_path_factory.mktemp("presets") / "tiny_group"
@@ -141,13 +141,13 @@ def tiny_group_preset(tiny_group_model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def photographs():
-    """The photographs in `examples/`."""
+    """The photos in `examples/photos`."""
     return sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".png"))
 
 
 @pytest.fixture
 def save_photo(tmp_path):
-    """Writes a picture with a bright disk on a dark ground: `save_photo(name, size=(height, width), **options)`."""
+    """Function that saves an image of a bright disk: `save_photo(name, size=(height, width), **options)`."""
 
     def save(name, size=(48, 64), mode="RGB", **options):
         path = tmp_path / name
@@ -160,7 +160,7 @@ def save_photo(tmp_path):
 
 @pytest.fixture
 def bomb(tmp_path):
-    """A PNG of a few bytes whose header promises 10,000 megapixels."""
+    """A small PNG file whose header declares 10,000 megapixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -173,7 +173,7 @@ def bomb(tmp_path):
 
 
 def disk(size):
-    """uint8 `(H, W, 3)`: an orange disk left of the middle on a blue-green ground."""
+    """uint8 image `(H, W, 3)` of an orange disk, left of the center, on a blue-green background."""
     height, width = size
     rows, columns = np.mgrid[:height, :width]
     inside = (rows - height / 2) ** 2 + (columns - width / 3) ** 2 < (min(size) / 4) ** 2
@@ -181,7 +181,7 @@ def disk(size):
 
 
 def _group_model(recurrent_unit, **arguments):
-    """The tiny RCAUNet with one of the recurrent units."""
+    """Build the tiny RCAUNet."""
     import keras
 
     from keras_recnet.models import RCAUNet
@@ -203,7 +203,7 @@ def _group_model(recurrent_unit, **arguments):
         **arguments,
     )
     random = np.random.default_rng(0)
-    # the residual starts at zero, and the head with small logits
+    # the initial residual is zero, and the initial logits are small
     for weight in (model.decoder.get_layer("residual").kernel, model.decoder.get_layer("head").weights[-2]):
         weight.assign(random.normal(scale=2.0, size=weight.shape))
     return model

@@ -15,7 +15,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_finds_a_folder_and_checks_its_files(folder):
+def test_find_returns_a_preset_whose_files_are_checked(folder):
     preset = presets.find(folder)
     assert preset.name == "mine"
     assert preset.has("model.tflite")
@@ -30,7 +30,7 @@ def test_a_changed_file_is_refused(folder, damage):
         presets.find(folder).file("model.tflite")
 
 
-def test_a_missing_file_is_named(folder):
+def test_a_missing_file_is_named_in_the_error(folder):
     (folder / "model.tflite").unlink()
     with pytest.raises(PresetError, match=r"model\.tflite: missing"):
         presets.find(folder).file("model.tflite")
@@ -38,7 +38,7 @@ def test_a_missing_file_is_named(folder):
         presets.find(folder).file("CARD.md")
 
 
-def test_an_unknown_name_hints_at_the_nearest(monkeypatch, folder):
+def test_an_unknown_name_suggests_the_closest_one(monkeypatch, folder):
     monkeypatch.setattr(presets, "SHIPPED", folder.parent)
     assert presets.find("mine").folder == folder
     with pytest.raises(PresetError, match="Did you mean 'mine'"):
@@ -46,18 +46,18 @@ def test_an_unknown_name_hints_at_the_nearest(monkeypatch, folder):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {}, "format": 99}'])
-def test_a_config_that_cannot_be_used_is_named(folder, text):
+def test_an_invalid_config_is_named_in_the_error(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(PresetError, match=r"config\.json"):
         presets.find(folder)
 
 
-def test_a_folder_without_config_is_no_preset(tmp_path):
+def test_a_folder_without_config_is_not_a_preset(tmp_path):
     with pytest.raises(PresetError, match="not a preset"):
         presets.find(tmp_path)
 
 
-def test_every_shipped_preset_is_whole():
+def test_every_shipped_preset_is_complete():
     for preset in presets.available():
         for file in preset.config["files"]:
             assert preset.file(file).is_file()

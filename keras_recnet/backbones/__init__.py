@@ -1,7 +1,7 @@
-"""Backbones: image → dict of feature maps `"P1"` … `"P5"`, from fine to coarse.
+"""Backbones: functional models from an image to a dict of feature maps, the side outputs `"P1"` … `"P5"`.
 
-Each is a functional Keras model that takes RGB in 0…255, holds its own preprocessing, and has an attribute `strides`,
-a dict from the same names to how much smaller each map is than the image.
+Side outputs are ordered from fine to coarse. Inputs are RGB in 0…255; preprocessing is part of the model. The attribute
+`strides` is a dict of the side outputs' strides by name.
 """
 
 import keras
@@ -16,12 +16,12 @@ __all__ = ["BACKBONES", "build", "efficientnet_lite0", "resnet50", "vgg16"]
 
 
 def build(name: str, image_size: int | tuple[int, int], **arguments) -> keras.Model:
-    """Builds a backbone by its name in the registry `BACKBONES`.
+    """Build a backbone by its name in the registry `BACKBONES`.
 
     Args:
-        name: `"resnet50"`, `"vgg16"` or `"efficientnet_lite0"`, or a name that was added to `BACKBONES`.
-        image_size: height and width of the images.
-        **arguments: passed to the builder: `weights`, `output_stride`, `freeze_batch_normalization`.
+        name: `"resnet50"`, `"vgg16"`, `"efficientnet_lite0"`, or a name added to `BACKBONES`.
+        image_size: height and width of the images, an integer or a pair.
+        **arguments: `weights`, `output_stride` and `freeze_batch_normalization`, passed to the builder.
 
     Raises:
         ValueError: if the name is unknown.

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a backbone, for phones and plain processors."""
+"""EfficientNet-Lite0 as a backbone, for mobile devices and CPUs."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from keras_recnet.errors import WeightsError
 
 IMAGENET = Path(__file__).with_name("efficientnet_lite0_imagenet.npz")
 STRIDES = {"P1": 2, "P2": 4, "P3": 8, "P4": 16, "P5": 32}
-# repeats, kernel, stride, expansion, channels, and the side-output that the stage's end gives
+# repeats, kernel, stride, expansion, channels and name of the side output after the stage
 STAGES = (
     (1, 3, 1, 1, 16, "P1"),
     (2, 3, 2, 6, 24, "P2"),
@@ -31,16 +31,17 @@ def efficientnet_lite0(
     output_stride: int = 32,
     freeze_batch_normalization: bool = True,
 ) -> keras.Model:
-    """EfficientNet-Lite0 without its classifier: inverted residuals with ReLU6, no squeeze-and-excitation.
+    """Build EfficientNet-Lite0 without its classifier: inverted residuals with ReLU6, no squeeze-and-excitation.
 
-    `P1…P5` are the ends of stages 1, 2, 3, 5 and 7: strides 2, 4, 8, 16, 32 and 16, 24, 40, 112, 320 channels.
+    `P1` … `P5` are the outputs of stages 1, 2, 3, 5 and 7, with strides 2, 4, 8, 16, 32 and 16, 24, 40, 112, 320
+    channels.
 
     Args:
         image_size: height and width, multiples of 32.
-        weights: `"imagenet"` (they ship with the library), the path of an `.npz` file of the same arrays, or None for
+        weights: `"imagenet"` (shipped with the library), the path of an `.npz` file with the same arrays, or None for
             random values.
-        output_stride: 32 is the only one.
-        freeze_batch_normalization: use the stored statistics also in training, and do not train scale and offset.
+        output_stride: must be 32.
+        freeze_batch_normalization: use stored batch statistics in training too, and do not train scale and offset.
 
     Input shape:
         `(batch, height, width, 3)`, RGB in 0…255.
@@ -49,8 +50,8 @@ def efficientnet_lite0(
         A dict of `(batch, height / stride, width / stride, channels)`.
 
     Raises:
-        ValueError: if `image_size` or `output_stride` is not possible.
-        WeightsError: if the weights cannot be read or do not fit.
+        ValueError: if `image_size` or `output_stride` is invalid.
+        WeightsError: if the weights cannot be read or do not match.
 
     Reference:
         Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, 2019, in the "Lite"
@@ -100,13 +101,13 @@ def _load(model, path):
             arrays = dict(file)
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{path}: not readable as the .npz file of EfficientNet-Lite0's weights ({error}). "
-            f"`weights` is 'imagenet', the path of such a file, or None."
+            f"{path}: cannot be read as an .npz file with weights of EfficientNet-Lite0 ({error}). "
+            f"`weights` must be 'imagenet', the path of such a file, or None."
         ) from error
     for layer in model.layers:
         names = [f"{layer.name}/{variable.path.split('/')[-1]}" for variable in layer.weights]
         missing = [name for name in names if name not in arrays]
         if missing:
-            raise WeightsError(f"{path}: holds no {missing[0]}, so it is not the weights of EfficientNet-Lite0.")
+            raise WeightsError(f"{path}: not the weights of EfficientNet-Lite0, {missing[0]} is missing.")
         if names:
             layer.set_weights([arrays[name].astype("float32") for name in names])

@@ -1,4 +1,4 @@
-"""ResNet-50 as a backbone, dilated."""
+"""Dilated ResNet-50 as a backbone."""
 
 import os
 
@@ -7,7 +7,7 @@ import keras
 from keras_recnet.backbones._common import CaffePreprocessing, image_shape, load_application_weights, side_outputs
 
 SIDE_OUTPUTS = ("conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out")
-# dilation of the 3×3 convolutions of conv4 and conv5, for each output stride
+# dilation of the 3×3 convolutions of conv4 and conv5, by output stride
 DILATIONS = {32: {"conv4": 1, "conv5": 1}, 16: {"conv4": 1, "conv5": 2}, 8: {"conv4": 2, "conv5": 4}}
 
 
@@ -18,20 +18,20 @@ def resnet50(
     output_stride: int = 8,
     freeze_batch_normalization: bool = True,
 ) -> keras.Model:
-    """ResNet-50 whose last one or two stages keep their resolution and dilate their 3×3 convolutions instead.
+    """Build ResNet-50 with dilated 3×3 convolutions in place of strides in the last one or two stages.
 
-    `P1…P5` = `conv1_relu` (1/2, 64 channels), `conv2_block3_out` (1/4, 256), `conv3_block4_out` (1/8, 512),
-    `conv4_block6_out` (1024), `conv5_block3_out` (2048); the last two at 1/8, as the RecNet paper has them, unless
-    `output_stride` says otherwise. The rates are ours, the paper names none. In this ResNet the stride of a stage sits
-    in the first 1×1 convolution, so every 3×3 convolution of a dilated stage gets its full rate, the first one
-    included; then the dilated network, subsampled, equals the original.
+    `P1` … `P5` are `conv1_relu` (stride 2, 64 channels), `conv2_block3_out` (4, 256), `conv3_block4_out` (8, 512),
+    `conv4_block6_out` (1024) and `conv5_block3_out` (2048). By default, the last two also have stride 8, as in the
+    RecNet paper. The dilation rates are ours; the paper does not state them. In Keras' ResNet-50, the first 1×1
+    convolution of a stage has the stride, so all 3×3 convolutions of a dilated stage, including the first one, have the
+    full dilation rate. The subsampled outputs then equal those of the original network.
 
     Args:
-        image_size: height and width, multiples of `output_stride` (and of 8).
+        image_size: height and width, multiples of `output_stride`.
         weights: `"imagenet"` (downloaded by Keras), the path of a weights file of
             `keras.applications.ResNet50(include_top=False)`, or None for random values.
         output_stride: 8, 16 or 32, the stride of `P5`.
-        freeze_batch_normalization: use the stored statistics also in training, and do not train scale and offset.
+        freeze_batch_normalization: use stored batch statistics in training too, and do not train scale and offset.
 
     Input shape:
         `(batch, height, width, 3)`, RGB in 0…255.
@@ -40,8 +40,8 @@ def resnet50(
         A dict of `(batch, height / stride, width / stride, channels)`.
 
     Raises:
-        ValueError: if `image_size` or `output_stride` is not possible.
-        WeightsError: if the weights cannot be had or do not fit.
+        ValueError: if `image_size` or `output_stride` is invalid.
+        WeightsError: if the weights cannot be loaded or do not match.
 
     Reference:
         He et al., Deep Residual Learning for Image Recognition, 2016; RecNet paper, "Feature Extraction".

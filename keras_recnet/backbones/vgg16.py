@@ -17,14 +17,17 @@ def vgg16(
     output_stride: int = 16,
     freeze_batch_normalization: bool = True,
 ) -> keras.Model:
-    """VGG-16 up to its last convolution: `P1…P5` = `block1_conv2` … `block5_conv3`, strides 1…16.
+    """Build VGG-16 up to its last convolution.
+
+    `P1` … `P5` are `block1_conv2`, `block2_conv2`, `block3_conv3`, `block4_conv3` and `block5_conv3`, with strides 1,
+    2, 4, 8 and 16.
 
     Args:
         image_size: height and width, multiples of 16.
         weights: `"imagenet"` (downloaded by Keras), the path of a weights file of
             `keras.applications.VGG16(include_top=False)`, or None for random values.
-        output_stride: 16 is the only one.
-        freeze_batch_normalization: without effect, VGG-16 has none.
+        output_stride: must be 16.
+        freeze_batch_normalization: has no effect, because VGG-16 has no batch normalization.
 
     Input shape:
         `(batch, height, width, 3)`, RGB in 0…255.
@@ -33,8 +36,8 @@ def vgg16(
         A dict of `(batch, height / stride, width / stride, channels)` with 64, 128, 256, 512, 512 channels.
 
     Raises:
-        ValueError: if `image_size` or `output_stride` is not possible.
-        WeightsError: if the weights cannot be had or do not fit.
+        ValueError: if `image_size` or `output_stride` is invalid.
+        WeightsError: if the weights cannot be loaded or do not match.
 
     Reference:
         Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2015.

@@ -1,20 +1,19 @@
-"""Presets: folders of weights that ship with the library or that a training wrote.
+"""Presets: folders with pretrained weights, shipped with the library or written by training.
 
-This module reads and checks them and needs neither Keras nor TensorFlow. A preset folder holds
+This module reads and checks presets without Keras or TensorFlow. A preset folder contains
 
-- `config.json`: what the weights are, how to build their model, and size and SHA-256 sum of every other file,
+- `config.json`: task, constructor arguments of the model, and size and SHA-256 sum of the weights files,
 - `model.weights.h5`: Keras weights, stored as float16,
 - `model.tflite`: the inference network for LiteRT (optional),
-- `CARD.md`: data, licence, results, limits.
+- `CARD.md`: model card with data, license, results and limitations (shipped presets).
 """
 
 import dataclasses
-import difflib
 import json
 import os
 from pathlib import Path
 
-from keras_recnet.errors import PresetError
+from keras_recnet.errors import PresetError, did_you_mean
 from keras_recnet.files import atomic_path, sha256
 
 SALIENCY, COSALIENCY = TASKS = ("saliency", "cosaliency")
@@ -27,12 +26,12 @@ SHIPPED = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A preset folder with its configuration read.
+    """A preset folder and its configuration.
 
     Attributes:
-        name: the folder's name.
-        folder: where it lies.
-        config: the contents of `config.json`.
+        name: name of the folder.
+        folder: path of the folder.
+        config: contents of `config.json`.
     """
 
     name: str
@@ -45,57 +44,59 @@ class Preset:
         return self.config["task"]
 
     def has(self, file: str) -> bool:
-        """Whether the preset lists `file`."""
+        """Return whether `config.json` lists a file."""
         return file in self.config["files"]
 
     def file(self, file: str) -> Path:
-        """The path of one of the preset's files, after a check of its size and SHA-256 sum.
+        """Return the path of a file of the preset, after checking its size and SHA-256 sum.
 
         Raises:
-            PresetError: if the preset does not list the file, or if it is missing or differs from what was saved.
+            PresetError: if `config.json` does not list the file, or if it is missing or its checksum is wrong.
         """
         if not self.has(file):
-            raise PresetError(f"{self.folder}: this preset has no {file}. It has: {', '.join(self.config['files'])}.")
+            raise PresetError(
+                f"{self.folder}: this preset has no {file}. Its files: {', '.join(self.config['files'])}."
+            )
         path = self.folder / file
         if not path.is_file():
             raise PresetError(f"{path}: missing, though {CONFIG} lists it. Copy the whole preset folder again.")
         expected = self.config["files"][file]
         if path.stat().st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
             raise PresetError(
-                f"{path}: wrong checksum, the file is damaged or was changed. Copy the preset again, "
-                f"or reinstall keras-recnet if it is one that ships."
+                f"{path}: wrong checksum, the file is damaged or was changed. Copy the preset again, or reinstall "
+                f"keras-recnet if the preset ships with it."
             )
         return path
 
     def check_size(self, size: int | tuple[int, int] | None) -> None:
-        """Refuses another image size than the preset's own where the network is bound to it.
+        """Check whether the network supports an image size.
 
         Raises:
-            PresetError: if the spatial map of an `RCAUNet`'s recurrent unit, a dense layer over positions, has another
-                size.
+            PresetError: if the network is an `RCAUNet` for another size whose recurrent unit has a spatial map. The map
+                is computed by dense layers over positions, so their weights fit only one size.
         """
         arguments = self.config.get("arguments", {})
-        bound = (
+        fixed = (
             self.task == COSALIENCY
             and arguments.get("recurrent_unit", "rcau") == "rcau"
             and arguments.get("use_spatial_attention", True)
         )
-        own = tuple(self.config["image_size"])
-        size = own if size is None else (size, size) if isinstance(size, int) else tuple(size)
-        if bound and size != own:
+        expected = tuple(self.config["image_size"])
+        size = expected if size is None else (size, size) if isinstance(size, int) else tuple(size)
+        if fixed and size != expected:
             raise PresetError(
-                "{}: the spatial map of its recurrent unit binds this network to {}×{}; leave the size out. Received: "
-                "{}×{}".format(self.folder, *own, *size)
+                "{}: this network only supports images of {}×{} (its recurrent unit has a spatial map). Omit the size. "
+                "Received: {}×{}".format(self.folder, *expected, *size)
             )
 
 
 def find(name_or_folder: str | os.PathLike) -> Preset:
-    """Finds a preset by the name it ships under, or by its folder.
+    """Find a preset by name or folder.
 
-    A plain name is looked up among the shipped presets first and then as a folder.
+    A name without a path separator is looked up among the shipped presets first, then as a folder.
 
     Raises:
-        PresetError: if there is none, with the nearest name, or if its `config.json` cannot be used.
+        PresetError: if the preset does not exist or its `config.json` is invalid.
     """
     name = os.fspath(name_or_folder)
     shipped = SHIPPED / name
@@ -105,26 +106,24 @@ def find(name_or_folder: str | os.PathLike) -> Preset:
     if name and folder.is_dir():
         return _read(folder)
     names = [preset.name for preset in available()]
-    nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise PresetError(
-        f"There is no preset and no folder {name!r}.{hint} Presets that ship: {', '.join(names) or 'none'}; "
-        f"any other is named by its folder."
+        f"There is no preset and no folder {name!r}.{did_you_mean(name, names)} Shipped presets: "
+        f"{', '.join(names) or 'none'}. Specify other presets by their folder."
     )
 
 
 def available() -> list[Preset]:
-    """The presets that ship with the library, by name."""
+    """Return the presets that ship with the library, sorted by name."""
     return [_read(path.parent) for path in sorted(SHIPPED.glob(f"*/{CONFIG}"))]
 
 
 def write_config(folder: str | os.PathLike, config: dict, files: list[str]) -> Path:
-    """Writes `config.json`: `config` with the format's number, and size and SHA-256 sum of `files`.
+    """Write `config.json`: the entries of `config`, the format version, and size and SHA-256 sum of each file.
 
     Args:
-        folder: the preset's folder, with `files` already in it.
-        config: what the preset is; an entry `"files"` in it is replaced.
-        files: names inside the folder.
+        folder: the preset folder, which must already contain `files`.
+        config: entries of the configuration; an entry `"files"` is replaced.
+        files: names of files in the folder.
 
     Returns:
         The path of the written file.
@@ -139,17 +138,19 @@ def write_config(folder: str | os.PathLike, config: dict, files: list[str]) -> P
 def _read(folder: Path) -> Preset:
     path = folder / CONFIG
     if not path.is_file():
-        raise PresetError(f"{folder}: not a preset, it holds no {CONFIG}. `model.save_to_preset(folder)` writes one.")
+        raise PresetError(
+            f"{folder}: not a preset, {CONFIG} is missing. `model.save_to_preset(folder)` writes a preset."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PresetError(f"{path}: not readable as JSON ({error}). Copy the preset again.") from error
+        raise PresetError(f"{path}: cannot be read as JSON ({error}). Copy the preset again.") from error
     if not isinstance(config, dict) or not isinstance(config.get("files"), dict):
-        raise PresetError(f"{path}: not the configuration of a preset, it has no entry 'files'. Copy the preset again.")
+        raise PresetError(f"{path}: not a preset configuration, the entry 'files' is missing. Copy the preset again.")
     if config.get("format") != FORMAT:
         raise PresetError(
-            f"{path}: this version reads presets of format {FORMAT}. Received: format={config.get('format')!r}. "
-            f"Upgrade keras-recnet."
+            f"{path}: this version of keras-recnet reads presets of format {FORMAT}. Upgrade keras-recnet. "
+            f"Received: format={config.get('format')!r}"
         )
     if config.get("task") not in TASKS:
         raise PresetError(f"{path}: `task` must be one of {TASKS}. Received: task={config.get('task')!r}")

@@ -153,7 +153,7 @@ def test_one_sheet_into_a_file(run, birds, tmp_path):
         (["data/birds", "-o", "a.png"], "takes one sheet"),
         (["data/birds", "-o", "out", "--type", "attention"], "Received: 'attention'"),
         (["data/birds", "-o", "out", "--threshold", "0.3"], "--threshold needs --type binary"),
-        (["data/birds", "-o", "out", "--size", "96"], "binds this network to 64×64"),
+        (["data/birds", "-o", "out", "--size", "96"], "only supports images of 64×64"),
         (["data/birds", "-o", "out", "--group", "../up=*.jpg"], "must be NAME=GLOB"),
         (["data/birds", "-o", "out", "--group", "birds=data/*/*.jpg"], "another group has this name"),
         (["data/birds", "-o", "out", "--preset", "recnet_lite0"], "expected a preset of an RCAUNet"),

@@ -92,7 +92,7 @@ def test_says_what_it_expected_and_what_it_got(predictor, tiny_group_preset, pho
         GroupPredictor("recnet_lite0")
     with pytest.raises(PresetError, match="keras-recnet cosal"):
         keras_recnet.Predictor(tiny_group_preset)
-    with pytest.raises(PresetError, match="binds this network to 64×64"):
+    with pytest.raises(PresetError, match="only supports images of 64×64"):
         GroupPredictor(tiny_group_preset, size=96)
 
 

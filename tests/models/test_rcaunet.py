@@ -379,7 +379,9 @@ def test_a_model_is_restored_from_its_preset(unit, tmp_path):
 
 def test_a_spatial_map_fits_only_one_image_size(tmp_path):
     shared_edge().save_to_preset(tmp_path / "rcau")
-    with pytest.raises(PresetError, match=r"binds this network to 64×64; leave the size out\. Received: 96×96"):
+    with pytest.raises(
+        PresetError, match=r"images of 64×64 \(its recurrent unit has a spatial map\)\. Omit the size\. Received: 96×96"
+    ):
         RCAUNet.from_preset(tmp_path / "rcau", image_size=96)
     edge(use_spatial_attention=False).save_to_preset(tmp_path / "channels")
     assert RCAUNet.from_preset(tmp_path / "channels", image_size=96).image_size == (96, 96)
