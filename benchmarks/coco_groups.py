@@ -1,11 +1,11 @@
-"""Time and memory that training groups of 9,213 images take.
+"""Time and memory needed to make training groups from 9,213 images.
 
     python benchmarks/coco_groups.py DUTS-TR/images DUTS-TR/masks
 
-The images stand in for COCO's: each mask becomes the one instance of a category drawn at random. Images that COCO's own
-groups would leave out for their size are kept (`area`), so that the number is exact. `memory` is the peak of the first
-process and of the workers together, at most: the largest worker counts as often as there are workers. `processor` is
-the time of all processes, which a loaded machine changes little.
+The images replace those of COCO: each mask is the only instance of a random category. No image is left out for the size
+of its object (`area`), so the number is exact. `memory` is an upper bound of the peak of all processes: the first one
+and, for each worker, as much as the largest one. `CPU` is the CPU time of all processes, which depends little on the
+load of the machine.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main():
     pairs = find_pairs(arguments.images, arguments.masks)[: arguments.count]
     with tempfile.TemporaryDirectory() as folder:
         annotations = Path(folder) / "annotations.json"
-        annotations.write_text(json.dumps(stand_in(pairs, arguments.categories)))
+        annotations.write_text(json.dumps(fake_annotations(pairs, arguments.categories)))
         before, start = peak(), busy()
         stages = Stages()
         result = make_coco_groups(
@@ -52,13 +52,13 @@ def main():
     print(f"{'stage':<16}{'seconds':>10}")
     for stage, seconds in stages.seconds.items():
         print(f"{stage:<16}{seconds:>10.1f}")
-    print(f"{'all':<16}{sum(stages.seconds.values()):>10.1f}, processor {busy() - start:.1f}")
+    print(f"{'all':<16}{sum(stages.seconds.values()):>10.1f}, CPU {busy() - start:.1f}")
     worker = peak(resource.RUSAGE_CHILDREN)
-    print(f"memory: {peak() + arguments.workers * worker:.2f} GB ({worker:.2f} a worker, {before:.2f} at start)")
+    print(f"memory: {peak() + arguments.workers * worker:.2f} GB ({worker:.2f} per worker, {before:.2f} at start)")
 
 
 class Stages:
-    """Seconds from the beginning of a stage to that of the next."""
+    """Seconds per stage, from its start to the start of the next."""
 
     def __init__(self):
         self.seconds, self.stage, self.start = {}, "annotations", time.perf_counter()
@@ -77,7 +77,7 @@ class Stages:
         self.start = now
 
 
-def stand_in(pairs, categories):
+def fake_annotations(pairs, categories):
     random = np.random.default_rng(0)
     images, annotations = [], []
     for number, pair in enumerate(pairs, start=1):
@@ -95,13 +95,13 @@ def stand_in(pairs, categories):
 
 
 def busy():
-    """Seconds of processor time of this process and of its workers that have ended."""
+    """CPU seconds of this process and of its finished workers."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def peak(who=resource.RUSAGE_SELF):
-    """GB."""
+    """Peak memory in GB."""
     return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 

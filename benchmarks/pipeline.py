@@ -1,9 +1,9 @@
-"""Images a second that the training pipeline delivers, from memory and from disk.
+"""Throughput of the training pipeline in images per second, from memory and from disk.
 
     python benchmarks/pipeline.py DUTS-TR/images DUTS-TR/masks
-    python benchmarks/pipeline.py          # 200 pictures of 400×300, cut from examples/photos
+    python benchmarks/pipeline.py          # 200 images of 400×300, cropped from examples/photos
 
-`busy` is the processor time an image costs over all threads, which a loaded machine changes little.
+`busy` is the CPU time per image over all threads, which depends little on the load of the machine.
 """
 
 import argparse
@@ -26,12 +26,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="?", help="folder of images")
     parser.add_argument("masks", nargs="?", help="folder of masks")
-    parser.add_argument("--pairs", type=int, default=1000, help="how many of them (default: 1000)")
+    parser.add_argument("--pairs", type=int, default=1000, help="number of pairs (default: 1000)")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--cache-size", type=int, default=272)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=10, help="how long each row is measured (default: 10)")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds per measurement (default: 10)")
     arguments = parser.parse_args()
     if arguments.images and not arguments.masks:
         parser.error("a folder of images needs a folder of masks")
@@ -51,14 +51,14 @@ def measure(pairs, arguments):
         memory = SaliencyPairs(pairs, cache="memory", cache_size=arguments.cache_size, **make)
     for name, data in (("memory: batches", memory), ("disk: batches", SaliencyPairs(pairs, cache=None, **make))):
         batches = iter(data.training(10**6))
-        next(batches)  # starting the threads is not what an epoch is made of
+        next(batches)  # starting the threads is not measured
         with Row(name) as row:
             while time.perf_counter() - row.start < arguments.seconds:
                 row.images += len(next(batches)[0])
 
 
 class Row:
-    """Times a block and prints its line of the table."""
+    """Time a block and print its row of the table."""
 
     def __init__(self, name, images=0):
         self.name, self.images = name, images
@@ -73,7 +73,7 @@ class Row:
 
 
 def make_pairs(folder, count=200, size=(400, 300)):
-    """JPEGs cut at random from the photographs of the examples, each with a disc as its mask."""
+    """Save random crops of the example photos as JPEG, each with a disc as its mask."""
     photos = [Image.open(path).convert("RGB") for path in sorted(PHOTOS.glob("*.jpg"))]
     random = np.random.default_rng(0)
     y, x = np.mgrid[: size[1], : size[0]]

@@ -1,10 +1,10 @@
-"""The co-saliency evaluation's protocol B: to every five images of a group one distractor, at random places, seed 0.
+"""Protocol B of the co-saliency evaluation: one distractor per five images of a group, at random positions, seed 0.
 
     python benchmarks/protocol_b.py DUTS-TR/groups.csv                   # writes benchmarks/protocol_b.csv
-    python benchmarks/protocol_b.py DUTS-TR/groups.csv --folders OUT     # and the groups of A and B as folders
+    python benchmarks/protocol_b.py DUTS-TR/groups.csv --folders OUT     # also writes the groups of A and B as folders
 
-Protocol A is the groups as they are. `OUT/a` and `OUT/b` hold `images/GROUP/…` and `masks/GROUP/…`, the distractors
-with black masks; the images and masks lie in `images` and `masks` beside the list of groups. Then
+Protocol A uses the groups unchanged. `OUT/a` and `OUT/b` contain `images/GROUP/…` and `masks/GROUP/…`, with black masks
+for the distractors. The images and masks are read from `images` and `masks` in the folder of the list. Then run
 
     keras-recnet cosal OUT/b/images --recursive -o maps
     keras-recnet evaluate --maps maps --masks OUT/b/masks --grouped
@@ -22,10 +22,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", type=Path, help="CSV file with the columns group, name and split")
     parser.add_argument("--split", default="validation", help="default: validation")
-    parser.add_argument("--every", type=int, default=5, help="own images for each distractors one (default: 5)")
+    parser.add_argument("--every", type=int, default=5, help="own images per distractor (default: 5)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--out", type=Path, default=LIST, help="default: beside this script")
-    parser.add_argument("--folders", type=Path, help="lay the groups of both protocols out in this folder")
+    parser.add_argument("-o", "--out", type=Path, default=LIST, help="default: next to this script")
+    parser.add_argument("--folders", type=Path, help="write the groups of both protocols to this folder")
     arguments = parser.parse_args()
     own = {
         group: [member.name for member in members]
@@ -33,7 +33,7 @@ def main():
     }
     listed = with_distractors(own, every=arguments.every, seed=arguments.seed)
     write_group_list(arguments.out, listed)
-    distractors = sum(member.distractors for member in listed)
+    distractors = sum(member.distractor for member in listed)
     print(f"{len(own)} groups, {len(listed) - distractors} images and {distractors} distractors -> {arguments.out}")
     if arguments.folders:
         data = arguments.groups.parent

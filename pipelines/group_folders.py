@@ -31,17 +31,17 @@ def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> N
     """
     folder, places = Path(folder), {}
     for group in groups:
-        for pair, distractors in zip(group.pairs, group.distractors, strict=True):
+        for pair, is_distractor in zip(group.pairs, group.distractors, strict=True):
             place = f"{file_name_of(group.name)}/{file_name_of(pair.name.removeprefix(f'{group.name}/'))}"
             if place in places:
                 raise ValueError(f"Two images would be written to the same file. Received: {pair.name!r} for {place!r}")
-            places[place] = pair, distractors
-    for place, (pair, distractors) in places.items():
+            places[place] = pair, is_distractor
+    for place, (pair, is_distractor) in places.items():
         link(pair.image, folder / "images" / f"{place}{pair.image.suffix}")
         target = folder / "masks" / f"{place}.png"
         if not target.exists():
             image, mask = read_pair(pair)
-            write_mask(np.zeros(image.shape[:2], np.uint8) if distractors else mask, target)
+            write_mask(np.zeros(image.shape[:2], np.uint8) if is_distractor else mask, target)
 
 
 def file_name_of(name: str) -> str:

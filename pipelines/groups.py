@@ -62,7 +62,9 @@ class Group:
     @property
     def own(self) -> tuple[Pair, ...]:
         """The images that belong to the group."""
-        return tuple(pair for pair, distractors in zip(self.pairs, self.distractors, strict=True) if not distractors)
+        return tuple(
+            pair for pair, is_distractor in zip(self.pairs, self.distractors, strict=True) if not is_distractor
+        )
 
 
 def find_groups(
@@ -168,8 +170,8 @@ def members_of(groups: Iterable[Group], *, split: str = "") -> Iterator[Member]:
     """Yield the lines of a list of these groups."""
     for group in groups:
         category = "" if group.category == group.name else group.category
-        for pair, distractors in zip(group.pairs, group.distractors, strict=True):
-            yield Member(group.name, pair.name, split, distractors, category)
+        for pair, is_distractor in zip(group.pairs, group.distractors, strict=True):
+            yield Member(group.name, pair.name, split, is_distractor, category)
 
 
 def split_groups(
@@ -206,7 +208,7 @@ def split_groups(
         in_training = np.diff(steps)[random.permutation(len(group))] > 0
         for side, keep in zip(sides, (in_training, ~in_training), strict=True):
             pairs = [(p, f) for p, f, k in zip(group.pairs, group.distractors, keep, strict=True) if k]
-            if any(not distractors for _, distractors in pairs):
+            if not all(is_distractor for _, is_distractor in pairs):
                 side.append(Group(group.name, *zip(*pairs, strict=True), category=group.category))
     return sides
 
