@@ -7,7 +7,7 @@ import sys
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from keras_recnet.files import atomic_path
+from keras_recnet.files import atomic_path, is_device
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 OPTIONS = {
@@ -16,8 +16,6 @@ OPTIONS = {
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True},
 }
-
-
 SOFTWARE = "keras_recnet"  # marks the PNG files that this library writes
 
 
@@ -39,6 +37,8 @@ def encode(array: np.ndarray, path: str | os.PathLike = "", *, profile: bytes | 
 
 def is_own_output(path: str | os.PathLike) -> bool:
     """Return whether a file is a PNG that `encode` wrote."""
+    if is_device(path):
+        return False
     mark = f"Software\0{SOFTWARE}".encode()
     try:
         with open(path, "rb") as file:

@@ -40,7 +40,9 @@ def test_pipes_and_devices_in_a_folder_are_never_opened(tree, text):
     tree("in/a.jpg")
     os.mkfifo("in/pipe.jpg")
     Path("in/device.jpg").symlink_to("/dev/null")
+    os.mkfifo("in/a.png")
     assert [path for path, _ in found(text)] == ["in/a.jpg"]
+    assert planned(["in/a.jpg"]) == {"in/a.jpg": ["out/a.jpg.png"]}
 
 
 def test_a_named_file_is_taken_whatever_its_ending(tree):
