@@ -80,11 +80,6 @@ class SaliencyPairs(Batches):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the pairs, in the order of `evaluation()`."""
-        return [pair.name for pair in self.pairs]
-
     def evaluation(self) -> tf.data.Dataset:
         """Return all pairs in their order without augmentation; the last batch may be smaller.
 

@@ -199,6 +199,5 @@ def _features(groups, model):
 
 def _samples(groups, count):
     """Return the first group as model input, and up to `count` of its images and masks."""
-    inputs, masks = next(iter(groups.evaluation()))
-    inputs = {name: np.asarray(value) for name, value in inputs.items()}
-    return inputs, inputs["images"][0, :count], np.asarray(masks)[0, :count]
+    inputs, masks = next(groups.evaluation().as_numpy_iterator())
+    return inputs, inputs["images"][0, :count], masks[0, :count]

@@ -1,7 +1,6 @@
 """Logs of a run: CSV tables, TensorBoard events and learning curves."""
 
 import csv
-import importlib.util
 import os
 import time
 from pathlib import Path
@@ -97,11 +96,6 @@ class _Events:
 
     def close(self):
         self._writer.close()
-
-
-def tensorboard_installed() -> bool:
-    """Return whether the package tensorboard is installed."""
-    return importlib.util.find_spec("tensorboard") is not None
 
 
 def draw_curves(history: list[dict], path: str | os.PathLike) -> None:

@@ -1,6 +1,7 @@
 """A training run: from a configuration to a preset folder."""
 
 import contextlib
+import importlib.util
 import os
 import shlex
 import sys
@@ -128,7 +129,7 @@ def _checkpoint_to_resume(
 
 def _check_config(config: Config) -> None:
     """Raise the errors that can be found before the data is read."""
-    if config.tensorboard and not logs.tensorboard_installed():
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise MissingExtraError(
             "tensorboard: the package is not installed. Install it with: pip install tensorboard, or use: "
             "--set tensorboard=false"

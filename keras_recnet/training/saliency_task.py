@@ -42,8 +42,9 @@ class SaliencyTask(TrainingTask):
         eval_data = pipelines.SaliencyPairs(validation, model.image_size, drop_remainder=False, **options)
 
         def samples(count):
-            indices = sample_sheet.choose(count, len(eval_data))
-            images, masks = sample_sheet.collect(eval_data.evaluation(), indices)
+            pairs = [validation[index] for index in sample_sheet.choose(count, len(validation))]
+            batches = pipelines.SaliencyPairs(pairs, model.image_size, len(pairs), cache=None).evaluation()
+            images, masks = next(batches.as_numpy_iterator())
             return images, images, masks
 
         return Data(

@@ -15,20 +15,6 @@ def choose(count: int, total: int) -> list[int]:
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
-def collect(batches, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and masks at `indices` of the concatenated batches."""
-    wanted, images, masks, seen = set(indices), [], [], 0
-    for batch_images, batch_masks in batches:
-        for image, mask in zip(np.asarray(batch_images), np.asarray(batch_masks), strict=True):
-            if seen in wanted:
-                images.append(image)
-                masks.append(mask)
-            seen += 1
-        if seen > max(indices):
-            break
-    return np.stack(images), np.stack(masks)
-
-
 def draw(images: np.ndarray, masks: np.ndarray, maps: np.ndarray, path: str | os.PathLike) -> None:
     """Write a sample sheet as a PNG file.
 

@@ -80,7 +80,6 @@ def test_evaluation_has_all_pairs_in_order_with_a_smaller_last_batch(pairs, cach
     assert_same(arrays(make(pairs, cache=cache).evaluation()), plain)
     one_by_one = make(pairs, augment=None, cache=cache, batch_size=1)
     assert_same(arrays(one_by_one.evaluation().unbatch()), [(i, m) for b in plain for i, m in zip(*b, strict=True)])
-    assert one_by_one.names == [f"{number:02}" for number in range(COUNT)]
     assert len(one_by_one) == COUNT
 
 

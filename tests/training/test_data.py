@@ -66,6 +66,16 @@ def test_batches_have_the_model_s_size(photos, tmp_path):
     assert other.build_data(other.find_files(tmp_path), Model, print).fingerprint != data.fingerprint
 
 
+def test_samples_are_validation_images_as_in_evaluation(photos, tmp_path):
+    task = task_of(f"data.root={photos}", "data.validation=0.5")
+    data = task.build_data(task.find_files(tmp_path), Model, print)
+    inputs, images, masks = data.samples(3)
+    expected = [np.concatenate(arrays)[[0, 4, 9]] for arrays in zip(*data.validation.evaluation(), strict=True)]
+    np.testing.assert_array_equal(images, expected[0])
+    np.testing.assert_array_equal(masks, expected[1])
+    assert inputs is images
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [

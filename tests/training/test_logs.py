@@ -105,14 +105,9 @@ def test_a_sample_sheet_has_image_mask_and_map(tmp_path):
     assert centres[:3] == centres[3:] == [(200, 100, 50), (255, 255, 255), (127, 127, 127)]
 
 
-def test_samples_are_evenly_spaced_and_in_order():
-    indices = sample_sheet.choose(3, 9)
-    assert indices == [0, 4, 8]
+def test_samples_are_evenly_spaced():
+    assert sample_sheet.choose(3, 9) == [0, 4, 8]
     assert sample_sheet.choose(8, 2) == [0, 1]
-    batches = [(np.arange(start, start + 4)[:, None], -np.arange(start, start + 4)[:, None]) for start in (0, 4, 8)]
-    images, masks = sample_sheet.collect(batches, indices)
-    assert images.ravel().tolist() == [0, 4, 8]
-    assert masks.ravel().tolist() == [0, -4, -8]
 
 
 def test_synthetic_images_depend_on_the_seed_only_and_fit_their_masks():
