@@ -1,4 +1,4 @@
-"""Killing and resuming `keras-recnet train smoke` in processes of its own."""
+"""Killing and resuming `keras-recnet train smoke` in separate processes."""
 
 import csv
 import os
