@@ -77,6 +77,8 @@ def find_groups(
         by_folder = collections.defaultdict(list)
         for image in images:
             by_folder[image.relative.parent].append(image)
+        if not recursive and Path() in by_folder:
+            faults = []  # of sub-folders, which do not belong to the group
         problems += faults or ([] if recursive else _only_in_subfolders(folder, by_folder))
         for relative, members in sorted(by_folder.items()) if recursive else [(Path(), by_folder[Path()])]:
             if members:

@@ -51,13 +51,15 @@ def find_images(inputs: Iterable[str], *, outside: str | None = None) -> tuple[l
         outside: folder to exclude from the search: the output folder, which may be inside an input folder.
 
     Returns:
-        The images, and `(input, message)` for each input that names none.
+        The images, and `(input, message)` for each input that names none and each folder that cannot be read.
     """
     images, problems = {}, []
     excluded = None if outside is None else os.path.realpath(outside)
     for text in inputs:
-        matches = list(_search(text, excluded))
-        if not matches:
+        unreadable = []
+        matches = list(_search(text, excluded, unreadable.append))
+        problems += [(error.filename, _unreadable(error)) for error in unreadable]
+        if not matches and not unreadable:
             problems.append((text, _no_images(text)))
         for image in matches:
             images.setdefault(image.path if image.path == "-" else os.path.abspath(image.path), image)
@@ -124,24 +126,24 @@ def names_image_file(out: str) -> bool:
     return True
 
 
-def _search(text, excluded):
+def _search(text, excluded, on_error):
     if text == STANDARD_STREAM:
         yield InputImage(STANDARD_STREAM, Path("stdin"))
     elif os.path.isdir(text):
-        yield from _walk(text, text, excluded)
+        yield from _walk(text, text, excluded, on_error)
     elif os.path.exists(text):
         yield InputImage(text, Path(Path(text).name))
     elif glob.has_magic(text):
         base = os.path.join("", *_before_magic(text))
         for match in sorted(glob.glob(text, recursive=True)):
             if os.path.isdir(match):
-                yield from _walk(match, base, excluded)
+                yield from _walk(match, base, excluded, on_error)
             elif _is_image(match) and not (is_device(match) or _inside(match, excluded) or is_own_output(match)):
                 yield InputImage(match, Path(os.path.relpath(match, base or ".")))
 
 
-def _walk(folder, base, excluded):
-    for here, _, names in walk(folder, SUFFIXES, skip=excluded):
+def _walk(folder, base, excluded, on_error):
+    for here, _, names in walk(folder, SUFFIXES, skip=excluded, on_error=on_error):
         for name in names:
             path = os.path.join(here, name)
             if not is_own_output(path):
@@ -161,6 +163,10 @@ def _is_image(path):
 
 def _inside(path, folder):
     return folder is not None and Path(os.path.realpath(path)).is_relative_to(folder)
+
+
+def _unreadable(error):
+    return f"{error.filename}: the folder cannot be read ({error.strerror}). Check its permissions."
 
 
 def _no_images(text):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_recnet.inference.group_inputs import ImageGroup, find_groups
 from keras_recnet.inference.inputs import InputImage, find_images, plan_jobs
 
 
@@ -80,6 +81,27 @@ def test_inputs_that_name_nothing_are_told(tree):
     assert [source for source, _ in problems] == ["in", "gone", "in/*.jpg"]
     for (source, message), expected in zip(problems, ("no images in", "no such file", "matches"), strict=True):
         assert message.startswith(f"{source}: {expected}") or expected in message
+
+
+def test_an_unreadable_folder_is_reported(tree, monkeypatch):
+    tree("in/a.jpg", "in/locked/b.jpg", "locked/c.jpg")
+    scandir = os.scandir
+
+    def without_permission(path):
+        if os.path.basename(path) == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", without_permission)
+    images, problems = find_images(["in", "locked"])
+    assert [image.path for image in images] == ["in/a.jpg"]
+    assert [source for source, _ in problems] == ["in/locked", "locked"]
+    for source, message in problems:
+        assert message == f"{source}: the folder cannot be read (Permission denied). Check its permissions."
+    groups, problems = find_groups(["in", "locked"], recursive=True)
+    assert [group.name for group in groups] == ["in"]
+    assert [source for source, _ in problems] == ["in/locked", "locked"]
+    assert find_groups(["in"]) == ([ImageGroup("in", "in", [InputImage("in/a.jpg", Path("in/a.jpg"))])], [])
 
 
 def test_a_dash_is_standard_input():
