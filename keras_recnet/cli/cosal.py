@@ -99,4 +99,13 @@ def cosal(
     predictor = load_predictor(GroupPredictor, preset, max_pixels=max_pixels, **network)
     run = functools.partial(write_group_maps, predictor, tasks, writer, orders=orders, seed=seed, workers=jobs)
     images = sum(len(task.images) for task in tasks)
-    return report(run, problems, images, out=out, as_json=as_json, network=str(predictor), groups=len(tasks))
+    return report(
+        run,
+        problems,
+        images,
+        out=out,
+        as_json=as_json,
+        network=str(predictor),
+        written=writer.written,
+        groups=len(tasks),
+    )

@@ -73,4 +73,4 @@ def predict(
     writer = output_writer(max_pixels, threshold, background, pixel=pixel and pixel[::-1], skip_existing=skip_existing)
     predictor = load_predictor(Predictor, preset, max_pixels=max_pixels, **network)
     run = functools.partial(write_maps, predictor, tasks, writer, workers=jobs)
-    return report(run, problems, len(tasks), out=out, as_json=as_json, network=str(predictor))
+    return report(run, problems, len(tasks), out=out, as_json=as_json, network=str(predictor), written=writer.written)

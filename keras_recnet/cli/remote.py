@@ -77,7 +77,9 @@ def _command(client, default_url):
         writer = OutputWriter(skip_existing=skip_existing)
         with client(model, url, **connection) as connected:
             run = functools.partial(_write_maps, connected, tasks, writer, batch_size, jobs)
-            return report(run, problems, len(tasks), out=out, as_json=as_json, network=str(connected))
+            return report(
+                run, problems, len(tasks), out=out, as_json=as_json, network=str(connected), written=writer.written
+            )
 
     return command
 

@@ -5,7 +5,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator
 
 import click
 
@@ -40,6 +41,8 @@ def exit_status(command: click.Command, program: str, arguments: list[str] | Non
         program: its name in help and messages.
         arguments: the command line; None: `sys.argv`.
     """
+    # Pillow warns about damaged files, which are reported as errors if they cannot be read.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         return command.main(arguments, prog_name=program, standalone_mode=False) or 0
     except click.ClickException as error:
@@ -62,6 +65,7 @@ def report(
     as_json: bool,
     network: str = "",
     groups: int | None = None,
+    written: Collection = (),
 ) -> int:
     """Run a job, print its results and a summary, and return the exit status.
 
@@ -74,11 +78,12 @@ def report(
         as_json: whether to print a line of JSON per result.
         network: description of the network.
         groups: number of groups, or None.
+        written: the files written so far, for the message when the job stops early.
     """
     from keras_recnet.inference.outputs import Result
 
     start, total = time.perf_counter(), images + len(problems)
-    done, failures, notes = 0, [], []
+    done, skipped, failures, notes = 0, 0, [], []
 
     def add(result):
         if as_json:
@@ -98,16 +103,21 @@ def report(
                 with contextlib.closing(run(advance=advance)) as results:
                     for result in results:
                         done += add(result)
+                        skipped += result.skipped and result.is_image
     except KeyboardInterrupt:
-        say(f"Interrupted after {done} of {total} images. Files are complete; continue with --skip-existing.")
+        say(
+            f"Interrupted after {done} of {total} images. {len(written)} complete files were written. Continue with "
+            f"--skip-existing."
+        )
         return INTERRUPTED
     except DiskError as error:
-        say(f"Error: {error} Stopped after {done} of {total} images.")
+        say(f"Error: {error} Stopped after {done} of {total} images; {len(written)} files were written.")
         return FAILED
     if run is not None and out != "-":
         in_groups = "" if groups is None else f" in {groups} group{'s' * (groups != 1)}"
+        some_skipped = f" ({skipped} skipped)" if skipped else ""
         seconds = time.perf_counter() - start
-        say(f"{done} of {total} images{in_groups} in {seconds:.1f} s ({network}) -> {out}")
+        say(f"{done} of {total} images{in_groups}{some_skipped} in {seconds:.1f} s ({network}) -> {out}")
     if notes:
         say(*(f"Note: {note}" for note in notes))
     if failures:
@@ -182,10 +192,14 @@ def _background(text, max_pixels):
     from keras_recnet.imaging.reading import read
 
     try:
-        return ImageColor.getcolor(text, "RGB")
+        color = ImageColor.getrgb(text)
     except ValueError:
         if not os.path.exists(text):
             raise click.UsageError(f"--background {text}: neither a colour (white, #ff8800) nor a file.") from None
+    else:
+        if len(color) != 3:
+            raise click.UsageError(f"--background {text}: a colour with transparency. Leave out its alpha value.")
+        return color
     try:
         return read(text, max_pixels=max_pixels).rgb
     except RecNetError as error:

@@ -5,6 +5,7 @@ Pillow decodes, because OpenCV fills the missing part of a truncated JPEG with g
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import os
 import threading
@@ -157,7 +158,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
             f"(--max-pixels; in Python max_pixels= and PIL.Image.MAX_IMAGE_PIXELS)."
         ) from error
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image of a known format. Known: {', '.join(FORMATS)}.") from error
+        raise ImageError(f"{name}: not an image of a known format. Known: {', '.join(_known_formats())}.") from error
     except Exception as error:  # decoders raise exceptions of every kind on damaged files
         if isinstance(error, ValueError) and "MAX_TEXT" in str(error):
             raise ImageError(
@@ -385,6 +386,10 @@ def _from_array(array, name):
     elif array.dtype != np.uint8:
         raise ImageError(f"{name}: must be bool, uint8, uint16 or float in 0…1. Received: dtype={array.dtype}")
     return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+
+
+def _known_formats():
+    return (*FORMATS, "HEIC") if importlib.util.find_spec("pillow_heif") else FORMATS
 
 
 def _register_heic(name):

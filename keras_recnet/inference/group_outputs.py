@@ -78,6 +78,7 @@ def _write_group(predictor, job, writer, with_sheet, orders, seed, workers, adva
         result = Result(job.source, group=job.name)
         with result.recording():
             write(encode(sheet.pixels, job.sheet), job.sheet)
+            writer.written.append(job.sheet)
             result.outputs, result.size = {"sheet": job.sheet}, sheet.pixels.shape[:2]
         result.seconds = time.perf_counter() - start
         yield result

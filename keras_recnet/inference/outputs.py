@@ -17,6 +17,9 @@ from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.inputs import STANDARD_STREAM, ImageJob
 from keras_recnet.parallel import cores, ordered
 
+# output types in the colours of the image, which keep its ICC profile
+_COLOUR_KINDS = ("cutout", "overlay", "attention")
+
 
 @dataclasses.dataclass
 class Result:
@@ -85,12 +88,16 @@ class OutputWriter:
         background: for `cutout`: None (transparent), (red, green, blue), or an image, uint8 `(h, w, 3)`.
         pixel: for `attention`: (row, column) in the image; None: its most salient pixel.
         skip_existing: whether to leave existing files as they are.
+
+    Attributes:
+        written: the files written so far.
     """
 
     threshold: float | str = 0.5
     background: tuple[int, int, int] | np.ndarray | None = None
     pixel: tuple[int, int] | None = None
     skip_existing: bool = False
+    written: list[Path | str] = dataclasses.field(default_factory=list, init=False)
 
     def missing(self, outputs: dict) -> dict:
         """Return those of the outputs that have to be written."""
@@ -112,7 +119,8 @@ class OutputWriter:
                 drawn = self._draw_attention(predictor, picture, saliency_map)
             else:
                 drawn = self._draw(kind, picture, saliency_map)
-            write(encode(drawn, path, profile=picture.profile if kind == "cutout" else None), path)
+            write(encode(drawn, path, profile=picture.profile if kind in _COLOUR_KINDS else None), path)
+            self.written.append(path)
 
     def _draw(self, kind, picture, saliency_map):
         if kind == "mask":
@@ -127,10 +135,7 @@ class OutputWriter:
         return drawn if self.background is None else cutout.on_background(drawn, self.background)
 
     def _draw_attention(self, predictor, picture, saliency_map):
-        height, width = picture.size
         pixel = self.pixel or tuple(map(int, np.unravel_index(saliency_map.argmax(), saliency_map.shape)))
-        if not (0 <= pixel[0] < height and 0 <= pixel[1] < width):
-            raise ImageError(f"--pixel {pixel[1]},{pixel[0]} is outside this image of {width} × {height} pixels.")
         return drawing.attention(picture.rgb, predictor.attention(picture, pixel), pixel)
 
 
@@ -172,6 +177,8 @@ def write_maps(
                 data, name = sys.stdin.buffer.read(), "standard input"
             fit = predictor.engine.size if KINDS_OF_THE_MAP.issuperset(missing) else None
             picture = read(data, fit=fit, max_pixels=predictor.max_pixels, name=name)
+            if "attention" in missing and writer.pixel:
+                _check_pixel(writer.pixel, picture.size, name)
             writer.save(missing, picture, predictor.predict(picture, parallel=workers > 1), predictor)
             result.outputs, result.size = job.outputs, picture.size
         return result
@@ -180,3 +187,9 @@ def write_maps(
         for result in results:
             advance(1)
             yield result
+
+
+def _check_pixel(pixel, size, name):
+    (row, column), (height, width) = pixel, size
+    if row >= height or column >= width:
+        raise ImageError(f"{name}: --pixel {column},{row} is outside this image of {width} × {height} pixels.")

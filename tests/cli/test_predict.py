@@ -114,6 +114,9 @@ def test_the_cutout_on_a_colour_and_on_a_picture(run, save_photo, tmp_path):
     status, _, stderr = run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", "greenish")
     assert status == 2
     assert "greenish: neither a colour (white, #ff8800) nor a file" in stderr
+    status, _, stderr = run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", "#00ff0080")
+    assert status == 2
+    assert "#00ff0080: a colour with transparency" in stderr
 
 
 def test_a_cutout_keeps_the_colour_profile(run, tmp_path, save_photo):
@@ -121,7 +124,8 @@ def test_a_cutout_keeps_the_colour_profile(run, tmp_path, save_photo):
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     photo = save_photo("photo.png", icc_profile=profile)
-    run(photo, "-o", tmp_path / "out", "--type", "cutout,heatmap")
+    run(photo, "-o", tmp_path / "out", "--type", "cutout,heatmap,overlay")
+    assert opened(tmp_path / "out" / "photo.overlay.png").info["icc_profile"] == profile
     assert opened(tmp_path / "out" / "photo.cutout.png").info["icc_profile"] == profile
     assert "icc_profile" not in opened(tmp_path / "out" / "photo.heatmap.png").info
 
@@ -148,7 +152,7 @@ def test_attention_of_a_pixel(run, save_photo, tmp_path):
     assert run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "79,39")[0] == 0
     status, _, stderr = run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "80,0")
     assert status == 1
-    assert "--pixel 80,0 is outside this image of 80 × 40 pixels" in stderr
+    assert f"{photo}: --pixel 80,0 is outside this image of 80 × 40 pixels" in stderr
     status, _, stderr = run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--engine", "litert")
     assert status == 2
     assert "needs --engine keras" in stderr
@@ -161,8 +165,9 @@ def test_a_second_run_finds_the_same_pictures_and_skips_them(run, save_photo, tm
     assert run(folder, "-o", out)[0] == 0
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     (out / "b.png").unlink()
-    status, stdout, _ = run(folder, "-o", out, "--skip-existing", "--json")
+    status, stdout, stderr = run(folder, "-o", out, "--skip-existing", "--json")
     assert status == 0
+    assert "2 of 2 images (1 skipped) in " in stderr
     first, second = map(json.loads, stdout.splitlines())
     assert (first["source"], first["skipped"]) == (str(folder / "a.jpg"), True)
     assert (second["source"], second["skipped"]) == (str(folder / "b.jpg"), False)
@@ -340,9 +345,22 @@ def test_a_full_disk_stops_the_run_and_leaves_no_half_file(run, many, tmp_path, 
     assert status == 1
     assert "the disk is full. Free some space or choose another folder. Stopped after" in stderr
     assert len(files_below(tmp_path / "out")) == 10
+    assert "54 images; 10 files were written." in stderr
     assert len(calls) < 20
     for name in files_below(tmp_path / "out"):
         opened(tmp_path / "out" / name)
+
+
+def test_a_damaged_file_causes_no_python_warning(save_photo, tiny_preset, tmp_path):
+    photo = save_photo("photo.tiff")
+    data = bytearray(photo.read_bytes())
+    start = int.from_bytes(data[4:8], "little")
+    data[start + 2 + 8 * 12 + 4 : start + 2 + 8 * 12 + 8] = b"\xff\xff\xff\x0f"  # the length of a tag
+    photo.write_bytes(data)
+    done = subprocess.run(
+        command("predict", photo, "-o", tmp_path / "out", "--preset", tiny_preset), capture_output=True, text=True
+    )
+    assert "Warning" not in done.stderr
 
 
 def test_a_folder_that_cannot_be_made_is_told(run, save_photo, tmp_path):
