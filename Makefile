@@ -4,7 +4,7 @@
 # make lint       ruff check and ruff format --check
 # make docs       the documentation site, in build/docs/site
 # make verify     exports the shipped presets and the networks of the papers and verifies every export; takes minutes
-# make soak       10,000 requests, a tenth of them garbage, to a server that merges them: answers and memory; 10 minutes
+# make soak       10,000 requests, a tenth of them bad files, to a server with batching: answers and memory; 10 minutes
 # make bench      speed of prediction, of the training pipeline and of the evaluation
 #
 # Each target creates .venv if it is missing. `make demo` installs what prediction needs; the others add the developer

@@ -84,20 +84,20 @@ def below(folder, pattern):
     return {path.relative_to(ROOT / folder).as_posix() for path in (ROOT / folder).rglob(pattern) if path.is_file()}
 
 
-def test_has_one_top_level(names):
+def test_has_one_top_level_package(names):
     assert {name.split("/")[0] for name in names} == {
         "keras_recnet",
         f"keras_recnet-{keras_recnet.__version__}.dist-info",
     }
 
 
-def test_holds_every_module_where_it_is_imported_from(names):
+def test_contains_every_module_in_its_package(names):
     expected = {f"keras_recnet/{path}" for path in below("keras_recnet", "*.py")}
     expected |= {f"keras_recnet/{inner}/{path}" for inner in ("pipelines", "export") for path in below(inner, "*.py")}
     assert {name for name in names if name.endswith(".py")} == expected
 
 
-def test_holds_the_data_files(names):
+def test_contains_the_data_files(names):
     expected = {"keras_recnet/py.typed", "keras_recnet/backbones/efficientnet_lite0_imagenet.npz"}
     expected |= {f"keras_recnet/{folder}__init__.pyi" for folder in ("", "pipelines/", "export/")}
     expected |= {f"keras_recnet/training/configs/{path}" for path in below("keras_recnet/training/configs", "*.yaml")}
@@ -120,7 +120,7 @@ def test_holds_the_data_files(names):
     assert {name for name in names if name.startswith("keras_recnet/") and not name.endswith(".py")} == expected
 
 
-def test_says_its_version_and_command(wheel, names):
+def test_metadata_has_the_version_and_the_command(wheel, names):
     info = f"keras_recnet-{keras_recnet.__version__}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         metadata = email.message_from_bytes(archive.read(f"{info}/METADATA"))
@@ -131,7 +131,7 @@ def test_says_its_version_and_command(wheel, names):
     assert f"{info}/licenses/LICENSE" in names
 
 
-def test_the_base_install_asks_for_no_framework(wheel):
+def test_the_base_install_requires_no_framework(wheel):
     with zipfile.ZipFile(wheel) as archive:
         metadata = email.message_from_bytes(archive.read(f"keras_recnet-{keras_recnet.__version__}.dist-info/METADATA"))
     base = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
