@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import io
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ MAX_PNG_METADATA = 64 * 2**20
 
 # Modes of Pillow with one channel of more than 8 bits.
 DEEP_MODES = frozenset(("I", "I;16", "I;16L", "I;16B", "I;16N", "F"))
+
+_NO_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +131,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
     name = name or _name_of(source)
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_png_metadata_limit)
+            stack.enter_context(_pillow_settings)
             if isinstance(source, (str, os.PathLike)):
                 source = stack.enter_context(open(source, "rb"))
             elif isinstance(source, (bytes, bytearray, memoryview)):
@@ -152,7 +155,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
         raise ImageError(f"{name}: a folder, not an image.") from error
     except PermissionError as error:
         raise ImageError(f"{name}: permission denied. Check the file's permissions.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name}: refused, more pixels than the limit of {max_pixels:,} ({error}). If you trust the file, raise it "
             f"(--max-pixels; in Python max_pixels= and PIL.Image.MAX_IMAGE_PIXELS)."
@@ -260,23 +263,27 @@ def snapshot(source):
     if isinstance(source, Image.Image):
         _scale_transparent_colour(source)
         try:
-            return source.copy()
+            with _pillow_settings:
+                return source.copy()
         except Exception:  # it cannot be decoded: `read` reports why
             return source
     return np.array(source) if hasattr(source, "__array__") else source
 
 
 def raise_pillow_limit(max_pixels: int) -> None:
-    """Raise Pillow's own pixel limit in this process to `max_pixels`, and silence the warning that precedes it.
+    """Raise Pillow's own pixel limit in this process to `max_pixels`.
 
     Only for the command line: a library must not change the settings of other packages.
     """
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-class _PngMetadataLimit:
-    """Context that raises Pillow's global limit on the metadata of a PNG; the last thread to leave restores it."""
+class _PillowSettings:
+    """Context with global settings for our reads: a higher limit on the metadata of a PNG, and no warnings of Pillow.
+
+    Pillow warns about damaged metadata, which do not change the result, and about sizes, which have our own limit. The
+    last thread to leave the context restores the settings.
+    """
 
     def __init__(self):
         self._lock, self._readers, self._limit = threading.Lock(), 0, 0
@@ -286,6 +293,8 @@ class _PngMetadataLimit:
             if not self._readers:
                 self._limit = PngImagePlugin.MAX_TEXT_CHUNK
                 PngImagePlugin.MAX_TEXT_CHUNK = max(self._limit, MAX_PNG_METADATA)
+                # without filterwarnings(), which would show warnings again that are shown once
+                warnings.filters.insert(0, _NO_PILLOW_WARNINGS)
             self._readers += 1
 
     def __exit__(self, *error):
@@ -293,9 +302,11 @@ class _PngMetadataLimit:
             self._readers -= 1
             if not self._readers:
                 PngImagePlugin.MAX_TEXT_CHUNK = self._limit
+                with contextlib.suppress(ValueError):  # somebody else has reset the filters
+                    warnings.filters.remove(_NO_PILLOW_WARNINGS)
 
 
-_png_metadata_limit = _PngMetadataLimit()
+_pillow_settings = _PillowSettings()
 
 
 def _name_of(source):

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -328,3 +329,16 @@ def test_heic_without_the_extra_names_it(monkeypatch):
 def test_refuses_what_is_no_picture_at_all():
     with pytest.raises(TypeError, match="Received: int"):
         read(3)
+
+
+def test_pillow_warnings_are_silent_while_reading_and_only_then(tmp_path):
+    path = tmp_path / "damaged.tiff"
+    Image.new("RGB", (8, 8)).save(path, description="text")
+    data = path.read_bytes()
+    tag = data.index((270).to_bytes(2, "little") + (2).to_bytes(2, "little"))
+    data = data[: tag + 4] + b"\xff\xff\xff\x7f" + data[tag + 8 :]  # the description is longer than the file
+    filters = list(warnings.filters)
+    assert read(data).rgb.shape == (8, 8, 3)
+    assert warnings.filters == filters
+    with pytest.warns(UserWarning, match="larger than file"), Image.open(io.BytesIO(data)) as image:
+        image.getexif()
