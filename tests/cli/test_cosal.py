@@ -15,7 +15,7 @@ from keras_recnet.inference.group_predictor import GroupPredictor
 
 @pytest.fixture
 def run(tiny_group_preset, capfd):
-    """Runs `keras-recnet cosal` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
+    """Run `keras-recnet cosal` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
 
     def run(*arguments):
         status = main.main(["cosal", "--preset", str(tiny_group_preset), *map(str, arguments)])
@@ -26,7 +26,7 @@ def run(tiny_group_preset, capfd):
 
 @pytest.fixture
 def birds(save_photo):
-    """A folder of three pictures, one of them of another size."""
+    """A folder of three images, one of them of another size."""
     for name, size in (("1.jpg", (48, 64)), ("2.png", (40, 90)), ("3.jpg", (64, 64))):
         folder = save_photo(f"data/birds/{name}", size).parent
     return folder
@@ -75,7 +75,7 @@ def test_recursive_makes_a_group_of_each_sub_folder(run, birds, save_photo, tmp_
     assert "Use --recursive to make each of them a group" in stderr
 
 
-def test_groups_by_pattern_and_by_the_same_basename(run, birds, save_photo, tmp_path):
+def test_groups_from_patterns_and_from_folders_with_the_same_name(run, birds, save_photo, tmp_path):
     other = save_photo("more/birds/1.jpg").parent
     patterns = ("--group", f"mix={birds}/*.jpg", "--group", f"mix={other}/*.jpg")
     status, _, _ = run(birds, other, birds, *patterns[:2], "-o", tmp_path / "out")
@@ -87,13 +87,13 @@ def test_groups_by_pattern_and_by_the_same_basename(run, birds, save_photo, tmp_
     assert "would both be written to" in stderr
 
 
-def test_namesakes_are_told_apart(run, birds, tmp_path):
+def test_images_with_the_same_name_keep_their_suffix(run, birds, tmp_path):
     shutil.copy(birds / "2.png", birds / "1.png")
     assert run(birds, "-o", tmp_path / "out")[0] == 0
     assert files_below(tmp_path / "out") == ["birds/1.jpg.png", "birds/1.png.png", "birds/2.png", "birds/3.png"]
 
 
-def test_a_corrupt_picture_is_left_out_of_the_group(run, birds, tmp_path):
+def test_a_corrupt_image_is_left_out_of_the_group(run, birds, tmp_path):
     assert run(birds, "-o", tmp_path / "clean")[0] == 0
     (birds / "0.jpg").write_bytes((birds / "1.jpg").read_bytes()[:300])
     status, stdout, stderr = run(birds, "-o", tmp_path / "out", "--json", "--type", "mask,sheet")
@@ -110,7 +110,7 @@ def test_a_corrupt_picture_is_left_out_of_the_group(run, birds, tmp_path):
     assert lines[4]["outputs"] == {"sheet": str(tmp_path / "out/birds.sheet.png")}
 
 
-def test_a_group_of_nothing_but_corrupt_pictures(run, birds, save_photo, tmp_path):
+def test_a_group_of_corrupt_images_only(run, birds, save_photo, tmp_path):
     for path in birds.iterdir():
         path.write_text("text")
     good = save_photo("cats/1.jpg").parent
@@ -121,13 +121,13 @@ def test_a_group_of_nothing_but_corrupt_pictures(run, birds, save_photo, tmp_pat
     assert files_below(tmp_path / "out") == ["cats.sheet.png", "cats/1.png"]
 
 
-def test_orders_are_averaged_and_their_variance_is_told(run, birds, tmp_path):
+def test_json_contains_the_variance_over_orders(run, birds, tmp_path):
     status, stdout, _ = run(birds, "-o", tmp_path / "out", "--orders", "3", "--json")
     assert status == 0
     assert all(json.loads(line)["variance"] > 0 for line in stdout.splitlines())
 
 
-def test_a_second_run_skips_what_is_there(run, birds, tmp_path):
+def test_a_second_run_skips_existing_outputs(run, birds, tmp_path):
     arguments = (birds, "-o", tmp_path / "out", "--type", "mask,sheet", "--skip-existing", "--json")
     assert run(*arguments)[0] == 0
     before = (tmp_path / "out/birds/2.png").read_bytes()
@@ -170,7 +170,7 @@ def test_wrong_usage_starts_nothing(run, birds, tmp_path, monkeypatch, arguments
 
 
 @pytest.mark.parametrize("folder", ["empty", "gone", "data/birds/1.jpg"])
-def test_inputs_that_make_no_group_fail_by_name(run, birds, tmp_path, folder):
+def test_inputs_without_a_group_fail_by_name(run, birds, tmp_path, folder):
     (tmp_path / "empty").mkdir()
     status, _, stderr = run(tmp_path / folder, birds, "-o", tmp_path / "out")
     assert status == 1
@@ -189,7 +189,7 @@ def test_a_full_disk_stops_the_run(run, birds, tmp_path, monkeypatch):
     assert files_below(tmp_path / "out") == []
 
 
-def test_ctrl_c_says_what_is_done(run, birds, tmp_path, monkeypatch):
+def test_ctrl_c_reports_what_is_done(run, birds, tmp_path, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -208,4 +208,4 @@ def test_loads_neither_tensorflow_nor_keras(tiny_group_preset, birds, tmp_path):
     arguments = ["cosal", birds, "-o", tmp_path / "out", "--preset", tiny_group_preset, "--type", "mask,cutout,sheet"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 1  # no greetings of LiteRT's
+    assert len(done.stderr.splitlines()) == 1  # no messages of LiteRT

@@ -22,7 +22,7 @@ def command(*arguments):
 
 @pytest.fixture
 def run(tiny_preset, capfd):
-    """Runs `keras-recnet predict` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
+    """Run `keras-recnet predict` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
 
     def run(*arguments):
         status = main.main(["predict", "--preset", str(tiny_preset), *map(str, arguments)])
@@ -33,7 +33,7 @@ def run(tiny_preset, capfd):
 
 @pytest.fixture
 def many(save_photo, tmp_path, bomb):
-    """A folder of 50 good pictures and four bad ones."""
+    """A folder of 50 good images and four bad ones."""
     folder = tmp_path / "many"
     for number in range(50):
         save_photo(f"many/{'sub/' if number % 2 else ''}{number:02}.jpg", (40 + number, 60), quality=90)
@@ -75,7 +75,7 @@ def test_fifty_good_files_and_four_bad_ones(run, many, tmp_path):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_the_mask_is_the_predictors_map_in_8_bits(run, save_photo, tiny_preset, tmp_path, flip):
+def test_a_mask_is_the_map_in_8_bits(run, save_photo, tiny_preset, tmp_path, flip):
     photo = save_photo("photo.jpg", (70, 90))
     status, _, stderr = run(photo, "-o", tmp_path / "out", *(["--flip"] if flip else []))
     assert (status, "and mirrored" in stderr) == (0, flip)
@@ -83,7 +83,7 @@ def test_the_mask_is_the_predictors_map_in_8_bits(run, save_photo, tiny_preset, 
     assert np.abs(np.asarray(opened(tmp_path / "out" / "photo.png")) - expected).max() <= 0.5001
 
 
-def test_every_type_at_the_photos_own_size(run, save_photo, tmp_path):
+def test_every_type_has_the_size_of_the_image(run, save_photo, tmp_path):
     photo = save_photo("photo.jpg", (70, 90))
     types = "mask,binary,cutout", "overlay,heatmap,attention"
     status, _, stderr = run(
@@ -106,7 +106,7 @@ def test_every_type_at_the_photos_own_size(run, save_photo, tmp_path):
     assert set(np.unique(opened(tmp_path / "out" / "photo.binary.png"))) <= {0, 255}
 
 
-def test_the_cutout_on_a_colour_and_on_a_picture(run, save_photo, tmp_path):
+def test_a_cutout_on_a_colour_and_on_an_image(run, save_photo, tmp_path):
     photo, ground = save_photo("photo.jpg"), save_photo("ground.png", (10, 10))
     for background in ("#00ff00", ground):
         assert run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", background)[0] == 0
@@ -119,7 +119,7 @@ def test_the_cutout_on_a_colour_and_on_a_picture(run, save_photo, tmp_path):
     assert "#00ff0080: a colour with transparency" in stderr
 
 
-def test_a_cutout_keeps_the_colour_profile(run, tmp_path, save_photo):
+def test_cutouts_and_overlays_keep_the_colour_profile(run, tmp_path, save_photo):
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -158,7 +158,7 @@ def test_attention_of_a_pixel(run, save_photo, tmp_path):
     assert "needs --engine keras" in stderr
 
 
-def test_a_second_run_finds_the_same_pictures_and_skips_them(run, save_photo, tmp_path):
+def test_a_second_run_skips_existing_outputs(run, save_photo, tmp_path):
     folder = save_photo("in/a.jpg").parent
     save_photo("in/b.jpg")
     out = folder / "maps"
@@ -192,7 +192,7 @@ def test_earlier_outputs_are_not_taken_for_images(run, save_photo, tmp_path, mon
     assert run("cut/a.png", "-o", "more")[0] == 0
 
 
-def test_json_has_a_line_for_every_picture(run, save_photo, tmp_path):
+def test_json_has_a_line_per_image(run, save_photo, tmp_path):
     photo = save_photo("in/föto.jpg", (30, 50))
     (photo.parent / "x.png").write_text("text")
     out = tmp_path / "out"
@@ -227,7 +227,7 @@ def test_standard_input_to_standard_output(tiny_preset, save_photo):
 
 
 @pytest.mark.parametrize("reader", ["help", "version", "predict --help", "cosal --help"])
-def test_answers_at_once_without_loading_anything_large(reader):
+def test_help_loads_no_large_package(reader):
     argument = {
         "help": ["--help"],
         "version": ["--version"],
@@ -269,7 +269,7 @@ def test_predict_on_litert_loads_neither_tensorflow_nor_keras(tiny_preset, save_
     ]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 1  # no greetings of LiteRT's
+    assert len(done.stderr.splitlines()) == 1  # no messages of LiteRT
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_wrong_usage_starts_nothing(run, save_photo, tmp_path, monkeypatch, argu
 
 
 @pytest.mark.parametrize("inputs", ["empty", "gone", "gone/*.jpg"])
-def test_inputs_without_pictures_fail_by_name(run, tmp_path, inputs):
+def test_inputs_without_images_fail_by_name(run, tmp_path, inputs):
     (tmp_path / "empty").mkdir()
     status, _, stderr = run(tmp_path / inputs, "-o", tmp_path / "out")
     assert status == 1
@@ -363,7 +363,7 @@ def test_a_damaged_file_causes_no_python_warning(save_photo, tiny_preset, tmp_pa
     assert "Warning" not in done.stderr
 
 
-def test_a_folder_that_cannot_be_made_is_told(run, save_photo, tmp_path):
+def test_an_output_folder_that_cannot_be_created_is_reported(run, save_photo, tmp_path):
     (tmp_path / "file").touch()
     status, _, stderr = run(save_photo("photo.jpg"), "-o", tmp_path / "file" / "out")
     assert status == 1
@@ -395,7 +395,7 @@ def test_ctrl_c_leaves_whole_files_and_exits_130(tiny_preset, save_photo, tmp_pa
     folder.mkdir()
     for number in range(200):
         (folder / f"{number:03}.jpg").write_bytes(data)
-    # a shell's background job, and with it every child, ignores Ctrl-C unless told otherwise
+    # background jobs of a shell and their children ignore SIGINT by default
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = subprocess.Popen(

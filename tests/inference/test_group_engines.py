@@ -28,7 +28,7 @@ def model(request, tiny_backbone):
     )
     residual = model.decoder.get_layer("residual")
     residual.kernel.assign(np.random.default_rng(0).normal(size=residual.kernel.shape))
-    # heads start near zero; as a trained one, this shall say something
+    # fresh heads output values near zero
     kernel = model.decoder.get_layer("head").layer.logits.kernel
     kernel.assign(50 * kernel)
     return model
@@ -53,7 +53,7 @@ def test_streaming_equals_the_whole_group(model, keep_features):
     np.testing.assert_allclose(saliency, whole(model, images), atol=1e-6)
 
 
-def test_a_group_of_one(model):
+def test_a_group_of_one_image(model):
     images = photographs()[:1]
     ((saliency, variance),) = stream(model, images, orders=3)
     np.testing.assert_allclose(saliency, whole(model, images)[0], atol=1e-6)
@@ -85,7 +85,7 @@ def iter_of(images):
     return lambda: iter(images)
 
 
-def test_holds_one_image_at_a_time(model):
+def test_stream_holds_one_image_at_a_time(model):
     alive, most = 0, 0
 
     class Photograph(np.ndarray):
@@ -105,7 +105,7 @@ def test_holds_one_image_at_a_time(model):
             del photograph
 
     assert sum(1 for _ in stream(model, read)) == 2 * IMAGES
-    assert most <= 2  # the one at work, and the one that the reader hands over
+    assert most <= 2  # the current image, and the next one of the reader
 
 
 def test_the_first_order_is_the_given_one_and_a_seed_fixes_the_others():
@@ -126,6 +126,6 @@ def test_the_first_order_is_the_given_one_and_a_seed_fixes_the_others():
         lambda model: list(itertools.islice(stream(model, [np.zeros((SIZE, SIZE))]), 1)),
     ],
 )
-def test_says_what_it_expected_and_what_it_got(model, bad):
+def test_wrong_arguments_are_named_with_their_value(model, bad):
     with pytest.raises(ValueError, match="Received"):
         bad(model)

@@ -19,14 +19,14 @@ def described(groups):
     return {group.name: [image.path for image in group.images] for group in groups}
 
 
-def test_a_folder_is_a_group_of_what_lies_in_it(tree):
+def test_a_folder_is_a_group_of_its_images(tree):
     groups, problems = find_groups(["a/birds", "a/birds/"])
     assert described(groups) == {"birds": ["a/birds/1.jpg", "a/birds/2.png"]}
     assert [group.source for group in groups] == ["a/birds"]
     assert not problems
 
 
-def test_folders_of_one_name_are_told_apart_by_their_paths(tree):
+def test_folders_with_the_same_name_get_names_from_their_paths(tree):
     groups, _ = find_groups(["a/birds", "b/birds", "a/cats"])
     assert list(described(groups)) == ["a/birds", "b/birds", "cats"]
     groups, _ = find_groups(["a", "b"], recursive=True)
@@ -39,7 +39,7 @@ def test_recursive_takes_the_folder_itself_and_leaves_out_the_output(tree):
     assert not problems
 
 
-def test_what_makes_no_group_is_named(tree):
+def test_inputs_without_a_group_are_reported(tree):
     groups, problems = find_groups(["a", "b/notes.txt", "gone"], [("x", "*.png")])
     assert not groups
     messages = dict(problems)
@@ -49,14 +49,14 @@ def test_what_makes_no_group_is_named(tree):
     assert "no image matches" in messages["*.png"]
 
 
-def test_patterns_of_one_name_make_one_group(tree):
+def test_patterns_with_the_same_name_form_one_group(tree):
     groups, _ = find_groups([], [("x", "a/cats/*"), ("y", "top.*"), ("x", "a/birds/*.png")])
     assert described(groups) == {"x": ["a/cats/1.jpg", "a/birds/2.png"], "y": ["top.jpg"]}
     with pytest.raises(ValueError, match="another group has this name"):
         find_groups(["a/birds"], [("birds", "top.jpg")])
 
 
-def test_names_of_the_files_to_write(tree):
+def test_outputs_are_in_a_folder_per_group(tree):
     groups, _ = find_groups(["a/birds"])
     (task,) = plan_group_jobs(groups, "out", ["mask", "heatmap", "sheet"])
     assert task.sheet == Path("out/birds.sheet.png")

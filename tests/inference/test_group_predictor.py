@@ -22,16 +22,16 @@ def photos(photographs):
     return photographs[:4]
 
 
-def test_maps_have_the_pictures_own_sizes(predictor, photos):
+def test_maps_have_the_size_of_their_images(predictor, photos):
     maps = predictor(photos)
     assert [saliency.shape for saliency in maps] == [read(photo).size for photo in photos]
     assert {saliency.dtype for saliency in maps} == {np.dtype("float32")}
     assert all(saliency.min() >= 0 and saliency.max() <= 1 for saliency in maps)
-    # what else is in the group matters
+    # a map depends on the other images of the group
     assert np.abs(predictor(photos[:1])[0] - maps[0]).max() > 1e-3
 
 
-def test_both_engines_agree_also_over_orders(predictor, tiny_group_preset, photos):
+def test_both_engines_agree_for_several_orders(predictor, tiny_group_preset, photos):
     other = GroupPredictor(tiny_group_preset, engine="keras")
     assert str(other).startswith("tiny_group, keras 64×64")
     for one, two in zip(predictor.map(photos, orders=3), other.map(photos, orders=3), strict=True):
@@ -39,7 +39,7 @@ def test_both_engines_agree_also_over_orders(predictor, tiny_group_preset, photo
         assert np.abs(one.variance - two.variance).mean() < 1e-3
 
 
-def test_orders_average_the_state_as_the_models_own_stream(predictor, tiny_group_model):
+def test_several_orders_equal_the_stream_of_the_model(predictor, tiny_group_model):
     images = list(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype="uint8"))
     expected = stream(tiny_group_model, images, orders=3, seed=5)
     for one, two in zip(predictor.map(images, orders=3, seed=5), expected, strict=True):
@@ -47,7 +47,7 @@ def test_orders_average_the_state_as_the_models_own_stream(predictor, tiny_group
         assert np.abs(one.variance - two.variance).mean() < 1e-3
 
 
-def test_features_are_kept_or_encoded_again_with_the_same_result(tiny_group_preset, predictor, photos, monkeypatch):
+def test_stored_and_recomputed_features_give_the_same_maps(tiny_group_preset, predictor, photos, monkeypatch):
     expected = predictor(photos)
     for keep in (0, 2):
         again = GroupPredictor(tiny_group_preset, keep_features=keep)(photos)
@@ -61,7 +61,7 @@ def test_features_are_kept_or_encoded_again_with_the_same_result(tiny_group_pres
     np.testing.assert_array_equal(predictor(photos)[0], expected[0])
 
 
-def test_a_picture_that_cannot_be_read_is_left_out(predictor, photos):
+def test_an_unreadable_image_is_left_out(predictor, photos):
     with pytest.raises(ImageError, match="not an image"):
         predictor([*photos, b"text" * 10])
     first, error, *others = predictor.map([photos[0], b"text" * 10, *photos[1:]], errors="return")
@@ -82,7 +82,7 @@ def test_threads_share_one_predictor(predictor, photos):
         np.testing.assert_array_equal(maps[-1], expected[-1])
 
 
-def test_says_what_it_expected_and_what_it_got(predictor, tiny_group_preset, photos):
+def test_wrong_arguments_are_named_with_their_value(predictor, tiny_group_preset, photos):
     for wrong in ({"errors": "ignore"}, {"orders": 0}):
         with pytest.raises(ValueError, match="Received"):
             list(predictor.map(photos, **wrong))
@@ -107,7 +107,7 @@ def test_the_first_order_is_the_given_one():
     assert all(sorted(order) == list(range(6)) for order in others)
 
 
-def test_a_map_is_the_networks_resized(predictor):
+def test_a_map_is_the_resized_output_of_the_network(predictor):
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype="uint8")
     (saliency,) = predictor([image])
     engine = predictor.engine
@@ -116,7 +116,7 @@ def test_a_map_is_the_networks_resized(predictor):
     np.testing.assert_allclose(saliency, resize_map(engine.decode(features, state), (64, 64)), atol=1e-6)
 
 
-def test_the_preset_that_ships_darkens_what_only_one_picture_shows(photographs):
+def test_the_shipped_preset_darkens_objects_of_a_single_image(photographs):
     folder = photographs[0].parents[1] / "group"
     people = sorted(path for path in folder.glob("*.jpg") if "distractor" not in path.name)
     coffee = folder / "distractor_coffee.jpg"

@@ -31,7 +31,7 @@ def planned(inputs, out="out", kinds=("mask",), **options):
     return {task.source: [str(path) for path in task.outputs.values()] for task in tasks}
 
 
-def test_a_folder_gives_its_pictures_sorted_with_their_structure(tree):
+def test_a_folder_is_searched_recursively_in_sorted_order(tree):
     tree("in/b.jpg", "in/a.PNG", "in/sub/deep/c.tiff", "in/notes.txt", "in/.hidden.jpg", "in/.git/d.jpg", "in/noending")
     assert found("in") == [("in/a.PNG", "a.PNG"), ("in/b.jpg", "b.jpg"), ("in/sub/deep/c.tiff", "sub/deep/c.tiff")]
 
@@ -46,7 +46,7 @@ def test_pipes_and_devices_in_a_folder_are_never_opened(tree, text):
     assert planned(["in/a.jpg"]) == {"in/a.jpg": ["out/a.jpg.png"]}
 
 
-def test_a_named_file_is_taken_whatever_its_ending(tree):
+def test_a_file_is_an_input_whatever_its_suffix(tree):
     tree("in/photo.dat")
     assert found("in/photo.dat") == [("in/photo.dat", "photo.dat")]
 
@@ -63,18 +63,18 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tree):
     assert found("in/a[1].jpg") == [("in/a[1].jpg", "a[1].jpg")]
 
 
-def test_a_picture_that_is_named_twice_is_taken_once(tree):
+def test_an_image_that_is_named_twice_is_listed_once(tree):
     tree("in/a.jpg", "in/b.jpg")
     assert [path for path, _ in found("in/b.jpg", "in", "./in/a.jpg")] == ["in/b.jpg", "in/a.jpg"]
 
 
-def test_the_output_folder_inside_is_left_out(tree):
+def test_an_output_folder_inside_the_input_is_excluded(tree):
     tree("in/a.jpg", "in/maps/a.png", "in/maps/sub/b.png", "in/mapsmore/c.png")
     assert [path for path, _ in found("in", outside="in/maps")] == ["in/a.jpg", "in/mapsmore/c.png"]
     assert [path for path, _ in found("in/**/*.png", outside="in/maps")] == ["in/mapsmore/c.png"]
 
 
-def test_inputs_that_name_nothing_are_told(tree):
+def test_inputs_without_images_are_reported(tree):
     tree("in/notes.txt", "good/a.jpg")
     pictures, problems = find_images(["in", "gone", "in/*.jpg", "good"])
     assert [picture.path for picture in pictures] == ["good/a.jpg"]
@@ -115,14 +115,14 @@ def test_outputs_are_named_by_kind(tree):
     }
 
 
-def test_namesakes_keep_their_suffix_whichever_is_asked_for(tree):
+def test_images_with_the_same_name_keep_their_suffix(tree):
     tree("in/a.jpg", "in/A.PNG", "in/b.jpg", "in/b.txt")
     assert planned(["in"]) == {"in/A.PNG": ["out/A.PNG.png"], "in/a.jpg": ["out/a.jpg.png"], "in/b.jpg": ["out/b.png"]}
     assert planned(["in/a.jpg"]) == {"in/a.jpg": ["out/a.jpg.png"]}
     assert planned(["in/*.jpg"]) == {"in/a.jpg": ["out/a.jpg.png"], "in/b.jpg": ["out/b.png"]}
 
 
-def test_the_second_run_finds_the_same(tree):
+def test_a_second_run_lists_the_same_images(tree):
     tree("in/a.jpg")
     first = planned(["in"], out="in/maps")
     tree("in/maps/a.png")
@@ -143,7 +143,7 @@ def test_equal_names_of_different_kinds_are_refused(tree):
 
 
 @pytest.mark.parametrize("out", ["in", "./in/", "in/../in"])
-def test_maps_among_the_pictures_are_refused(tree, out):
+def test_the_folder_of_the_image_is_refused_as_output_folder(tree, out):
     tree("in/a.jpg")
     with pytest.raises(ValueError, match=r"is the folder of 'in/a.jpg'.*-o a.mask.png"):
         planned(["in/a.jpg"], out=out)
@@ -159,7 +159,7 @@ def test_the_output_may_be_one_file(tree):
             planned(inputs, out="map.png", kinds=kinds)
 
 
-def test_the_picture_is_never_its_own_output(tree):
+def test_an_image_is_never_its_own_output(tree):
     tree("in/a.png")
     os.symlink("a.png", "in/link.png")
     for out in ("in/a.png", "in/link.png"):

@@ -36,7 +36,7 @@ def copy(tiny_preset, tmp_path):
     return shutil.copytree(tiny_preset, tmp_path / "copy")
 
 
-def test_the_map_has_the_pictures_size_and_range(predictor, save_photo):
+def test_a_map_has_the_size_of_its_image(predictor, save_photo):
     saliency_map = predictor(save_photo("photo.jpg", (90, 130)))
     assert saliency_map.shape == (90, 130)
     assert saliency_map.dtype == np.float32
@@ -46,11 +46,11 @@ def test_the_map_has_the_pictures_size_and_range(predictor, save_photo):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (64, 64), (1200, 900)])
-def test_pictures_of_any_size(predictor, size):
+def test_images_may_have_any_size(predictor, size):
     assert predictor(np.zeros((*size, 3), np.uint8)).shape == size
 
 
-def test_takes_a_path_bytes_an_image_and_an_array_alike(predictor, save_photo):
+def test_a_path_bytes_an_image_and_an_array_give_the_same_map(predictor, save_photo):
     path = save_photo("photo.png")
     expected = predictor(path)
     image = Image.open(path)
@@ -58,7 +58,7 @@ def test_takes_a_path_bytes_an_image_and_an_array_alike(predictor, save_photo):
         np.testing.assert_array_equal(predictor(source), expected)
 
 
-def test_a_turned_photo_gives_the_map_of_the_upright_one(predictor, save_photo):
+def test_exif_rotation_is_applied(predictor, save_photo):
     upright = Image.open(save_photo("photo.png", (48, 64)))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -75,7 +75,7 @@ def test_both_engines_agree(predictor, keras_predictor, photographs):
         assert difference.max() < 0.05
 
 
-def test_says_what_it_runs_on(predictor, keras_predictor):
+def test_str_names_the_engine_and_the_device(predictor, keras_predictor):
     assert str(predictor).startswith("tiny, litert 64×64, CPU, ")
     assert str(keras_predictor).startswith("tiny, keras 64×64, ")
     assert predictor.engine_note is None
@@ -83,7 +83,7 @@ def test_says_what_it_runs_on(predictor, keras_predictor):
     assert "1 thread" in str(Predictor(predictor.preset.folder, threads=1))
 
 
-def test_another_size_takes_the_keras_engine_and_says_so(tiny_preset, save_photo):
+def test_another_size_selects_the_keras_engine(tiny_preset, save_photo):
     predictor = Predictor(tiny_preset, size=(96, 128))
     assert predictor.engine.name == "keras"
     assert predictor.engine.size == (96, 128)
@@ -94,7 +94,7 @@ def test_another_size_takes_the_keras_engine_and_says_so(tiny_preset, save_photo
     assert Predictor(tiny_preset, size=64).engine.name == "litert"
 
 
-def test_another_fusion_takes_the_keras_engine(tiny_preset, keras_predictor, save_photo):
+def test_another_fusion_selects_the_keras_engine(tiny_preset, keras_predictor, save_photo):
     photo = save_photo("photo.png")
     foreground = Predictor(tiny_preset, fusion="foreground")(photo)
     inverse_background = Predictor(tiny_preset, fusion="inverse_background")(photo)
@@ -102,8 +102,10 @@ def test_another_fusion_takes_the_keras_engine(tiny_preset, keras_predictor, sav
 
 
 @pytest.mark.parametrize("engine", ["litert", "keras"])
-def test_flip_is_the_mean_with_the_mirror_images_map(tiny_preset, predictor, engine, save_photo):
-    photo = np.asarray(Image.open(save_photo("photo.png", (64, 64))))  # the network's own size: nothing is resized
+def test_flip_averages_with_the_map_of_the_mirrored_image(tiny_preset, predictor, engine, save_photo):
+    photo = np.asarray(
+        Image.open(save_photo("photo.png", (64, 64)))
+    )  # the input size of the network, so nothing is resized
     expected = (predictor(photo) + predictor(photo[:, ::-1])[:, ::-1]) / 2
     flipping = Predictor(tiny_preset, engine=engine, flip=True)
     np.testing.assert_allclose(flipping(photo), expected, atol=1e-6 if engine == "litert" else 0.05)
@@ -112,7 +114,7 @@ def test_flip_is_the_mean_with_the_mirror_images_map(tiny_preset, predictor, eng
     assert "64×64 and mirrored" in str(flipping)
 
 
-def test_a_preset_without_a_litert_file_runs_on_keras_and_says_so(tiny_model, tmp_path, save_photo):
+def test_a_preset_without_a_litert_file_runs_on_keras(tiny_model, tmp_path, save_photo):
     tiny_model.save_to_preset(tmp_path / "bare")
     predictor = Predictor(tmp_path / "bare")
     assert predictor.engine.name == "keras"
@@ -120,7 +122,7 @@ def test_a_preset_without_a_litert_file_runs_on_keras_and_says_so(tiny_model, tm
     assert predictor(save_photo("photo.png")).shape == (48, 64)
 
 
-def test_presets_with_faults_are_refused(copy, tmp_path):
+def test_invalid_presets_are_refused(copy, tmp_path):
     with pytest.raises(PresetError, match="no preset and no folder"):
         Predictor(tmp_path / "gone")
     with pytest.raises(PresetError, match=r"must be a multiple of"):
@@ -135,7 +137,7 @@ def test_presets_with_faults_are_refused(copy, tmp_path):
         Predictor(copy)
 
 
-def test_a_file_that_is_no_network_is_refused_without_a_crash(copy):
+def test_an_invalid_litert_file_is_refused_without_a_crash(copy):
     preset = presets.find(copy)
     (copy / "model.tflite").write_bytes(b"no network" * 100)
     presets.write_config(copy, preset.config, list(preset.config["files"]))
@@ -153,7 +155,7 @@ def test_missing_packages_are_named(tiny_preset, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [{"engine": "onnx"}])
-def test_says_what_it_expected_and_what_it_got(tiny_preset, predictor, arguments):
+def test_wrong_arguments_are_named_with_their_value(tiny_preset, predictor, arguments):
     with pytest.raises(ValueError, match="Received: engine='onnx'"):
         Predictor(tiny_preset, **arguments)
     with pytest.raises(ValueError, match="Received: errors='ignore'"):
@@ -169,7 +171,7 @@ def test_map_keeps_the_order_and_equals_single_calls(predictor, save_photo):
             np.testing.assert_array_equal(saliency_map, predictor(photo))
 
 
-def test_map_raises_at_its_turn_or_returns_the_error(predictor, save_photo, tmp_path):
+def test_map_raises_or_returns_errors_in_order(predictor, save_photo, tmp_path):
     good = save_photo("good.png")
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"text")
@@ -182,7 +184,7 @@ def test_map_raises_at_its_turn_or_returns_the_error(predictor, save_photo, tmp_
     np.testing.assert_array_equal(first, third)
 
 
-def test_map_takes_no_more_than_it_needs(predictor):
+def test_map_reads_its_input_lazily(predictor):
     taken = itertools.count()
     pictures = (np.full((8, 8, 3), next(taken) % 256, np.uint8) for _ in itertools.count())
     maps = predictor.map(pictures, jobs=2)
@@ -214,7 +216,7 @@ def test_threads_share_one_predictor(tiny_preset, save_photo, options):
         np.testing.assert_array_equal(saliency_map, expected[index % len(photos)])
 
 
-def test_pictures_run_beside_each_other_as_far_as_there_are_cores(tiny_preset, monkeypatch):
+def test_the_number_of_interpreters_is_limited_by_the_cores(tiny_preset, monkeypatch):
     monkeypatch.setattr("keras_recnet.inference.engines.cores", lambda: 4)
     file = presets.find(tiny_preset).file(presets.LITERT)
     for threads, at_once in ((1, 4), (2, 2), (4, 1), (8, 1)):
@@ -224,7 +226,7 @@ def test_pictures_run_beside_each_other_as_far_as_there_are_cores(tiny_preset, m
         assert 1 <= len(engine._interpreters.idle) <= at_once
 
 
-def test_map_gives_what_single_calls_give(predictor, photographs):
+def test_map_equals_single_calls_on_photographs(predictor, photographs):
     for saliency_map, photo in zip(predictor.map(photographs), photographs, strict=True):
         np.testing.assert_allclose(saliency_map, predictor(photo), atol=1e-6)
 
@@ -273,7 +275,7 @@ def test_an_iterator_may_reuse_one_object_for_all_frames(predictor, tiny_group_p
         np.testing.assert_array_equal(saliency_map, expected)
 
 
-def test_ordered_drops_what_has_not_started_after_an_error():
+def test_ordered_drops_waiting_items_after_an_error():
     done = []
 
     def work(item):
@@ -287,7 +289,7 @@ def test_ordered_drops_what_has_not_started_after_an_error():
     assert len(done) < 12
 
 
-def test_attention_is_of_the_keras_engine(predictor, keras_predictor, save_photo):
+def test_attention_needs_the_keras_engine(predictor, keras_predictor, save_photo):
     picture = read(save_photo("photo.png", (48, 96)))
     weights = keras_predictor.attention(picture, (47, 95))
     assert weights.shape == (8, 8)
@@ -299,7 +301,7 @@ def test_attention_is_of_the_keras_engine(predictor, keras_predictor, save_photo
         predictor.attention(picture, (0, 0))
 
 
-def test_the_pixel_limit_holds(tiny_preset, save_photo):
+def test_images_above_the_pixel_limit_are_refused(tiny_preset, save_photo):
     with pytest.raises(ImageError, match="64 × 48 pixels are more than the limit of 3,000"):
         Predictor(tiny_preset, max_pixels=3000)(save_photo("photo.png", (48, 64)))
 
@@ -316,7 +318,7 @@ def test_the_shipped_preset_finds_the_cat(photographs):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_litert_prediction_loads_neither_tensorflow_nor_keras_and_little_memory(tiny_preset, save_photo):
+def test_litert_prediction_needs_no_tensorflow_and_little_memory(tiny_preset, save_photo):
     code = (
         "import re, sys, keras_recnet\n"
         "predictor = keras_recnet.Predictor(sys.argv[1])\n"
