@@ -67,7 +67,7 @@ def export_model(
         `export.gpu_incompatible`).
 
     Raises:
-        ConfigError: if an argument is wrong, or `out` contains other files.
+        ConfigError: if an argument is wrong, or the model does not allow it, or `out` contains other files.
         ConversionError: if the conversion or the verification fails.
         DiskError: if the disk is full or the folder is not writable.
         MissingExtraError: if TensorFlow is not installed.
@@ -212,7 +212,7 @@ def _run_worker(**job):
         return
     message = Path(job["calls"]) / "error.txt"
     if message.is_file():
-        raise ConversionError(message.read_text(encoding="utf-8"))
+        raise ConfigError(message.read_text(encoding="utf-8"))
     if "No space left on device" in done.stderr:
         raise DiskError(disk_full(Path(job["artifact"]).parents[1]))
     raise ConversionError(

@@ -12,7 +12,7 @@ import keras
 
 import keras_recnet
 from keras_recnet import models
-from keras_recnet.errors import RecNetError
+from keras_recnet.errors import ConfigError, RecNetError
 from keras_recnet.export import exporting, metadata, verification
 from keras_recnet.export.litert import converting
 from keras_recnet.export.litert import signatures as litert_signatures
@@ -111,11 +111,9 @@ def select(names: list[str] | None, signatures: dict) -> dict:
     """Return the requested signatures, or all if `names` is None.
 
     Raises:
-        ConversionError: if the model does not have one of them.
+        ConfigError: if the model does not have one of them.
     """
     for name in names or ():
         if name not in signatures:
-            raise verification.ConversionError(
-                f"no signature {name!r} in this format. Choose from: {', '.join(signatures)}."
-            )
+            raise ConfigError(f"no signature {name!r} in this format. Choose from: {', '.join(signatures)}.")
     return {name: signature for name, signature in signatures.items() if names is None or name in names}

@@ -78,6 +78,7 @@ def test_train_without_its_packages_names_the_extra(tmp_path, package):
         ["predict", "photo.jpg", "-o", "out", "--preset", "gone"],
         ["cosal", "photos", "-o", "out", "--preset", "gone"],
         ["export", "gone", "-o", "out", "--format", "litert"],
+        ["export", "recnet_lite0", "-o", "out", "--format", "litert", "--signatures", "gone"],
         ["bench", "gone"],
         ["evaluate", "--masks", "photos", "--images", "photos", "--preset", "gone", "-o", "out"],
         ["train", "gone"],
@@ -85,7 +86,7 @@ def test_train_without_its_packages_names_the_extra(tmp_path, package):
     ],
     ids=lambda arguments: " ".join(arguments),
 )
-def test_a_missing_preset_or_folder_exits_with_2(arguments, save_photo, tmp_path, monkeypatch, capfd):
+def test_a_missing_preset_folder_or_signature_exits_with_2(arguments, save_photo, tmp_path, monkeypatch, capfd):
     save_photo("photo.jpg")
     save_photo("photos/1.jpg")
     monkeypatch.chdir(tmp_path)

@@ -149,7 +149,7 @@ def test_refuses_wrong_arguments(tiny_preset, tmp_path, monkeypatch):
     ],
 )
 def test_errors_of_the_worker_have_no_traceback(tiny_preset, tmp_path, arguments, message):
-    with pytest.raises(ConversionError, match=message) as raised:
+    with pytest.raises(ConfigError, match=message) as raised:
         export_model(tiny_preset, tmp_path / "out", format="savedmodel", **arguments)
     assert "Traceback" not in str(raised.value)
     assert contents(tmp_path) == []
