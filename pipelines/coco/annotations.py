@@ -1,9 +1,10 @@
 """Read COCO annotations: which images show which categories, and their masks."""
 
 import contextlib
-import io
 import json
+import math
 import os
+import reprlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,15 @@ from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.group_folders import file_name_of
 from keras_recnet.pipelines.pairs import PipelineDataError
 
-NOT_NEEDED = ("area", "bbox", "coco_url", "flickr_url", "date_captured", "license", "supercategory")
+# Larger coordinates would exhaust the memory of pycocotools, and NaN would crash it.
+LARGEST_COORDINATE = 1e6
+# The keys without which no entry can be used.
+REQUIRED = {
+    "images": {"id": int},
+    "annotations": {"id": int, "image_id": int, "category_id": int},
+    "categories": {"id": int, "name": str},
+}
+UNUSED = ("area", "bbox", "coco_url", "flickr_url", "date_captured", "license", "supercategory")
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class CocoImage:
     Attributes:
         name: its name in lists and folders, without suffix.
         path: the file.
-        size: `(width, height)` by the annotations.
+        size: `(width, height)` according to the annotations.
     """
 
     name: str
@@ -86,27 +95,37 @@ def select(
 
     Raises:
         ModuleNotFoundError: if pycocotools is not installed.
-        PipelineDataError: if the annotations cannot be read, a category is unknown (with similar names), the
-            folder does not exist or no image is left.
+        PipelineDataError: if the annotations cannot be read or an entry is malformed, a category is unknown, the
+            folder does not exist, or no image is left.
     """
-    rle, coco = _read(annotations)
-    folder = Path(images)
+    try:
+        from pycocotools import mask as rle
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'Groups of COCO need pycocotools: pip install "keras-recnet[coco]"', name=error.name
+        ) from None
+    coco, folder, selection = _read(annotations), Path(images), CocoSelection()
+    chosen, problems = _categories(coco["categories"], categories, annotations)
     if not folder.is_dir():
-        raise PipelineDataError([f"{folder}: the folder of images does not exist"], "Check the path.")
-    selection = CocoSelection()
-    chosen = _categories(coco, categories, annotations)
-    found = _images(coco, folder, chosen, selection.problems)
+        problems.append(f"{folder}: the folder of images does not exist")
+    if problems:
+        raise PipelineDataError(problems, "Correct the path, or name categories as in the annotations.")
+    instances = {}
+    for annotation in coco["annotations"]:
+        if annotation["category_id"] in chosen:
+            instances.setdefault(annotation["image_id"], []).append(annotation)
+    entries = {entry["id"]: entry for entry in coco["images"]}
+    found = _images({number: entries.get(number, {}) for number in sorted(instances)}, folder, annotations, selection)
     for category in sorted(chosen.values()):
         selection.masks[category] = {}
     for done, (number, image) in enumerate(found.items(), start=1):
         parts = {}
-        for annotation in coco.imgToAnns[number]:
-            if annotation["category_id"] in chosen:
-                part = _encoded(coco, annotation, image, selection.problems)
-                if part is not None:
-                    parts.setdefault(chosen[annotation["category_id"]], []).append(part)
-        for category, instances in parts.items():
-            mask = rle.merge(instances)
+        for annotation in instances[number]:
+            part = _encoded(rle, annotation, image, selection.problems)
+            if part is not None:
+                parts.setdefault(chosen[annotation["category_id"]], []).append(part)
+        for category, encoded in parts.items():
+            mask = rle.merge(encoded)
             if area[0] <= rle.area(mask) / (image.size[0] * image.size[1]) <= area[1]:
                 selection.masks[category][image.name] = mask
         if progress is not None:
@@ -132,91 +151,121 @@ def decode(mask: dict) -> np.ndarray:
 
 
 def _read(path):
-    """Return (the module for run-length encoding, the annotations)."""
+    """Read and check the annotations."""
     try:
-        from pycocotools import mask as rle
-        from pycocotools.coco import COCO
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'Groups of COCO need pycocotools: pip install "keras-recnet[coco]"', name=error.name
-        ) from None
-    try:
-        coco = COCO()
         with open(path, encoding="utf-8") as file:
-            coco.dataset = json.load(file, object_hook=_compact)
-        if not isinstance(coco.dataset, dict):
-            raise ValueError("it is a list")
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-            coco.createIndex()
-        if not coco.cats or not coco.anns or not coco.imgs:
-            raise ValueError("it needs images, annotations and categories")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error
+            content = json.load(file, object_hook=_compact)
+        if not isinstance(content, dict) or not all(isinstance(content.get(k), list) and content[k] for k in REQUIRED):
+            raise ValueError("it needs lists of images, annotations and categories")
+    except (OSError, ValueError, RecursionError) as error:
         raise PipelineDataError(
-            [f"{path}: not COCO annotations ({reason})"], "Give a file such as instances_train2017.json."
+            [f"{path}: not COCO annotations ({error})"], "Give a file such as instances_train2017.json."
         ) from None
-    return rle, coco
+    problems = []
+    for key, required in REQUIRED.items():
+        for index, entry in enumerate(content[key]):
+            if not isinstance(entry, dict):
+                problems.append(f"{path}: {key}[{index}] must be an object. Received: {reprlib.repr(entry)}")
+                continue
+            for name, kind in required.items():
+                if type(entry.get(name)) is not kind:
+                    problems.append(
+                        f"{path}: {key}[{index}] needs {'an integer' if kind is int else 'a string'} `{name}`. "
+                        f"Received: {reprlib.repr(entry.get(name))}"
+                    )
+    if problems:
+        raise PipelineDataError(problems, "Correct these entries.")
+    return content
 
 
 def _compact(entry):
     """Store polygons as arrays and drop unused keys: the COCO training set would take more than 3 GB otherwise."""
-    for key in NOT_NEEDED:
+    for key in UNUSED:
         entry.pop(key, None)
     segmentation = entry.get("segmentation")
     if isinstance(segmentation, list):
-        with contextlib.suppress(TypeError):  # malformed polygons are reported when they are drawn
+        with contextlib.suppress(TypeError, OverflowError):  # malformed polygons are reported when they are drawn
             entry["segmentation"] = [array("d", polygon) for polygon in segmentation]
     return entry
 
 
-def _categories(coco, wanted, path):
-    """Return {id: name} of the requested categories."""
-    names = {category["name"]: number for number, category in coco.cats.items()}
-    if wanted is None:
-        wanted = list(names)
+def _categories(categories, requested, path):
+    """Return {id: name} of the requested categories, and problems."""
+    names = {category["name"]: category["id"] for category in categories}
     lower = {name.lower(): name for name in names}
     problems = []
-    for name in wanted:
+    for name in requested or ():
         if name not in names:
-            near = [lower[found] for found in get_close_matches(name.lower(), lower, 3)]
-            hint = f"Did you mean {', '.join(map(repr, near))}?" if near else f"It has {', '.join(sorted(names))}."
+            similar = [lower[match] for match in get_close_matches(name.lower(), lower, 3)]
+            hint = (
+                f"Did you mean {', '.join(map(repr, similar))}?" if similar else f"It has {', '.join(sorted(names))}."
+            )
             problems.append(f"{path}: has no category {name!r}. {hint}")
-    if problems:
-        raise PipelineDataError(problems, "Categories are named as in the annotations.")
-    return {names[name]: name for name in wanted}
+    return {names[name]: name for name in (names if requested is None else requested) if name in names}, problems
 
 
-def _images(coco, folder, categories, problems):
-    """Return {id: CocoImage} of the existing images that show a category."""
-    numbers = {number for key in categories for number in coco.catToImgs.get(key, ())}
-    found, taken = {}, {}
-    for number in sorted(numbers):
-        entry = coco.imgs.get(number, {})
-        if not all(entry.get(key) for key in ("file_name", "width", "height")):
-            problems.append(f"image {number} of the annotations: has no file_name, width and height")
+def _images(entries, folder, path, selection):
+    """Return {id: CocoImage} of the existing images; the others become problems of the selection."""
+    images, taken = {}, {}
+    for number, entry in entries.items():
+        file_name, width, height = (entry.get(key) for key in ("file_name", "width", "height"))
+        if (
+            not (isinstance(file_name, str) and PurePosixPath(file_name).name)
+            or not all(isinstance(side, int | float) and 1 <= side < math.inf for side in (width, height))
+        ):  # fmt: skip
+            selection.problems.append(f"{path}: image {number} has no valid file_name, width and height")
             continue
-        path = folder / entry["file_name"]
-        name = file_name_of(PurePosixPath(entry["file_name"]).with_suffix("").as_posix())
+        file = folder / file_name
+        name = file_name_of(PurePosixPath(file_name).with_suffix("").as_posix())
         if name in taken:
-            problems.append(f"{path}: would get the same name as {taken[name]}")
-        elif not path.is_file():
-            problems.append(f"{path}: no such file, though the annotations name it")
+            selection.problems.append(f"{file}: would get the same name as {taken[name]}")
+        elif not os.path.isfile(file):  # unlike `Path.is_file`, never raises
+            selection.problems.append(f"{file}: no such file, though the annotations name it")
         else:
-            taken[name] = path
-            found[number] = CocoImage(name, path, (int(entry["width"]), int(entry["height"])))
-    return found
+            taken[name] = file
+            images[number] = CocoImage(name, file, (int(width), int(height)))
+    return images
 
 
-def _encoded(coco, annotation, image, problems):
-    """Return the run-length encoded mask of one instance, or None and add a problem."""
+def _encoded(rle, annotation, image, problems):
+    """Return the run-length encoded mask of one instance, or None and add a problem.
+
+    Everything is checked here, because pycocotools crashes on NaN and on runs of the wrong total length.
+    """
+    width, height = image.size
     try:
-        if not annotation["segmentation"]:
+        segmentation = annotation["segmentation"]
+        if not segmentation:
             raise ValueError("it is empty")
-        encoded = coco.annToRLE(annotation)
-        if tuple(encoded["size"]) != image.size[::-1]:
-            raise ValueError(f"its size is {encoded['size'][1]}×{encoded['size'][0]}, not the image's")
-        return encoded
+        if isinstance(segmentation, list):
+            if not all(isinstance(p, array) and _is_polygon(p) for p in segmentation):
+                raise ValueError("a polygon must be a list of finite numbers x, y, x, y, …")
+            return rle.merge(rle.frPyObjects(segmentation, height, width))
+        size, runs = segmentation["size"], segmentation["counts"]
+        if size != [height, width]:
+            raise ValueError(f"its size is {size[1]}×{size[0]}, not the image's")
+        runs = _runs(runs) if isinstance(runs, str) else runs
+        if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != width * height:
+            raise ValueError("its run lengths do not add up to the image")
+        return rle.frPyObjects({"size": size, "counts": runs}, height, width)
     except Exception as error:  # the C code raises exceptions of every kind on malformed input
         reason = "there is none" if isinstance(error, KeyError) else error
         problems.append(f"{image.path}: annotation {annotation['id']} has no usable segmentation ({reason})")
         return None
+
+
+def _is_polygon(numbers):
+    return len(numbers) > 0 and len(numbers) % 2 == 0 and np.abs(numbers).max() <= LARGEST_COORDINATE
+
+
+def _runs(text):
+    """Decode compressed run lengths, as `rleFrString` of pycocotools."""
+    runs, value, shift = [], 0, 0
+    for code in text.encode("ascii"):
+        value |= (code - 48 & 31) << shift
+        shift += 5
+        if not code - 48 & 32:
+            value -= (code - 48 & 16) << shift - 4  # the sign
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

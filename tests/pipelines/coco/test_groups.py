@@ -217,7 +217,7 @@ def test_names_what_it_leaves_out_and_does_the_rest(coco, tmp_path):
     assert sorted(result.problems) == sorted(
         [
             f"{folder / 'gone.png'}: no such file, though the annotations name it",
-            "image 99 of the annotations: has no file_name, width and height",
+            f"{coco.path}: image 99 has no valid file_name, width and height",
             f"{folder / '0.png'}: annotation 14 has no usable segmentation (it is empty)",
             f"{folder / '0.png'}: annotation 15 has no usable segmentation (its size is 5×5, not the image's)",
             f"{folder / '2.png'}: annotation 4 has no usable segmentation (there is none)",
@@ -243,13 +243,99 @@ def test_unknown_categories_are_reported_with_similar_names(coco, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("content", [None, "", "no JSON", "[]", "{}", '{"images": [], "annotations": []}'])
-def test_annotations_that_are_none(tmp_path, content):
+@pytest.mark.parametrize(
+    "content", [None, "", "no JSON", "[]", "{}", '{"images": [], "annotations": []}', "[" * 100_000, '{"images": 1}']
+)
+def test_a_file_without_annotations_is_reported(tmp_path, content):
     path = tmp_path / "a.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(PipelineDataError, match=r"a\.json: not COCO annotations"):
         make_coco_groups(path, tmp_path, tmp_path / "out")
+
+
+def test_every_malformed_entry_is_reported_with_its_place(coco, tmp_path):
+    coco.images[0]["id"] = "1"
+    coco.images[1] = ["1.png", 40, 30]
+    coco.annotations[2]["image_id"] = [[[3]]]
+    del coco.annotations[3]["category_id"]
+    coco.categories[0]["name"] = 5
+    coco.categories[1] = None
+    with pytest.raises(PipelineDataError) as caught:
+        make(coco, tmp_path / "out")
+    assert caught.value.problems == [
+        f"{coco.path}: images[0] needs an integer `id`. Received: '1'",
+        f"{coco.path}: images[1] must be an object. Received: ['1.png', 40, 30]",
+        f"{coco.path}: annotations[2] needs an integer `image_id`. Received: [[[3]]]",
+        f"{coco.path}: annotations[3] needs an integer `category_id`. Received: None",
+        f"{coco.path}: categories[0] needs a string `name`. Received: 5",
+        f"{coco.path}: categories[1] must be an object. Received: None",
+    ]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *({"width": value} for value in ("40", [40], float("nan"), float("inf"), 0, None)),
+        *({"file_name": value} for value in (5, ["0.png"], "", ".")),
+    ],
+)
+def test_an_image_with_malformed_values_is_left_out_and_reported(coco, tmp_path, entry):
+    coco.images[0].update(entry)
+    result = make(coco, tmp_path / "out", categories=["dog"])
+    assert result.problems == [f"{coco.path}: image 1 has no valid file_name, width and height"]
+    assert result.images == 5
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".png", "\0.png"])
+def test_an_impossible_file_name_is_reported_as_missing(coco, tmp_path, name):
+    coco.images[0]["file_name"] = name
+    (problem,) = make(coco, tmp_path / "out", categories=["dog"]).problems
+    assert problem.endswith("no such file, though the annotations name it")
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        *(
+            (value, "a polygon must be a list of finite numbers x, y, x, y, …")
+            for value in (
+                [[4, 5, 20, 5, 20, 15, 4]],
+                [[4, 5, 20, 5, 20, float("nan")]],
+                [[4, 5, 20, 5, 20, 1e9]],
+                [[4, 5, 20, 5, 20, 10**400]],
+                [[[4, 5], [20, 5], [20, 15]]],
+                [4, 5, 20, 5, 20, 15],
+                [[4, 5, 20, 5, 20, "15"]],
+                [[]],
+            )
+        ),
+        *(
+            ({"size": [HEIGHT, WIDTH], "counts": value}, "its run lengths do not add up to the image")
+            for value in ([10, 20], [1, 1200], [-1, 1201], [600.5, 599.5], ["1200"], [], "", "hello", "ooo", [[1200]])
+        ),
+        ({"size": [HEIGHT, WIDTH], "counts": 5}, "'int' object is not iterable"),
+        ({"size": [HEIGHT, WIDTH]}, "there is none"),
+        ("polygon", "string indices must be integers, not 'str'"),
+        (7, "'int' object is not subscriptable"),
+    ],
+)
+def test_a_malformed_segmentation_is_left_out_and_reported(coco, tmp_path, segmentation, reason):
+    coco.annotations[0]["segmentation"] = segmentation
+    result = make(coco, tmp_path / "out", categories=["dog"])
+    assert result.problems == [f"{coco.folder / '0.png'}: annotation 1 has no usable segmentation ({reason})"]
+    assert result.images == 5
+
+
+def test_compressed_run_lengths_are_read(coco, tmp_path):
+    from pycocotools import mask as rle
+
+    expected = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.5
+    expected[:, 10:25] = True  # a run that needs several characters
+    counts = rle.encode(np.asfortranarray(expected, np.uint8))["counts"].decode()
+    coco.annotations[0]["segmentation"] = {"size": [HEIGHT, WIDTH], "counts": counts}
+    make(coco, tmp_path / "out", area=(0, 1))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/masks/dog/0.png")), expected * 255)
 
 
 def test_says_when_nothing_is_left(coco, tmp_path):
