@@ -60,10 +60,7 @@ def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16", inpu
         input_dtype: as for `convert`; the engines accept both.
 
     Returns:
-        The path of the LiteRT file.
-
-    Raises:
-        The errors of `convert`.
+        The path of the LiteRT file. The errors are those of `convert`.
     """
     preset = presets.find(folder)
     out = convert(preset.folder, preset.folder / presets.LITERT, precision=precision, input_dtype=input_dtype)
