@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_recnet import optimizers
 from keras_recnet.errors import RecNetError
@@ -52,8 +53,9 @@ class State:
         return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values})
 
     def best(self) -> dict | None:
-        """Return the row of the epoch with the lowest validation error."""
-        return min(self.history, key=lambda row: row["val_mae"], default=None)
+        """Return the row of the epoch with the lowest validation error, or None if no epoch has a finite error."""
+        rows = [row for row in self.history if math.isfinite(row["val_mae"])]
+        return min(rows, key=lambda row: row["val_mae"], default=None)
 
 
 class StopSignal(keras.callbacks.Callback):
@@ -143,7 +145,12 @@ class Loop:
         return True
 
     def write_checkpoint(self) -> None:
-        """Write the state, the model and the optimizer."""
+        """Write the state, the model and the optimizer.
+
+        Raises:
+            RecNetError: if the weights are not finite; earlier checkpoints are kept.
+        """
+        self._check_weights()
         self.state.seconds = time.monotonic() - self._started
         self.checkpoints.write(self.model, dataclasses.asdict(self.state))
 
@@ -167,6 +174,7 @@ class Loop:
 
     def _validate(self, stop: StopSignal) -> dict[str, float] | None:
         """Return the validation scores of the EMA weights, or None if a stop was requested."""
+        self._check_weights()
         with averaged_weights(self.model):
             results = self.eval_model.evaluate(
                 self.data.validation.evaluation(), verbose=0, return_dict=True, callbacks=[stop]
@@ -174,10 +182,23 @@ class Loop:
             if stop.requested:
                 return None
             best = self.state.best()
-            if best is None or results["mae"] < best["val_mae"]:
+            if math.isfinite(results["mae"]) and (best is None or results["mae"] < best["val_mae"]):
                 self.checkpoints.write_best(self.model, {"epoch": self.state.epoch + 1, "val_mae": results["mae"]})
             self._draw_samples()
         return {f"val_{name}": float(value) for name, value in results.items()}
+
+    def _check_weights(self):
+        """Raise the error of a diverged training: the last step can ruin the weights although its loss is finite."""
+        if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self.model.weights):
+            raise self.diverged("The weights are")
+
+    def diverged(self, subject: str) -> RecNetError:
+        """Return the error of a training whose loss or weights are not finite."""
+        return RecNetError(
+            f"{subject} not finite at step {self.state.step}. Lower optimizer.learning_rate or set optimizer.clip, and "
+            f"start a new run with --set output=FOLDER. The checkpoints in {self.checkpoints.folder} are from earlier "
+            f"steps."
+        )
 
     def _draw_samples(self):
         if not self.config.samples:
@@ -230,10 +251,7 @@ class _StepCallback(keras.callbacks.Callback):
         # Keras reports the mean over the steps of this `fit`
         total = self.start_sum + logs["loss"] * (state.epoch_step - self.start_step)
         if not math.isfinite(total):
-            raise RecNetError(
-                f"The loss is not finite at step {state.step}. Lower optimizer.learning_rate or set optimizer.clip, "
-                f"and start again. The checkpoints in {loop.checkpoints.folder} are from earlier steps."
-            )
+            raise loop.diverged("The loss is")
         loss, state.loss_sum = total - state.loss_sum, total
         loop.progress.step(state.loss_sum / state.epoch_step)
         loop.logs.step(state.step, {"loss": loss})

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 
 from keras_recnet import optimizers
-from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError
+from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError, RecNetError
 from keras_recnet.files import atomic_path, disk_errors
 from keras_recnet.training import ema, logs
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
@@ -116,14 +116,17 @@ def _checkpoint_to_resume(
             )
         return None
     checkpoint = checkpoints.newest()
-    if checkpoint:
-        before = with_current_defaults(checkpoint.state["config"])
-        if changed := differences(before, config.fixed()):
-            raise ConfigError(
-                f"{folder}: this run was started with a different configuration and cannot be resumed with this one. "
-                f"Differences (then → now): {'; '.join(changed)}. Undo them, or start a new run with "
-                f"--set output=FOLDER."
-            )
+    if checkpoint is None:
+        raise ConfigError(
+            f"{folder}: this folder has no checkpoint to resume from. Start the run without --resume, or give the "
+            f"folder of the run: --set output=FOLDER"
+        )
+    before = with_current_defaults(checkpoint.state["config"])
+    if changed := differences(before, config.fixed()):
+        raise ConfigError(
+            f"{folder}: this run was started with a different configuration and cannot be resumed with this one. "
+            f"Differences (then → now): {'; '.join(changed)}. Undo them, or start a new run with --set output=FOLDER."
+        )
     return checkpoint
 
 
@@ -226,6 +229,11 @@ def _write_preset(
     folder = Path(config.output) / "preset"
     if config.preset.weights == "best":
         row = state.best()
+        if row is None:
+            raise RecNetError(
+                f"{config.output}: the validation error is not finite in any epoch, so there is no best epoch. Use "
+                f"--set precision=float32 and --set output=FOLDER."
+            )
         # the variables in a checkpoint include seeds of dropout, which are not weights
         values = dict(zip(map(id, model.variables), read(checkpoints.best).model, strict=True))
         weights = [values[id(weight)] for weight in model.weights]

@@ -10,7 +10,7 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
-from keras_recnet.training import checkpoints, logs, progress
+from keras_recnet.training import checkpoints, logs, loop, progress, run
 from keras_recnet.training.checkpoints import read
 from keras_recnet.training.config.loading import load
 from keras_recnet.training.run import train
@@ -187,6 +187,53 @@ def test_too_little_disk_space_is_an_error_before_the_first_step(smoke, monkeypa
 def test_a_loss_that_is_not_finite_is_an_error(smoke):
     with pytest.raises(RecNetError, match=r"not finite at step .* Lower optimizer.learning_rate"):
         smoke("optimizer.learning_rate=1e30", "optimizer.backbone_learning_rate=1e30", "optimizer.warmup_steps=0")
+
+
+@pytest.mark.parametrize("weights", ["best", "last"])
+def test_weights_that_are_not_finite_after_the_last_step_are_an_error(smoke, tmp_path, monkeypatch, weights):
+    step = loop._StepCallback.on_train_batch_end
+
+    def diverge(callback, batch, logs=None):
+        if callback.loop.state.step == EPOCH - 1:
+            for weight in callback.loop.model.trainable_variables:
+                weight.assign(weight * np.nan)
+        step(callback, batch, logs)
+
+    monkeypatch.setattr(loop._StepCallback, "on_train_batch_end", diverge)
+    with pytest.raises(RecNetError, match=r"The weights are not finite at step 8\. Lower optimizer.learning_rate"):
+        smoke("epochs=1", "ema=null", "checkpoint.steps=3", f"preset.weights={weights}", "samples=4")
+    kept = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert kept == ["step-00000003.npz", "step-00000006.npz"]
+
+
+@pytest.fixture
+def nan_errors(monkeypatch):
+    """Returns a function that makes the validation error of some epochs NaN."""
+
+    def nan_errors(epochs):
+        class Loop(loop.Loop):
+            def __post_init__(self):
+                super().__post_init__()
+                evaluate = self.eval_model.evaluate
+                self.eval_model.evaluate = lambda *args, **options: (
+                    evaluate(*args, **options) | ({"mae": float("nan")} if self.state.epoch in epochs else {})
+                )
+
+        monkeypatch.setattr(run, "Loop", Loop)
+
+    return nan_errors
+
+
+def test_an_epoch_with_a_finite_error_is_better_than_one_without(smoke, tmp_path, nan_errors):
+    nan_errors([0])
+    assert "Best epoch: 2" in smoke()
+    assert read(tmp_path / "run/checkpoints/best.npz").state["epoch"] == 2
+
+
+def test_a_run_without_a_finite_validation_error_has_no_best_epoch(smoke, nan_errors):
+    nan_errors([0, 1])
+    with pytest.raises(RecNetError, match="the validation error is not finite in any epoch"):
+        smoke()
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
