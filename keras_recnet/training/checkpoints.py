@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -79,7 +79,10 @@ class CheckpointFolder:
         """
         path = self.folder / f"step-{state['step']:08d}.npz"
         _write(path, state, {"model": model.variables, "optimizer": model.optimizer.variables})
-        for old in self.paths()[: -self.keep]:
+        paths = self.paths()
+        index = paths.index(path)
+        # later steps are damaged files, or the run would have resumed from them
+        for old in (*paths[: max(0, index + 1 - self.keep)], *paths[index + 1 :]):
             old.unlink()
         return path
 
@@ -88,8 +91,11 @@ class CheckpointFolder:
         _write(self.best, state, {"model": model.variables})
         return self.best
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self, log: Callable[[str], object] = lambda text: None) -> Checkpoint | None:
         """Read the newest undamaged checkpoint; None if there are no checkpoints.
+
+        Args:
+            log: called with a line about each damaged checkpoint that is skipped.
 
         Raises:
             DataError: if all checkpoints are damaged.
@@ -97,11 +103,15 @@ class CheckpointFolder:
         damaged = []
         for path in reversed(self.paths()):
             try:
-                return read(path)
+                checkpoint = read(path)
             except DataError as error:
                 damaged.append(str(error))
+            else:
+                for message in damaged:
+                    log(f"{message} Skipped.")
+                return checkpoint
         if damaged:
-            raise DataError("\n".join(damaged))
+            raise DataError("\n".join([*damaged, "Start a new run with --set output=FOLDER."]))
         return None
 
     def remove_unfinished(self) -> None:
@@ -134,14 +144,16 @@ def read(path: str | os.PathLike) -> Checkpoint:
     path = Path(path)
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            state = json.loads(file[STATE].tobytes().decode("utf-8"))
-            arrays = {
-                kind: [file[key] for key in sorted(file.files) if key.startswith(f"{kind}/")]
-                for kind in ("model", "optimizer")
-            }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged checkpoint ({error}). Remove it to use the one before it.") from error
-    return Checkpoint(path, state, arrays["model"], arrays["optimizer"])
+            arrays = {key: file[key] for key in file.files}
+        contents = json.loads(arrays.pop(STATE).tobytes().decode("utf-8"))
+        state = dict(contents["state"])
+        if _shapes(arrays) != contents["shapes"]:
+            raise ValueError("arrays are missing or have other shapes")
+    # zipfile, NumPy and json raise errors of many kinds for damaged data, NotImplementedError and MemoryError included
+    except Exception as error:
+        raise DataError(f"{path}: damaged checkpoint ({error or type(error).__name__}).") from error
+    of_kind = ([arrays[key] for key in sorted(arrays) if key.startswith(kind)] for kind in ("model/", "optimizer/"))
+    return Checkpoint(path, state, *of_kind)
 
 
 def check_disk(folder: str | os.PathLike, needed: int) -> None:
@@ -162,12 +174,18 @@ def _bytes(variable) -> int:
     return int(np.prod(variable.shape, dtype=np.int64)) * np.dtype(variable.dtype).itemsize
 
 
+def _shapes(arrays: dict[str, np.ndarray]) -> dict[str, list]:
+    return {key: [str(array.dtype), *array.shape] for key, array in arrays.items()}
+
+
 def _write(path: Path, state: dict, variables: dict[str, list]) -> None:
-    arrays = {STATE: np.frombuffer(json.dumps(state).encode("utf-8"), np.uint8)}
-    for kind, values in variables.items():
-        for index, variable in enumerate(values):
-            arrays[f"{kind}/{index:05d}"] = keras.ops.convert_to_numpy(variable)
+    arrays = {
+        f"{kind}/{index:05d}": keras.ops.convert_to_numpy(variable)
+        for kind, values in variables.items()
+        for index, variable in enumerate(values)
+    }
+    contents = json.dumps({"state": state, "shapes": _shapes(arrays)})
     with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, **{STATE: np.frombuffer(contents.encode("utf-8"), np.uint8)}, **arrays)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())

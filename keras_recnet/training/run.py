@@ -53,7 +53,9 @@ def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume:
     try:
         return _train(config, command, resume, stream or sys.stderr)
     except KeyboardInterrupt:
-        print(f"\nStopped; there was nothing new to save. Resume with: {command} --resume", file=sys.stderr)
+        resumable = CheckpointFolder(Path(config.output) / "checkpoints").paths()
+        advice = f"Resume with: {command} --resume" if resumable else f"Start again with: {command}"
+        print(f"\nStopped; there was nothing new to save. {advice}", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
         keras.config.set_dtype_policy(policy)
@@ -65,7 +67,7 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
 
     folder, resume_command = Path(config.output), f"{command} --resume"
     checkpoints = CheckpointFolder(folder / "checkpoints", config.checkpoint.keep)
-    checkpoint = _checkpoint_to_resume(config, checkpoints, resume_command, resume)
+    checkpoint = _checkpoint_to_resume(config, checkpoints, resume_command, resume, log)
     _check_config(config)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +107,7 @@ def _train(config: Config, command: str, resume: bool, stream) -> Path:
 
 
 def _checkpoint_to_resume(
-    config: Config, checkpoints: CheckpointFolder, resume_command: str, resume: bool
+    config: Config, checkpoints: CheckpointFolder, resume_command: str, resume: bool, log: Callable[[str], object]
 ) -> Checkpoint | None:
     folder = config.output
     if not resume:
@@ -115,7 +117,7 @@ def _checkpoint_to_resume(
                 f"another folder: --set output=FOLDER"
             )
         return None
-    checkpoint = checkpoints.newest()
+    checkpoint = checkpoints.newest(log)
     if checkpoint is None:
         raise ConfigError(
             f"{folder}: this folder has no checkpoint to resume from. Start the run without --resume, or give the "
@@ -127,6 +129,14 @@ def _checkpoint_to_resume(
             f"{folder}: this run was started with a different configuration and cannot be resumed with this one. "
             f"Differences (then → now): {'; '.join(changed)}. Undo them, or start a new run with --set output=FOLDER."
         )
+    if config.preset.weights == "best" and State.from_dict(checkpoint.state).best():
+        try:
+            read(checkpoints.best)
+        except DataError as error:
+            raise DataError(
+                f"{error} It has the weights of the preset. Restore it, or save the last weights instead: "
+                f"--set preset.weights=last"
+            ) from error
     return checkpoint
 
 
@@ -210,8 +220,11 @@ def _run(loop: Loop, resume_command: str) -> bool:
             return loop.run()
     except DiskError as error:
         paths = loop.checkpoints.paths()
-        advice = f"{paths[-1].name} is complete; resume" if paths else "No checkpoint was written; start again"
-        raise DiskError(f"{error} {advice} with: {resume_command}") from error
+        if paths:
+            advice = f"{paths[-1].name} is complete; resume with: {resume_command}"
+        else:
+            advice = f"No checkpoint was written; start again with: {resume_command.removesuffix(' --resume')}"
+        raise DiskError(f"{error} {advice}") from error
     finally:
         with contextlib.suppress(OSError):  # a full disk has been reported already
             loop.logs.close()

@@ -1,4 +1,5 @@
 import errno
+import os
 
 import numpy as np
 import pytest
@@ -58,6 +59,77 @@ def test_a_damaged_checkpoint_is_skipped(small_model, tmp_path):
         DataError, match=r"step-00000002.npz: damaged checkpoint[^$]*step-00000001.npz: damaged checkpoint"
     ):
         folder.newest()
+
+
+def rewrite(path, change):
+    """Change the entries of an .npz file."""
+    with np.load(path) as file:
+        entries = dict(file)
+    change(entries)
+    np.savez(path, **entries)
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "text": lambda path: path.write_text("not a checkpoint"),
+    "array": lambda path: (np.save(f"{path}.npy", np.zeros(3)), os.replace(f"{path}.npy", path)),
+    "pickle": lambda path: rewrite(path, lambda entries: entries.update({"model/00000": np.array([{}], object)})),
+    "missing state": lambda path: rewrite(path, lambda entries: entries.pop("state.json")),
+    "missing array": lambda path: rewrite(path, lambda entries: entries.pop("optimizer/00001")),
+    "other array": lambda path: rewrite(path, lambda entries: entries.update({"optimizer/00001": np.zeros(7)})),
+    "state is a list": lambda path: rewrite(
+        path, lambda entries: entries.update({"state.json": np.frombuffer(b"[1]", np.uint8)})
+    ),
+    "nested state": lambda path: rewrite(
+        path, lambda entries: entries.update({"state.json": np.frombuffer(b"[" * 100_000, np.uint8)})
+    ),
+    "compression": lambda path: path.write_bytes(unknown_compression(path.read_bytes())),
+}
+
+
+def unknown_compression(data):
+    data = bytearray(data)
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = data.index(signature)
+        data[start + offset] = 77
+    return bytes(data)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_one_before_a_damaged_checkpoint_is_used(small_model, tmp_path, damage):
+    model, _, _ = small_model
+    folder, skipped = CheckpointFolder(tmp_path), []
+    folder.write(model, {"step": 1})
+    DAMAGES[damage](folder.write(model, {"step": 2}))
+    assert folder.newest(skipped.append).state == {"step": 1}
+    assert len(skipped) == 1
+    assert "step-00000002.npz: damaged checkpoint (" in skipped[0]
+
+
+def test_flipped_bytes_never_change_the_restored_values(small_model, tmp_path):
+    model, _, _ = small_model
+    folder = CheckpointFolder(tmp_path)
+    first, second = (folder.write(model, {"step": step}) for step in (1, 2))
+    expected, data, rng = read(first), second.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(data)
+        for position in rng.integers(len(data), size=rng.integers(1, 4)):
+            damaged[position] ^= 1 << rng.integers(8)
+        second.write_bytes(damaged)
+        checkpoint = folder.newest()
+        # an unused byte may be flipped, such as one of a date
+        assert checkpoint.state["step"] in (1, 2)
+        assert_equal(checkpoint.model + checkpoint.optimizer, expected.model + expected.optimizer)
+
+
+def test_a_damaged_later_checkpoint_does_not_displace_new_ones(small_model, tmp_path):
+    model, _, _ = small_model
+    folder = CheckpointFolder(tmp_path, keep=1)
+    (tmp_path / "step-00000020.npz").write_bytes(b"damaged")
+    for step in (5, 15):
+        folder.write(model, {"step": step})
+    assert [path.name for path in folder.paths()] == ["step-00000015.npz"]
 
 
 def test_earlier_checkpoints_survive_a_full_disk(small_model, tmp_path, monkeypatch):

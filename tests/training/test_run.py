@@ -88,6 +88,25 @@ def test_the_preset_can_have_the_last_weights(smoke, tmp_path):
         assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(stored, kept["best"].model, strict=True))
 
 
+def test_resuming_a_folder_without_a_run_is_an_error(smoke, tmp_path):
+    with pytest.raises(ConfigError, match=r"run: this folder has no checkpoint to resume from\. Start the run without"):
+        smoke(resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_newest_checkpoint_is_skipped_and_a_damaged_best_one_is_an_error(smoke, tmp_path):
+    smoke("epochs=1", "checkpoint.steps=7")
+    folder = tmp_path / "run/checkpoints"
+    (folder / "step-00000008.npz").write_bytes(b"")
+    text = smoke("epochs=1", "checkpoint.steps=7", resume=True)
+    assert "step-00000008.npz: damaged checkpoint" in text
+    assert "7 of 8 steps done" in text
+    (folder / "best.npz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"best.npz: damaged checkpoint.* --set preset.weights=last"):
+        smoke("epochs=1", "checkpoint.steps=7", resume=True)
+    assert "Last epoch: 1" in smoke("epochs=1", "checkpoint.steps=7", "preset.weights=last", resume=True)
+
+
 def test_resuming_with_another_configuration_or_other_images_is_an_error(smoke, photos):
     smoke("epochs=1", "data.synthetic=null", f"data.root={photos}")
     with pytest.raises(ConfigError, match=r"then → now\): optimizer.learning_rate: 0.002 → 0.5; seed: 1 → 2\. Undo"):
@@ -149,7 +168,7 @@ def test_ctrl_c_before_the_first_step_exits_with_130(smoke, monkeypatch, capsys)
     with pytest.raises(SystemExit) as info:
         smoke()
     assert info.value.code == 130
-    assert "--resume" in capsys.readouterr().err
+    assert "Start again with: keras-recnet train smoke" in capsys.readouterr().err
 
 
 def test_earlier_checkpoints_survive_a_full_disk(smoke, tmp_path, monkeypatch):

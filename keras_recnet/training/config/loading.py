@@ -129,7 +129,7 @@ def load(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
     settings = read(name_or_path, overrides)
     values = {"output": f"runs/{settings.name}", **settings.values}
     task = values.get("task", "saliency")
-    if task not in CONFIGS:
+    if not isinstance(task, str) or task not in CONFIGS:
         place = settings.places.get("task", name_or_path)
         raise ConfigError(
             f"{place}: task: must be one of {', '.join(CONFIGS)}.{did_you_mean(task, CONFIGS)} Received: {task!r}"

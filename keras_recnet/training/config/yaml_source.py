@@ -10,6 +10,7 @@ import yaml
 from keras_recnet.errors import ConfigError, did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "configs"
+MAX_DEPTH = 20
 
 
 @dataclasses.dataclass
@@ -28,7 +29,40 @@ class Settings:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which reads `2e-4` as a number, not as a string."""
+    """PyYAML's safe loader, limited to what a configuration needs.
+
+    It reads `2e-4` as a number, not as a string, and refuses aliases, which can be recursive, deep nesting and huge
+    whole numbers.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent, index):
+        mark = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(
+                problem="aliases are not supported, write the value again", problem_mark=mark
+            )
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(problem="is nested too deeply", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node, deep=False):
+        try:
+            value = super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        # PyYAML's constructors raise errors of many kinds for texts such as `2001-99-99` and `!!int ''`
+        except Exception as error:
+            problem = f"the value cannot be read ({error or type(error).__name__})"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark) from error
+        if type(value) is int and abs(value) >= 2**31:
+            problem = "the whole number is too large, the limit is 2147483647"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return value
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -62,7 +96,7 @@ def read(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
     for entry in overrides:
         key, equals, text = entry.partition("=")
         key = key.strip()
-        if not equals or not all(key.split(".")):
+        if not equals or not all(key.split(".")) or key.count(".") >= MAX_DEPTH:
             raise ConfigError(f"--set {entry}: must be of the form key=value, such as --set data.root=PHOTOS.")
         value, places = _parse(text, f"--set {entry}", key)
         nested = value
@@ -112,7 +146,7 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> Settings:
                 f"{places['extends']}: extends: must be the name or path of a configuration. Received: {base!r}"
             )
         relative = path.parent / base
-        settings = _read_chain(relative if relative.is_file() else find(base), (*seen, path))
+        settings = _read_chain(relative if os.path.isfile(relative) else find(base), (*seen, path))
         settings.name = path.stem
     _merge(settings, values, places)
     return settings
@@ -153,8 +187,11 @@ def _note_places(node, prefix: str, source: str, places: dict[str, str]):
     if not isinstance(node, yaml.MappingNode):
         return
     for key_node, value_node in node.value:
-        key = f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
+        name = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+        key = f"{prefix}.{name}" if prefix else name
         place = f"{source}:{key_node.start_mark.line + 1}"
+        if key_node.tag != "tag:yaml.org,2002:str":
+            raise ConfigError(f"{place}: {key}: a key must be a word.")
         if key in places:
             raise ConfigError(f"{place}: {key}: is set twice, first at {places[key]}. Remove one of them.")
         places[key] = place

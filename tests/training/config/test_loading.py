@@ -1,5 +1,7 @@
+import contextlib
 import inspect
 
+import numpy as np
 import pytest
 import yaml
 
@@ -129,12 +131,54 @@ def test_extends_accepts_a_relative_path_and_a_shipped_name(write):
         ("epochs: 1\nepochs: 2", "mine.yaml:2: epochs: is set twice, first at .*mine.yaml:1"),
         ("epochs: [1", "mine.yaml:.*: invalid YAML"),
         ("- epochs", "mine.yaml: a configuration must be a mapping"),
+        ("task: [saliency]", r"mine.yaml:1: task: must be one of saliency, cosaliency\. Did you mean 'saliency'\?"),
+        ("epochs: 1\ninit: [imagenet]", r"mine.yaml:2: init: .*string\. Received: \['imagenet'\]"),
+        ("epochs: 1\nprecision: {a: b}", r"mine.yaml:2: precision: must be one of .* Received: \{'a': 'b'\}"),
+        ("epochs: 1\nmodel: &m\n  backbone: *m", "mine.yaml:3: invalid YAML: aliases are not supported"),
+        ("- &a [*a]", "mine.yaml:1: invalid YAML: aliases are not supported"),
+        ("epochs: " + 5000 * "1", "mine.yaml:1: invalid YAML: the value cannot be read .*digits"),
+        ("epochs: 0x" + 5000 * "1", "mine.yaml:1: invalid YAML: the whole number is too large"),
+        ("epochs: 1\nseed: " + 5000 * "[", "mine.yaml:2: invalid YAML: is nested too deeply"),
+        ("epochs: 1\nseed: 2001-99-99", "mine.yaml:2: invalid YAML: the value cannot be read"),
+        ("epochs: 1\nseed: !!int ''", "mine.yaml:2: invalid YAML: the value cannot be read"),
+        ("? [a, b]\n: 1", "mine.yaml:1: .*a key must be a word"),
+        ("1: 2\nepochs: 1", "mine.yaml:1: 1: a key must be a word"),
+        ("extends: [smoke]", "mine.yaml:1: extends: must be the name or path"),
+        ("extends: " + 5000 * "a", "There is no configuration or file"),
         ("extends: 3", "mine.yaml:1: extends: must be the name or path"),
     ],
 )
 def test_errors_name_the_file_line_and_key(write, text, message):
     with pytest.raises(ConfigError, match=message):
         load(write(text))
+
+
+def test_random_changes_of_a_configuration_are_errors_without_a_traceback(write):
+    random = np.random.default_rng(0)
+    text = (SHIPPED / "rcau_lite0.yaml").read_text(encoding="utf-8")
+    snippets = [
+        "[",
+        "{",
+        "}",
+        ":",
+        "- ",
+        "&a ",
+        "*a",
+        "!!int ",
+        "!!timestamp ",
+        "0x",
+        "\n",
+        "\t",
+        "\0",
+        "~",
+        "? ",
+        "<<: ",
+    ]
+    for _ in range(200):
+        start, end = sorted(random.integers(len(text), size=2))
+        changed = text[:start] + random.choice(snippets) + text[end if random.random() < 0.1 else start :]
+        with contextlib.suppress(ConfigError):
+            load(write(changed))
 
 
 def test_all_errors_are_reported_together_and_once(write):
@@ -149,6 +193,8 @@ def test_errors_in_set_name_the_entry():
         load("smoke", ["batch_siz=3"])
     with pytest.raises(ConfigError, match="--set batch_size: must be of the form key=value"):
         load("smoke", ["batch_size"])
+    with pytest.raises(ConfigError, match="must be of the form key=value"):
+        load("smoke", [5000 * "data." + "root=a"])
     with pytest.raises(ConfigError, match=r"--set seed=.*invalid YAML"):
         load("smoke", ["seed=[1"])
 
