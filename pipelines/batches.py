@@ -7,12 +7,12 @@ import tensorflow as tf
 
 from keras_recnet.pipelines.image_source import Source
 
-# Keys that separate the random numbers for the order, the augmentation and the members of groups.
+# Keys of independent random numbers: for the order, the augmentation and the members of groups.
 ORDER, AUGMENTATION, MEMBERS = 0, 1, 2
 
 
 class Batches:
-    """Base of data sets that yield `tf.data` batches from any (epoch, step) on.
+    """Base of data sets that yield `tf.data` batches, starting at any (epoch, step).
 
     A subclass defines `__len__`, `_training_batch`, which returns the NumPy arrays of a step, `_dtypes`, the list of
     their TensorFlow types, and `_to_tensors`, which gives them static shapes.

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines.checks import Progress, for_all, read_checked
-from keras_recnet.pipelines.pairs import Pair, PipelineDataError
+from keras_recnet.pipelines.pair_reading import Pair, PipelineDataError
 
 # Memory that must stay free for training.
 RESERVE = 512 * 2**20

@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from keras_recnet.errors import ImageError
 from keras_recnet.imaging.reading import SWAPPING, open_image, turn_of
-from keras_recnet.pipelines.pair_reading import read_pair, same_proportions, size_problem
-from keras_recnet.pipelines.pairs import Pair, PipelineDataError
+from keras_recnet.pipelines.pair_reading import Pair, PipelineDataError, read_pair, same_proportions, size_problem
 
 Progress = Callable[[int, int], object]
 
@@ -32,10 +31,31 @@ def check_pairs(
     for_all(read_checked if decode else check_files, pairs, workers, progress)
 
 
+def problems_of_files(pairs: Sequence[Pair]) -> list[str]:
+    """Return the problems that `check_pairs` finds, to report them together with others."""
+    try:
+        check_pairs(list(dict.fromkeys(pairs)))
+    except PipelineDataError as error:
+        return error.problems
+    return []
+
+
 def read_checked(pair: Pair, at_least: int | None = None):
-    """`check_files`, then `read_pair`."""
-    check_files(pair)
-    return read_pair(pair, at_least)
+    """Read a pair as `read_pair`; an error also contains the problems of `check_files`."""
+    problems = []
+    try:
+        arrays = read_pair(pair, at_least)
+    except PipelineDataError as error:
+        problems += error.problems
+    try:
+        check_files(pair)
+    except PipelineDataError as error:
+        # both may report the same fault of a file in different words
+        named = {problem.partition(": ")[0] for problem in problems}
+        problems += [problem for problem in error.problems if problem.partition(": ")[0] not in named]
+    if problems:
+        raise PipelineDataError(problems)
+    return arrays
 
 
 def for_all(function: Callable, items: Sequence, workers: int, progress: Progress | None = None) -> None:
@@ -78,10 +98,7 @@ def check_files(pair: Pair) -> None:
                 file.verify()
         except ImageError as error:
             problems.append(str(error))
+    if len(sizes) == 2 and not any(same_proportions(mask, image) for image in sizes[0] for mask in sizes[1]):
+        problems.append(size_problem(pair, sizes[1][0], sizes[0][0]))
     if problems:
         raise PipelineDataError(problems)
-    if pair.mask is None:
-        return
-    image_sizes, mask_sizes = sizes
-    if not any(same_proportions(mask, image) for mask in mask_sizes for image in image_sizes):
-        raise PipelineDataError([size_problem(pair, mask_sizes[0], image_sizes[0])])

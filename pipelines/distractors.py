@@ -1,4 +1,4 @@
-"""Drawing of distractors: images that do not belong to a group."""
+"""Draw distractors: images that do not belong to a group."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from keras_recnet.pipelines.groups import Group
-from keras_recnet.pipelines.pairs import Pair
+from keras_recnet.pipelines.pair_reading import Pair
 
 
 class DistractorSampler:
-    """Draws distractors for groups.
+    """Sampler of distractors for groups.
 
     Args:
         groups: all groups. An image of any group of a category is never a distractor for that category.
-        pool: pairs to draw from; None: the own images of all groups.
+        pool: pairs to draw from; None draws from the own images of all groups.
         amount: a number, a range `(least, most)`, or a share (a float) of a group's images.
-        images_per_group: maximal number of images per group.
+        images_per_group: maximum number of images per group.
 
     Attributes:
         pairs: all pairs that may be drawn, each image once; empty if `amount` is 0.

@@ -4,15 +4,15 @@ import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
+from keras_recnet.errors import did_you_mean
 from keras_recnet.files import atomic_path
-from keras_recnet.pipelines.pairs import PipelineDataError
+from keras_recnet.pipelines.pair_reading import PipelineDataError
 
 COLUMNS = ("group", "name", "split", "distractor", "category")
-TRUTHS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+BOOLEANS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Member:
         name: the image's path inside its folder, without suffix.
         split: such as `"train"`; empty if the list has none.
         distractor: whether the image does not belong to the group, so that its mask there is empty.
-        category: what the group shows. Groups of the same category share no distractors; empty: a category of its own.
+        category: what the group shows. Groups of the same category share no distractors; if empty, the group's name.
     """
 
     group: str
@@ -48,13 +48,20 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
         PipelineDataError: naming every invalid line: without group or name, a name twice in a group, a `distractor`
             that is neither 0 nor 1, a group of two categories; or if a column or the split is missing.
     """
-    lines = _lines(path, split)
+    groups, problems = parse_group_list(path, split)
+    if problems:
+        raise PipelineDataError(problems, "Correct these lines.")
+    return groups
+
+
+def parse_group_list(path: str | os.PathLike, split: str | None) -> tuple[dict[str, list[Member]], list[str]]:
+    """Return the groups of the valid lines, as `read_group_list`, and the problems of the others."""
     groups, problems, seen = {}, [], set()
-    for number, line in lines:
+    for number, line in _lines(path, split):
         group, name, distractor = line["group"], line["name"], (line.get("distractor") or "").lower()
         if not group or not name:
             problems.append(f"{path}, line {number}: has no {'name' if group else 'group'}")
-        elif distractor not in TRUTHS:
+        elif distractor not in BOOLEANS:
             problems.append(f"{path}, line {number}: `distractor` must be 0 or 1. Received: {line['distractor']!r}")
         elif (group, name) in seen:
             problems.append(f"{path}, line {number}: {name} occurs twice in the group {group}")
@@ -67,15 +74,13 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
                     f"{path}, line {number}: the group {group} has two categories, {members[0].category!r} and "
                     f"{category!r}"
                 )
-            members.append(Member(group, name, line.get("split") or "", TRUTHS[distractor], category))
+            members.append(Member(group, name, line.get("split") or "", BOOLEANS[distractor], category))
     problems += [
         f"{path}: the group {group} contains only distractors"
         for group, members in groups.items()
         if all(member.distractor for member in members)
     ]
-    if problems:
-        raise PipelineDataError(problems, "Correct these lines.")
-    return groups
+    return groups, problems
 
 
 def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None:
@@ -123,12 +128,12 @@ def with_distractors(groups: Mapping[str, Sequence[str]], *, every: int = 5, see
             raise ValueError(
                 f"`groups` must contain {count} images outside {group!r} to use as distractors. Received: {len(others)}"
             )
-        strangers = iter(random.choice(len(others), count, replace=False))
+        drawn = iter(random.choice(len(others), count, replace=False))
         distractor = np.zeros(len(own) + count, bool)
         distractor[random.choice(len(distractor), count, replace=False)] = True
         members = iter(own)
         listed += [
-            Member(group, others[next(strangers)] if is_distractor else next(members), distractor=bool(is_distractor))
+            Member(group, others[next(drawn)] if is_distractor else next(members), distractor=bool(is_distractor))
             for is_distractor in distractor
         ]
     return listed
@@ -148,20 +153,19 @@ def _lines(path, split):
                 if any(value for value in line.values())
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PipelineDataError([f"{path}: the list cannot be read ({error})"], "Give a CSV file in UTF-8.") from None
+        raise PipelineDataError([f"{path}: the list cannot be read ({error})"], "Pass a CSV file in UTF-8.") from None
     needed = ["group", "name", *(["split"] if split is not None else [])]
     missing = [column for column in needed if column not in columns]
     if missing:
         raise PipelineDataError(
             [f"{path}: has no column {' and no column '.join(missing)}. Received: {','.join(columns)}"],
-            "The first line names the columns, such as group,name,split.",
+            "The first line must name the columns, such as group,name,split.",
         )
     if split is not None:
         splits = sorted({line["split"] for _, line in lines})
         lines = [(number, line) for number, line in lines if line["split"] == split]
         if not lines:
-            near = get_close_matches(split, splits, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(split, splits)
             raise PipelineDataError([f"{path}: no line has the split {split!r}, only {', '.join(splits)}.{hint}"], "")
     if not lines:
         raise PipelineDataError([f"{path}: the list is empty"], "Write one image of a group per line.")

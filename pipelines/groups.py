@@ -10,11 +10,12 @@ import numpy as np
 
 from keras_recnet.files import walk
 from keras_recnet.imaging.reading import SUFFIXES
-from keras_recnet.pipelines.checks import Progress, check_pairs
-from keras_recnet.pipelines.group_lists import Member, read_group_list, write_group_list
-from keras_recnet.pipelines.pairs import Pair, PipelineDataError, find_pairs
+from keras_recnet.pipelines.checks import Progress, check_pairs, problems_of_files
+from keras_recnet.pipelines.group_lists import Member, parse_group_list, write_group_list
+from keras_recnet.pipelines.pair_reading import Pair, PipelineDataError
+from keras_recnet.pipelines.pairs import find_pairs
 
-# What the two folders are called in iCoseg, MSRC, Cosal2015, CoSOD3k (Image, GroundTruth), CoCA (image, binary), the
+# Names of the two folders in iCoseg, MSRC, Cosal2015, CoSOD3k (Image, GroundTruth), CoCA (image, binary), the
 # COCO subset of 9,213 images (img, gt) and in derived data sets.
 IMAGE_FOLDERS = frozenset(("image", "images", "img", "imgs"))
 MASK_FOLDERS = frozenset(("groundtruth", "ground_truth", "gt", "gts", "binary", "mask", "masks"))
@@ -80,8 +81,8 @@ def find_groups(
     CoSOD3k, iCoseg, MSRC), `image/…` and `binary/…` (CoCA). A group of one image is allowed, and a warning names it.
 
     Args:
-        root: folder that contains the two folders under one of their usual names. Alternatively, pass both of
-        images: folder of images, and
+        root: folder that contains the two folders under one of their usual names.
+        images: folder of images; pass it with `masks` instead of `root`.
         masks: folder of masks.
         exclude: names (`GROUP/NAME`) to leave out, a sequence or a list file, as for `find_pairs`.
 
@@ -102,13 +103,7 @@ def find_groups(
         raise ValueError(f"Give `root`, or `images` and `masks`. Received: root={root}, images={images}, masks={masks}")
     if root is not None:
         images, masks = _two_folders(Path(root))
-    problems = _problems_of_folders(Path(images))
-    try:
-        pairs = find_pairs(images, masks, exclude=exclude)
-    except PipelineDataError as error:
-        raise PipelineDataError([*problems, *error.problems]) from None
-    if problems:
-        raise PipelineDataError(problems, "Give each group a sub-folder with its images.")
+    pairs = _find_pairs(_problems_of_folders(Path(images)), images, masks, exclude=exclude)
     members = {}
     for pair in pairs:
         members.setdefault(pair.name.rpartition("/")[0], []).append(pair)
@@ -139,9 +134,11 @@ def read_groups(
     Example:
         >>> groups = read_groups("DUTS-TR/groups.csv", "DUTS-TR/images", "DUTS-TR/masks", split="train")
     """
-    listed = read_group_list(path, split=split)
-    wanted = dict.fromkeys(member.name for members in listed.values() for member in members)
-    pairs = dict(zip(wanted, find_pairs(images, masks, names=list(wanted)), strict=True))
+    listed, problems = parse_group_list(path, split)
+    if not listed:
+        raise PipelineDataError(problems)
+    names = list(dict.fromkeys(member.name for members in listed.values() for member in members))
+    pairs = dict(zip(names, _find_pairs(problems, images, masks, names=names), strict=True))
     return _warn_of_single_images(
         [
             Group(
@@ -187,7 +184,7 @@ def split_groups(
 
     Returns:
         `(training, test)`. Images keep their order. By images, the share is exact up to one image per group and up to
-        one image in total; a group of one image is put on one side.
+        one image in total; a group of one image goes to one side.
 
     Raises:
         ValueError: if `share` or `by` is out of range.
@@ -214,7 +211,7 @@ def split_groups(
 
 
 def single_images(pairs: Iterable[Pair]) -> list[Group]:
-    """Turn each pair into a group of one, to train a group network on single images as well."""
+    """Make each pair a group of one, to train a group network on single images as well."""
     return [Group(pair.name, (pair,)) for pair in pairs]
 
 
@@ -230,6 +227,17 @@ def check_groups(
     check_pairs(pairs, decode=decode, workers=workers, progress=progress)
 
 
+def _find_pairs(problems, *folders, **options):
+    """Find pairs as `find_pairs`, and raise its problems together with `problems`."""
+    try:
+        pairs = find_pairs(*folders, **options)
+    except PipelineDataError as error:
+        raise PipelineDataError(problems + error.problems) from None
+    if problems:
+        raise PipelineDataError(problems + problems_of_files(pairs))
+    return pairs
+
+
 def _two_folders(root):
     if not root.is_dir():
         raise PipelineDataError([f"{root}: no such folder"], "Pass the folder that contains images and masks.")
@@ -240,8 +248,8 @@ def _two_folders(root):
         if len(paths) != 1:
             received = ", ".join(path.name for path in paths or inner) or "no folder at all"
             problems.append(
-                f"{root}: {'several folders' if paths else 'no folder'} of {kind}, which is called "
-                f"{', '.join(sorted(names))} in any case. Received: {received}"
+                f"{root}: {'several folders' if paths else 'no folder'} of {kind}. Its name must be one of "
+                f"{', '.join(sorted(names))}, in any case. Received: {received}"
             )
     if problems:
         raise PipelineDataError(problems, "Pass the two folders instead: images=…, masks=….")
@@ -253,7 +261,7 @@ def _problems_of_folders(images):
     problems = []
     for folder, inner, files in walk(images, SUFFIXES):
         if Path(folder) == images:
-            problems += [f"{images / name}: is not in the sub-folder of a group" for name in files]
+            problems += [f"{images / name}: not in the sub-folder of a group" for name in files]
         elif not inner and not files:
             problems.append(f"{folder}: empty group, no image in it")
     return problems
@@ -264,8 +272,7 @@ def _warn_of_single_images(groups):
     if alone:
         shown = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
         warnings.warn(
-            f"{len(alone)} of {len(groups)} groups have one image, with nothing to compare it with; they are shown "
-            f"as groups of one: {shown}",
+            f"{len(alone)} of {len(groups)} groups have only one image and nothing to compare it with: {shown}",
             stacklevel=3,
         )
     return groups

@@ -10,14 +10,13 @@ from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines.augment import Augment, split
 from keras_recnet.pipelines.cache import fill_cache
 from keras_recnet.pipelines.checks import Progress
-from keras_recnet.pipelines.pair_reading import read_pair
-from keras_recnet.pipelines.pairs import Pair
+from keras_recnet.pipelines.pair_reading import Pair, read_pair
 
 CACHES = ("memory", None)
 
 
 class Source(Protocol):
-    """What `SaliencyGroups` reads its inputs from; `ImageSource` reads images.
+    """Interface of the sources that `SaliencyGroups` reads, such as `ImageSource`.
 
     A data set calls `open` once with all pairs that it may read, then `draw` and `read` for every batch.
 
@@ -40,7 +39,7 @@ class Source(Protocol):
 
 
 class ImageSource:
-    """Reads pairs of image and mask, resizes and augments them.
+    """Source of images and masks, resized and augmented.
 
     Each image is resized with Pillow's antialiased bilinear filter. With `cache="memory"` all pairs are decoded once to
     `cache_size` (or to `image_size` without augmentation), and crops are taken from the cached images.

@@ -1,16 +1,56 @@
 """Read an image and its mask as they belong together."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from keras_recnet.errors import ImageError
+from keras_recnet.errors import DataError, ImageError
 from keras_recnet.imaging import reading
-from keras_recnet.pipelines.pairs import Pair, PipelineDataError
 
 # A mask with at least three levels, the brightest of which is darker than this, holds class labels, not grey values.
 LABEL_LEVELS = 16
+SHOWN_PROBLEMS = 20
+
+
+class PipelineDataError(DataError):
+    """All problems of the training data in one error.
+
+    Args:
+        problems: one line per problem, each naming its file.
+        advice: what the user can do about them.
+
+    Attributes:
+        problems: all of them; the message shows the first 20.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[str],
+        advice: str = "Correct or remove these files, or leave them out with a list of names.",
+    ):
+        self.problems = list(problems)
+        shown = [f"  - {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
+        hidden = len(self.problems) - len(shown)
+        if hidden:
+            shown.append(f"  … and {hidden} more")
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__("\n".join([f"{count} in the data:", *shown, advice]))
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """An image and its mask; `name` is the image's path inside its folder, without suffix.
+
+    A mask of None means that nothing in the image is salient: it is read as 0 everywhere.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
 
 
 def read_image(path: str | os.PathLike, at_least: int | None = None) -> np.ndarray:
@@ -46,7 +86,7 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
     Raises:
         PipelineDataError: with all problems of the two files.
     """
-    problems = []
+    problems, picture, mask_size, turned = [], None, None, False
     try:
         picture = reading.read(pair.image, at_least=at_least)
     except ImageError as error:
@@ -54,21 +94,21 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
     if pair.mask is not None:
         try:
             with reading.open_image(pair.mask) as file:
-                mask, mask_turn = _mask_values(reading.upright(file), pair.mask), reading.turn_of(file)
+                image, mask_turn = reading.upright(file), reading.turn_of(file)
+                mask_size = image.size
+                mask = _mask_values(image, pair.mask)
         except ImageError as error:
             problems.append(str(error))
+    if picture is not None and mask_size is not None and not same_proportions(mask_size, picture.size[::-1]):
+        stored = picture.size if picture.turn in reading.SWAPPING else picture.size[::-1]
+        turned = mask_turn is None and same_proportions(mask_size, stored)
+        if not turned:
+            problems.append(size_problem(pair, mask_size, picture.size[::-1]))
     if problems:
         raise PipelineDataError(problems)
     if pair.mask is None:
         return picture.rgb, np.zeros(picture.rgb.shape[:2], np.uint8)
-    size = picture.size[::-1]
-    stored = size[::-1] if picture.turn in reading.SWAPPING else size
-    mask_size = mask.shape[::-1]
-    if not same_proportions(mask_size, size):
-        if mask_turn is not None or not same_proportions(mask_size, stored):
-            raise PipelineDataError([size_problem(pair, mask_size, size)])
-        mask = np.asarray(Image.fromarray(mask).transpose(picture.turn))
-    return picture.rgb, mask
+    return picture.rgb, np.asarray(Image.fromarray(mask).transpose(picture.turn)) if turned else mask
 
 
 def same_proportions(size: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -2,51 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from keras_recnet.errors import DataError
 from keras_recnet.files import named_files, read_names
 from keras_recnet.imaging.reading import SUFFIXES, without_suffix
-
-SHOWN_PROBLEMS = 20
-
-
-class PipelineDataError(DataError):
-    """All problems of the training data in one error.
-
-    Args:
-        problems: one line per problem, each naming its file.
-        advice: what the user can do about them.
-
-    Attributes:
-        problems: all of them; the message shows the first 20.
-    """
-
-    def __init__(
-        self,
-        problems: Sequence[str],
-        advice: str = "Correct or remove these files, or leave them out with a list of names.",
-    ):
-        self.problems = list(problems)
-        shown = [f"  - {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
-        hidden = len(self.problems) - len(shown)
-        if hidden:
-            shown.append(f"  … and {hidden} more")
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{count} in the data:", *shown, advice]))
-
-
-@dataclass(frozen=True, order=True)
-class Pair:
-    """An image and its mask; `name` is the image's path inside its folder, without suffix.
-
-    A mask of None means that nothing in the image is salient: it is read as 0 everywhere.
-    """
-
-    name: str
-    image: Path
-    mask: Path | None
+from keras_recnet.pipelines.checks import problems_of_files
+from keras_recnet.pipelines.pair_reading import Pair, PipelineDataError
 
 
 def find_pairs(
@@ -74,34 +36,30 @@ def find_pairs(
         A list of `Pair`.
 
     Raises:
-        PipelineDataError: naming every image without a mask, mask without an image, name without files, and so on.
-        DataError: if a list file cannot be read.
+        PipelineDataError: naming every image without a mask, mask without an image, name without files, list that
+            cannot be read, and so on. The pairs that were found are then checked too, as by `check_pairs`.
     """
-    for folder, kind in ((images, "images"), (masks, "masks")):
-        if folder is not None and not Path(folder).is_dir():
-            raise PipelineDataError([f"{folder}: the folder of {kind} does not exist"], "Correct the path.")
     if (images is None) != (masks is None) or (images is None and names is None):
         raise ValueError(
             "`find_pairs` needs a folder of images and one of masks, or a list file of paths. "
             f"Received: images={images!r}, masks={masks!r}, names={names!r}"
         )
-    problems = []
-    image_files = _files_by_name(images, problems) if images is not None else {}
-    mask_files = _files_by_name(masks, problems) if masks is not None else {}
-    for folder, files, kind in ((images, image_files, "images"), (masks, mask_files, "masks")):
-        if folder is not None and not files:
-            problems.append(f"{folder}: no image in the folder of {kind}")
-    if problems:
-        raise PipelineDataError(problems)
+    problems, same_names = [], []
+    excluded = {without_suffix(entry) for entry in _entries(exclude, problems)}
+    entries = _entries(names, problems)
+    image_files = _files_by_name(images, "images", problems, same_names)
+    mask_files = _files_by_name(masks, "masks", problems, same_names)
+    if problems:  # without a folder or a list, no partner would be found
+        raise PipelineDataError(problems + same_names)
 
-    excluded = {without_suffix(entry) for entry in _entries(exclude)} if exclude is not None else set()
+    problems = same_names
     if names is None:
         pairs = _pairs_of_folders(image_files, mask_files, excluded, problems)
         present = image_files.keys()
     else:
         folders = [Path(folder) for folder in (images, masks) if folder is not None]
         base = Path(names).parent if isinstance(names, str | os.PathLike) else None
-        pairs = [_pair_of_entry(e, image_files, mask_files, base, folders, problems) for e in _entries(names)]
+        pairs = [_pair_of_entry(e, image_files, mask_files, base, folders, problems) for e in entries]
         pairs = [pair for pair in pairs if pair is not None]
         present = {pair.name for pair in pairs}
         problems.extend(_duplicates(pairs))
@@ -115,17 +73,23 @@ def find_pairs(
     if not problems and not pairs:
         problems.append(f"no pair is left: images={images}, names={names}, exclude={exclude}")
     if problems:
-        raise PipelineDataError(problems)
+        raise PipelineDataError(problems + problems_of_files(pairs))
     return pairs
 
 
-def _files_by_name(folder, problems):
+def _files_by_name(folder, kind, problems, same_names):
     """Return {name: path} of the images in a folder and its sub-folders."""
     files = {}
+    if folder is None:
+        return files
     for name, path in named_files(folder, SUFFIXES):
         if name in files:
-            problems.append(f"{path}: has the same name as {files[name]}, so its partner is ambiguous")
+            same_names.append(f"{path}: has the same name as {files[name]}, so its partner is ambiguous")
         files.setdefault(name, path)
+    if not Path(folder).is_dir():
+        problems.append(f"{folder}: the folder of {kind} does not exist")
+    elif not files:
+        problems.append(f"{folder}: no image in the folder of {kind}")
     return files
 
 
@@ -140,9 +104,15 @@ def _pairs_of_folders(image_files, mask_files, excluded, problems):
     return [Pair(name, image_files[name], mask_files[name]) for name in wanted if name in mask_files]
 
 
-def _entries(names):
-    """Return the entries of a list file or of a sequence."""
-    return read_names(names) if isinstance(names, str | os.PathLike) else [str(name) for name in names]
+def _entries(names, problems):
+    """Return the entries of a list file or of a sequence; a list that cannot be read is added to `problems`."""
+    if not isinstance(names, str | os.PathLike):
+        return [str(name) for name in names or ()]
+    try:
+        return read_names(names)
+    except DataError as error:
+        problems.append(str(error))
+        return []
 
 
 def _pair_of_entry(entry, image_files, mask_files, base, folders, problems):

@@ -11,7 +11,7 @@ from keras_recnet.pipelines.batches import AUGMENTATION, MEMBERS, ORDER, Batches
 from keras_recnet.pipelines.distractors import DistractorSampler
 from keras_recnet.pipelines.groups import Group
 from keras_recnet.pipelines.image_source import Source
-from keras_recnet.pipelines.pairs import Pair
+from keras_recnet.pipelines.pair_reading import Pair
 
 
 class SaliencyGroups(Batches):
@@ -30,15 +30,15 @@ class SaliencyGroups(Batches):
     Args:
         groups: sequence of `Group`, see `find_groups` and `read_groups`. Distractors listed in the groups themselves
             are used by `evaluation()` only. To add single images, see `single_images`.
-        source: reads the images, or features computed from them: `ImageSource(224)`. One source per data set.
+        source: reads the images, or features computed from them, such as `ImageSource(224)`. One source per data set.
         batch_size: groups per batch.
-        images_per_group: maximal number N of images per group in a batch; 5 as in the RCAU paper.
+        images_per_group: maximum number N of images per group in a batch; 5 as in the RCAU paper.
         seed: any integer.
         drop_remainder: whether to drop the last, smaller batch of an epoch.
         distractors: distractors per group: a number, a range `(least, most)` from which each group draws a number, or a
             share of its images (a float). Less than half of `images_per_group`.
-        distractor_pool: pairs to draw distractors from; their masks are ignored and may be None. None: the images of
-            all groups. Images of the group's own category are never drawn.
+        distractor_pool: pairs to draw distractors from; their masks are ignored and may be None. By default, the images
+            of all groups. Images of the group's own category are never drawn.
         workers: threads that prepare batches and fill the cache.
 
     Attributes:
@@ -53,7 +53,7 @@ class SaliencyGroups(Batches):
         `({"images": images, "mask": mask}, targets)`, the input of a group model in `fit`: images
         `(batch, N, height, width, 3)` float32 RGB in 0…255, 0 where padded; mask `(batch, N)` bool, True for images and
         False for padding, which follows the images; targets `(batch, N, height, width, 1)` float32 in 0…1, 0 for
-        distractors and padding. A source of features puts its own arrays in place of `images`.
+        distractors and padding. A source of features has its own arrays instead of `images`.
 
     Example:
         >>> groups = read_groups("DUTS-TR/groups.csv", "DUTS-TR/images", "DUTS-TR/masks", split="train")

@@ -11,7 +11,7 @@ from keras_recnet.pipelines.augment import Augment
 from keras_recnet.pipelines.batches import AUGMENTATION, ORDER, Batches, generator
 from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.image_source import ImageSource
-from keras_recnet.pipelines.pairs import Pair
+from keras_recnet.pipelines.pair_reading import Pair
 
 
 class SaliencyPairs(Batches):
@@ -26,7 +26,7 @@ class SaliencyPairs(Batches):
         image_size: side of the square images, or `(height, width)`.
         batch_size: pairs per batch.
         seed: any integer.
-        augment: see `ImageSource`, as the next two and `progress`.
+        augment: an `Augment`, or None; see `ImageSource`.
         cache: `"memory"` or None.
         cache_size: side of the cached squares, or `(height, width)`.
         drop_remainder: whether to drop the last, smaller batch of an epoch.

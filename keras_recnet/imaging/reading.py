@@ -224,11 +224,11 @@ def grey_values(image: Image.Image) -> np.ndarray:
 def grey_range(values: np.ndarray, name: str) -> int:
     """The value of white in grey pixels of more than 8 bits.
 
-    It is 65535 for uint16. Other integers have 255 if no value is above, since 32-bit TIFFs often hold 8-bit values,
-    else 65535. Floats have 1 if no value is above, else 255.
+    It is 65535 for uint16; for other integers 255 if no value is above it, because 32-bit TIFFs often hold 8-bit
+    values, else 65535; for floats 1 if no value is above it, else 255.
 
     Raises:
-        ImageError: if there are values outside 0…white.
+        ImageError: if values are negative or above the largest of these.
     """
     low, high = float(values.min()), float(values.max())
     for white in (1, 255) if values.dtype.kind == "f" else (65535,) if values.dtype == np.uint16 else (255, 65535):

@@ -11,7 +11,7 @@ from keras_recnet.files import atomic_path, is_device
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 OPTIONS = {
-    # zlib's highest level that takes no more time than writing the larger file of a lower level
+    # the highest zlib level that costs no more time than writing the larger file of a lower one
     "PNG": {"compress_level": 3},
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True},
@@ -50,7 +50,7 @@ def is_own_output(path: str | os.PathLike) -> bool:
                 if head[4:] == b"tEXt" and start == mark and length == len(mark):
                     return True
                 file.seek(length - len(start) + 4, os.SEEK_CUR)  # 4 bytes of checksum
-    except OSError:  # is reported when the image is read
+    except OSError:  # reported when the image is read
         pass
     return False
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.group_folders import file_name_of
-from keras_recnet.pipelines.pairs import PipelineDataError
+from keras_recnet.pipelines.pair_reading import PipelineDataError
 
 # Larger coordinates would exhaust the memory of pycocotools, and NaN would crash it.
 LARGEST_COORDINATE = 1e6

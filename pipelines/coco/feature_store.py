@@ -1,4 +1,4 @@
-"""Compute global features of many photos in several processes, and keep them in a file for the next run."""
+"""Compute global features of photos in parallel, and keep them in a file for the next run."""
 
 import multiprocessing
 import os
@@ -16,8 +16,7 @@ from keras_recnet.errors import ImageError
 from keras_recnet.files import atomic_path
 from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.coco.similarity import GIST_SIZE, gist, lab_histogram
-from keras_recnet.pipelines.pair_reading import read_image
-from keras_recnet.pipelines.pairs import PipelineDataError
+from keras_recnet.pipelines.pair_reading import PipelineDataError, read_image
 
 # Increase it when the features change: files of other versions are recomputed.
 VERSION = 1
@@ -32,7 +31,7 @@ class FeatureStore:
     Args:
         path: the `.npz` file. An unreadable file, or one of another version, is replaced.
         workers: number of processes; 1 computes in this process.
-        save_every: seconds between two writes of the file.
+        save_every: seconds between writes of the file.
 
     Attributes:
         problems: name → why a photo has no features, from the last `compute`.
@@ -78,8 +77,8 @@ class FeatureStore:
                     progress(done, len(files))
         except BrokenProcessPool:
             raise PipelineDataError(
-                ["a process that computes features was ended from outside, perhaps because memory ran out"],
-                "Start again to continue. One worker needs less memory.",
+                ["a process that computes features was killed, perhaps because memory ran out"],
+                "Start again to resume. One worker needs less memory.",
             ) from None
         finally:
             if missing:

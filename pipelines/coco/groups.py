@@ -17,8 +17,7 @@ from keras_recnet.pipelines.coco.feature_store import FeatureStore
 from keras_recnet.pipelines.coco.similarity import descriptors, nearest
 from keras_recnet.pipelines.group_folders import file_name_of, link, write_mask
 from keras_recnet.pipelines.group_lists import Member, write_group_list
-from keras_recnet.pipelines.pair_reading import same_proportions
-from keras_recnet.pipelines.pairs import PipelineDataError
+from keras_recnet.pipelines.pair_reading import PipelineDataError, same_proportions
 
 # Called as progress(stage, done, total).
 StageProgress = Callable[[str, int, int], object]
@@ -64,15 +63,14 @@ def make_coco_groups(
     """Make training groups from annotations in COCO format.
 
     The paper: "training groups are randomly selected from a subset of COCO dataset (which has 9213 images …) using the
-    global similarity (Gist and Lab color histogram features)", groups of 5 as in Wei et al. 2017. How, it does not say.
-    *(Ours)*: a group is an image and those of the same category that are most like it (`similarity.descriptors`),
-    one group for each image and category, two of the same images being one. `most_groups` draws from them.
+    global similarity (Gist and Lab color histogram features)", groups of 5 as in Wei et al. 2017. It does not say how.
+    *(Ours)*: a group is an image and the most similar images of the same category (`similarity.descriptors`), with one
+    group per image and category; groups of the same images count once. `most_groups` draws from them.
 
     Writes `OUT/groups.csv` (`group,name,split,category`), `OUT/images/CATEGORY/NAME.jpg` (links to the images, or
-    copies), `OUT/masks/CATEGORY/NAME.png` (the union of the category's instances) and `OUT/features.npz`. So
-    `read_groups("OUT/groups.csv", "OUT/images", "OUT/masks")` gives these groups, `find_groups("OUT")` one a category.
-    An interrupted run continues when it is started again; with other categories, sizes or seeds, the computed features
-    are reused.
+    copies), `OUT/masks/CATEGORY/NAME.png` (the union of the category's instances) and `OUT/features.npz`.
+    `read_groups("OUT/groups.csv", "OUT/images", "OUT/masks")` reads these groups; `find_groups("OUT")` reads one group
+    per category. An interrupted run resumes when it is repeated; other categories, sizes or seeds reuse the features.
 
     Args:
         annotations: JSON file in COCO format.
@@ -82,19 +80,19 @@ def make_coco_groups(
         group_size: images per group, 2 or more.
         most_images: number of images to draw if there are more; None uses all.
         most_groups: number of groups to draw if there are more; None uses all.
-        area: smallest and largest fraction of an image that a category may cover: objects that are tiny or fill the
-            image are not salient *(ours)*.
+        area: smallest and largest fraction of an image that a category may cover, because tiny objects and objects that
+            fill the image are not salient *(ours)*.
         seed: seed of both draws, 0 or more.
         workers: processes that compute features.
         progress: called as `progress(stage, done, total)`; see `stage_bars`.
 
     Returns:
-        A `CocoGroups`; its `problems` list missing and unreadable images and bad annotations.
+        A `CocoGroups`; its `problems` name missing and unreadable images and unusable annotations.
 
     Raises:
         ModuleNotFoundError: if pycocotools is not installed.
-        PipelineDataError: if no groups can be made: unreadable annotations, unknown categories (with similar names),
-            no images, or `out` contains groups of other annotations.
+        PipelineDataError: if no groups can be made: malformed annotations, unknown categories (with similar names),
+            no images, or `out` contains groups made from other annotations.
         ValueError: if an argument is out of range.
     """
     if group_size < 2 or workers < 1 or not 0 <= area[0] <= area[1] <= 1:
@@ -124,7 +122,7 @@ def make_coco_groups(
         if name in store.problems:
             continue
         size = store.size(name)
-        # Annotations are of the image as stored, before it is turned.
+        # Annotations refer to the stored image, before its EXIF orientation is applied.
         if same_proportions(size, image.size) or same_proportions(size[::-1], image.size):
             names.append(name)
         else:
@@ -181,7 +179,7 @@ def stage_bars() -> Iterator[StageProgress | None]:
 
 
 def _claim(out, annotations):
-    """Record whose groups the folder contains, because masks of other annotations must not be reused."""
+    """Record the annotations that the folder was made from, because masks of others must not be reused."""
     digest = sha256(annotations)
     path = out / "source.json"
     try:
@@ -190,7 +188,7 @@ def _claim(out, annotations):
         known = None
     if known not in (None, digest):
         raise PipelineDataError(
-            [f"{out}: contains groups of other annotations than {annotations}"], "Choose a new folder."
+            [f"{out}: contains groups made from other annotations than {annotations}"], "Choose a new folder."
         )
     if known is None:
         with atomic_path(path) as temporary:
@@ -214,24 +212,24 @@ def _write_masks(selection, out, workers, progress):
 
 
 def _groups(selection, store, group_size):
-    """Return (category, names) of every group, the image and its most similar ones; and notes."""
+    """Return (category, names) of every group, and notes."""
     names = list(selection.images)
     features = np.stack([store.features(name) for name in names]) if names else np.empty((0, 2 * GIST_FEATURES))
     vectors = descriptors(features[:, :GIST_FEATURES], features[:, GIST_FEATURES:]) if names else features
     row_of = {name: row for row, name in enumerate(names)}
     groups, notes = [], []
     for category, masks in selection.masks.items():
-        found = sorted(masks)
-        if len(found) < 2:
-            notes.append(f"category {category}: has {len(found)} image(s), too few for a group")
+        own = sorted(masks)
+        if len(own) < 2:
+            notes.append(f"category {category}: has {len(own)} image(s), too few for a group")
             continue
-        if len(found) < group_size:
-            notes.append(f"category {category}: has {len(found)} images, one group smaller than {group_size}")
-        near = nearest(vectors[[row_of[name] for name in found]], min(group_size, len(found)) - 1)
+        if len(own) < group_size:
+            notes.append(f"category {category}: has {len(own)} images, one group smaller than {group_size}")
+        neighbours = nearest(vectors[[row_of[name] for name in own]], min(group_size, len(own)) - 1)
         seen = set()
-        for row, others in enumerate(near):
+        for row, others in enumerate(neighbours):
             members = (row, *others.tolist())
             if frozenset(members) not in seen:
                 seen.add(frozenset(members))
-                groups.append((category, [found[i] for i in members]))
+                groups.append((category, [own[i] for i in members]))
     return groups, notes

@@ -10,7 +10,7 @@ from keras_recnet.imaging.resizing import resize
 
 SCALES, ORIENTATIONS, CELLS = 4, 8, 4
 GIST_SIZE, GIST_BORDER = 256, 32
-# Cycles per image below which brightness is not structure, and the padding of the filter that removes it.
+# Cycles per image below which brightness is filtered out, and the padding of that filter.
 PREFILTER_CYCLES, PREFILTER_BORDER = 4, 5
 LAB_BINS = 8
 LAB_SIZE = 128
@@ -93,7 +93,7 @@ def lab_histogram(image: np.ndarray) -> np.ndarray:
 def descriptors(gists: np.ndarray, histograms: np.ndarray) -> np.ndarray:
     """Vectors whose Euclidean distance is the global dissimilarity *(the combination is ours)*.
 
-    GIST as it is and the square root of the histogram, whose distance is Hellinger's, each divided by its root mean
+    GIST and the square root of the histogram (so that distances are Hellinger's), each divided by its root mean
     square distance to the mean over all images, so that shape and colour count equally.
 
     Args:
@@ -115,8 +115,8 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
 
     Args:
         vectors: `(images, features)`.
-        count: how many, below the number of images.
-        rows: indices whose neighbours are searched; None: all.
+        count: neighbours per row, less than the number of images.
+        rows: indices of the vectors whose neighbours to find; None finds those of all.
         chunk: rows processed at once, which bounds the memory.
 
     Returns:
@@ -124,16 +124,16 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
     """
     rows = np.arange(len(vectors)) if rows is None else np.asarray(rows)
     squares = (vectors**2).sum(1)
-    found = np.empty((len(rows), count), np.intp)
+    neighbours = np.empty((len(rows), count), np.intp)
     for start in range(0, len(rows), chunk):
         part = rows[start : start + chunk]
         # |x − y|² without |x|², which is the same for all others.
         distance = squares - 2 * (vectors[part] @ vectors.T)
         distance[np.arange(len(part)), part] = np.inf
-        near = np.argpartition(distance, count - 1, axis=1)[:, :count]
-        order = np.argsort(np.take_along_axis(distance, near, 1), axis=1, kind="stable")
-        found[start : start + chunk] = np.take_along_axis(near, order, 1)
-    return found
+        closest = np.argpartition(distance, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(distance, closest, 1), axis=1, kind="stable")
+        neighbours[start : start + chunk] = np.take_along_axis(closest, order, 1)
+    return neighbours
 
 
 def _prefilter(grey):
@@ -150,7 +150,7 @@ def _prefilter(grey):
 
 @functools.lru_cache(maxsize=4)
 def _low_pass(size):
-    """Gaussian that is 1/2 at `PREFILTER_CYCLES` cycles an image."""
+    """Gaussian that is 1/2 at `PREFILTER_CYCLES` cycles per image."""
     square = (np.fft.fftfreq(size) * size) ** 2
     return np.exp(-(square[:, None] + square) * np.log(2) / PREFILTER_CYCLES**2).astype(np.float32)
 

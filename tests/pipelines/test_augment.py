@@ -20,7 +20,7 @@ def draws(flip=1.0, crop=(1, 1, 0, 0), brightness=MIDDLE, contrast=MIDDLE, satur
 
 
 @pytest.mark.parametrize("planes", [[PICTURE], [PICTURE[..., :3], PICTURE[..., 3]]], ids=["packed", "separate"])
-def test_does_nothing_when_all_is_off(planes):
+def test_nothing_changes_when_everything_is_disabled(planes):
     image, mask = Augment(**STILL, **GEOMETRY)(planes, (60, 80), RANDOM.random(8))
     np.testing.assert_array_equal(image, PICTURE[..., :3])
     np.testing.assert_array_equal(mask, PICTURE[..., 3])
@@ -33,7 +33,7 @@ def test_flips_image_and_mask_below_the_probability():
         np.testing.assert_array_equal(np.dstack([image, mask]), expected)
 
 
-def test_crops_height_and_width_by_their_own_draws():
+def test_height_and_width_are_cropped_independently():
     # Half of the height from a quarter on (top = 0.5 of what is left over), and all of the width.
     image, mask = Augment(min_crop=0.5, **GEOMETRY)([PICTURE], (30, 80), draws(crop=(0, 1, 0.5, 0.7)))
     np.testing.assert_array_equal(np.dstack([image, mask]), PICTURE[15:45])
@@ -71,19 +71,19 @@ def test_brightness_multiplies():
     np.testing.assert_allclose(image, np.minimum(PICTURE[..., :3] * 1.5, 255), atol=1)
 
 
-def test_without_contrast_all_is_the_mean_grey():
+def test_zero_contrast_is_the_mean_grey():
     image, _ = Augment(**STILL, contrast=1)([PICTURE], (60, 80), draws(contrast=0))
     mean = PICTURE[..., :3].mean(axis=(0, 1)) @ (0.299, 0.587, 0.114)
     np.testing.assert_allclose(image, np.full((60, 80, 3), mean), atol=1)
 
 
-def test_without_saturation_all_is_grey():
+def test_zero_saturation_is_grey():
     image, _ = Augment(**STILL, saturation=1)([PICTURE], (60, 80), draws(saturation=0))
     grey = PICTURE[..., :3] @ (0.299, 0.587, 0.114)
     np.testing.assert_allclose(image, np.repeat(grey[..., None], 3, axis=-1), atol=1)
 
 
-def test_the_three_together_follow_the_formula():
+def test_the_three_colour_changes_follow_the_formula():
     augment = Augment(**STILL, brightness=0.2, contrast=0.4, saturation=0.6)
     image, _ = augment([PICTURE], (60, 80), draws(brightness=0.25, contrast=0.75, saturation=0))
     x = PICTURE[..., :3].astype(float)
@@ -97,6 +97,6 @@ def test_the_three_together_follow_the_formula():
 @pytest.mark.parametrize(
     "bad", [{"flip": 1.1}, {"min_crop": 0}, {"min_crop": 1.2}, {"brightness": -0.1}, {"contrast": 2}, {"saturation": 9}]
 )
-def test_says_what_it_expected_and_what_it_got(bad):
+def test_values_out_of_range_are_errors(bad):
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}` must be in .* Received"):
         Augment(**bad)

@@ -12,7 +12,7 @@ from keras_recnet.pipelines.checks import for_all
 
 @pytest.fixture
 def faulty(folders, save_pair):
-    """Twelve pairs, six with a fault: `(pairs, {name: message}, names of those whose headers tell it)`."""
+    """Twelve pairs, six of them faulty: `(pairs, {name: message})`."""
     images, masks = folders
     for number in range(6):
         save_pair(f"good{number}")
@@ -20,7 +20,7 @@ def faulty(folders, save_pair):
         save_pair(name)
     content = (images / "truncated.jpg").read_bytes()
     (images / "truncated.jpg").write_bytes(content[:-40])
-    (masks / "text.png").write_text("this is a text, not a PNG, whatever its name says")
+    (masks / "text.png").write_text("this is a text, not a PNG")
     (images / "empty.jpg").write_bytes(b"")
     Image.new("L", (30, 30)).save(masks / "size.png")
     content = bytearray((masks / "damaged mask.png").read_bytes())
@@ -38,7 +38,7 @@ def faulty(folders, save_pair):
     return find_pairs(*folders), messages
 
 
-def assert_tells(error, messages):
+def assert_reports(error, messages):
     assert len(error.problems) == len(messages)
     for problem, name in zip(error.problems, sorted(messages), strict=True):
         assert messages[name] in problem
@@ -53,26 +53,43 @@ def test_good_pairs_pass(folders, save_pair):
     assert seen == [(1, 3), (2, 3), (3, 3)] * 2
 
 
-def test_headers_tell_most_faults_at_once(faulty):
+def test_most_faults_are_found_without_decoding(faulty):
     pairs, messages = faulty
     del messages["photo as mask"], messages["truncated"]
     with pytest.raises(PipelineDataError) as caught:
         check_pairs(pairs)
-    assert_tells(caught.value, messages)
+    assert_reports(caught.value, messages)
 
 
-def test_decoding_tells_all(faulty):
+def test_decoding_finds_every_fault(faulty):
     pairs, messages = faulty
     with pytest.raises(PipelineDataError) as caught:
         check_pairs(pairs, decode=True)
-    assert_tells(caught.value, messages)
+    assert_reports(caught.value, messages)
 
 
-def test_filling_the_cache_tells_all(faulty):
+def test_filling_the_cache_finds_every_fault(faulty):
     pairs, messages = faulty
     with pytest.raises(PipelineDataError) as caught:
         fill_cache(pairs, (8, 8))
-    assert_tells(caught.value, messages)
+    assert_reports(caught.value, messages)
+
+
+def test_several_faults_of_one_pair_are_reported_in_one_round(folders, save_pair):
+    images, masks = folders
+    save_pair("damaged image, wrong mask size")
+    path = images / "damaged image, wrong mask size.jpg"
+    path.write_bytes(path.read_bytes()[:-40])
+    Image.new("L", (30, 30)).save(masks / "damaged image, wrong mask size.png")
+    save_pair("photo of another size as mask")
+    Image.open(images / "photo of another size as mask.jpg").resize((30, 30)).save(
+        masks / "photo of another size as mask.png"
+    )
+    with pytest.raises(PipelineDataError) as caught:
+        check_pairs(find_pairs(*folders), decode=True)
+    messages = (".jpg: cannot be decoded", ".png: 30×30 pixels", ".png: a colour image", ".png: 30×30 pixels")
+    for problem, message in zip(caught.value.problems, messages, strict=True):
+        assert message in problem
 
 
 @pytest.mark.parametrize("decode", [False, True])
@@ -87,7 +104,7 @@ def test_a_mask_of_the_upright_or_of_the_stored_image_passes(tmp_path, decode, e
     check_pairs([Pair("a", image, mask)], decode=decode)
 
 
-def test_an_interruption_does_not_wait_for_what_is_queued():
+def test_an_interruption_does_not_wait_for_queued_files():
     started = []
 
     def slow(item):
@@ -117,7 +134,7 @@ def test_the_cache_holds_image_and_mask(folders, save_pair):
         np.testing.assert_array_equal(row[..., 3], np.asarray(Image.open(masks / f"{name}.png")))
 
 
-def test_refuses_a_cache_that_does_not_fit(folders, save_pair, monkeypatch):
+def test_a_cache_that_does_not_fit_is_refused(folders, save_pair, monkeypatch):
     save_pair("a")
     monkeypatch.setattr("keras_recnet.pipelines.cache.available_memory", lambda: RESERVE + 8 * 8 * 4 - 1)
     with pytest.raises(PipelineDataError, match=r"(?s)caching 1 pairs at 8×8 takes .* GiB are free.*`cache: none`"):
@@ -139,7 +156,7 @@ def test_free_memory_of_the_machine(tmp_path):
 
 
 def test_free_memory_of_a_container(tmp_path):
-    # 3 MB allowed, 2 MB used, of which 1 MB is files that make room: 2 MB are left.
+    # 3 MB allowed, 2 MB used, 1 MB of which is reclaimable page cache: 2 MB are free.
     group = {"memory.max": "3000000\n", "memory.current": "2000000\n", "memory.stat": "anon 7\ninactive_file 1000000\n"}
     assert system(tmp_path, **{f"sys/fs/cgroup/{name}": text for name, text in group.items()}) == 2000000
 
@@ -158,5 +175,5 @@ def test_a_container_without_a_limit(tmp_path):
     assert system(tmp_path, **{f"sys/fs/cgroup/{name}": text for name, text in group.items()}) == 5000 * 1024
 
 
-def test_a_system_that_does_not_tell(tmp_path):
+def test_free_memory_is_none_where_it_is_unknown(tmp_path):
     assert available_memory(tmp_path) is None

@@ -18,13 +18,13 @@ def save_list(tmp_path):
     return save
 
 
-def test_reads_the_groups_of_a_split_in_their_order(save_list):
+def test_groups_of_a_split_are_read_in_the_order_of_the_list(save_list):
     path = save_list("\ufeffgroup,name,split\r\nb, 2 ,train\r\n\r\na,1,val\r\nb,1,train\r\n")
     assert read_group_list(path, split="train") == {"b": [Member("b", "2", "train"), Member("b", "1", "train")]}
     assert list(read_group_list(path)) == ["b", "a"]
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_a_written_list_is_read_back(tmp_path):
     members = [
         Member("dog 1", "dogs/a, b", category="dog"),
         Member("dog 1", "cats/c", distractor=True, category="dog"),
@@ -42,12 +42,12 @@ def test_what_is_written_is_read_again(tmp_path):
     assert os.listdir(path.parent) == ["groups.csv"]
 
 
-def test_columns_that_say_nothing_are_left_out(tmp_path):
+def test_empty_columns_are_left_out(tmp_path):
     write_group_list(tmp_path / "a.csv", [Member("a", "1")])
     assert (tmp_path / "a.csv").read_text() == "group,name\na,1\n"
 
 
-def test_names_every_bad_line(save_list):
+def test_every_bad_line_is_reported(save_list):
     lines = [
         "group,name,distractor,category",
         "a,1,0,x",
@@ -84,13 +84,13 @@ def test_names_every_bad_line(save_list):
         ("", "has no column"),
     ],
 )
-def test_a_list_that_does_not_fit(save_list, text, message):
+def test_missing_columns_and_splits_are_reported(save_list, text, message):
     with pytest.raises(PipelineDataError, match=message):
         read_group_list(save_list(text), split="trian")
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"group,name\n\xff,1", "cannot be read")])
-def test_a_list_that_is_none(tmp_path, content, message):
+def test_an_unreadable_list_is_reported(tmp_path, content, message):
     path = tmp_path / "list.csv"
     if content is not None:
         path.write_bytes(content)
@@ -101,7 +101,7 @@ def test_a_list_that_is_none(tmp_path, content, message):
 # Protocol B
 
 
-def test_one_foreign_image_to_every_five_from_another_group():
+def test_every_five_images_get_one_distractor_from_another_group():
     groups = {"a": [f"a{i}" for i in range(12)], "b": [f"b{i}" for i in range(5)], "c": [f"c{i}" for i in range(4)]}
     listed = with_distractors(groups, seed=3)
     for group, own in groups.items():
@@ -114,7 +114,7 @@ def test_one_foreign_image_to_every_five_from_another_group():
     assert listed != with_distractors(groups, seed=4)
 
 
-def test_distractors_stand_at_every_place():
+def test_distractors_appear_at_every_position():
     groups = {"a": list("abcde"), "b": list("uvwxy")}
     places = set()
     for seed in range(60):
@@ -129,12 +129,12 @@ def test_distractors_stand_at_every_place():
         ({"a": list("abcdef"), "b": list("ab")}, 5, "must contain 1 images outside 'a'.* Received: 0"),
     ],
 )
-def test_says_what_foreign_images_need(groups, every, message):
+def test_distractors_require_enough_other_images(groups, every, message):
     with pytest.raises(ValueError, match=message):
         with_distractors(groups, every=every)
 
 
-def test_the_list_in_the_repository_is_the_one_of_seed_0():
+def test_the_list_in_the_repository_is_drawn_with_seed_0():
     listed = [member for members in read_group_list(PROTOCOL_B).values() for member in members]
     own = {}
     for member in listed:

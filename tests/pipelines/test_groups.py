@@ -24,7 +24,7 @@ def names_of(groups):
 
 
 def made(**sizes):
-    """Groups of so many images, without files."""
+    """Groups of the given sizes, without files."""
     return [
         Group(name, tuple(Pair(f"{name}/{i}", f"i/{name}/{i}.jpg", f"m/{name}/{i}.png") for i in range(size)))
         for name, size in sizes.items()
@@ -44,12 +44,14 @@ def made(**sizes):
         pytest.param("images", "ground_truth", ".jpg", ".png", id="iCoseg's own"),
     ],
 )
-def test_finds_each_layout(folders, save_pair, tmp_path, image_folder, mask_folder, image_extension, mask_extension):
+def test_every_public_layout_is_found(
+    folders, save_pair, tmp_path, image_folder, mask_folder, image_extension, mask_extension
+):
     for name in ("cat/1", "cat/2", "Banana split/x.1", "Banana split/y"):
         save_pair(name, image_extension=image_extension, mask_extension=mask_extension)
     (folders[0] / "cat" / "._1.jpg").write_bytes(b"x")
     (folders[0] / "cat" / "Thumbs.db").write_bytes(b"x")
-    # CoCA and CoSOD3k have more folders beside.
+    # CoCA and CoSOD3k contain more folders.
     (tmp_path / "SegmentationObject").mkdir()
     for folder, name in zip(folders, (image_folder, mask_folder), strict=True):
         folder.rename(tmp_path / name)
@@ -64,24 +66,26 @@ def test_finds_each_layout(folders, save_pair, tmp_path, image_folder, mask_fold
     check_groups(groups, decode=True)
 
 
-def test_names_all_that_is_wrong_with_folders(folders, save_pair):
+def test_every_fault_of_the_folders_is_reported(folders, save_pair):
     images, masks = folders
     for name in ("a/1", "a/2", "a/3", "loose"):
         save_pair(name)
     (masks / "a/1.png").unlink()
     (images / "a/2.jpg").unlink()
+    (images / "a/3.jpg").write_bytes(b"")
     (images / "empty").mkdir()
     with pytest.raises(PipelineDataError) as caught:
         find_groups(images=images, masks=masks)
     assert caught.value.problems == [
-        f"{images / 'loose.jpg'}: is not in the sub-folder of a group",
+        f"{images / 'loose.jpg'}: not in the sub-folder of a group",
         f"{images / 'empty'}: empty group, no image in it",
         f"{images / 'a/1.jpg'}: image without mask",
         f"{masks / 'a/2.png'}: mask without image",
+        f"{images / 'a/3.jpg'}: the file is empty (0 bytes). Copy it again.",
     ]
 
 
-def test_names_that_stand_twice_in_a_group(folders, save_pair):
+def test_a_name_that_occurs_twice_in_a_group_is_reported(folders, save_pair):
     for extension in (".jpg", ".png"):
         save_pair("a/1", image_extension=extension)
     save_pair("b/1")
@@ -91,7 +95,7 @@ def test_names_that_stand_twice_in_a_group(folders, save_pair):
     assert problem.startswith(f"{folders[0] / 'a/1.png'}: has the same name as")
 
 
-def test_names_every_file_that_cannot_be_used_once(folders, save_pair):
+def test_every_unusable_file_is_reported_once(folders, save_pair):
     images, masks = folders
     for name in ("a/1", "a/2", "a/3"):
         save_pair(name)
@@ -108,19 +112,19 @@ def test_names_every_file_that_cannot_be_used_once(folders, save_pair):
 def test_a_group_of_one_is_accepted_with_a_warning(folders, save_pair):
     for name in ("a/1", "b/1", "b/2"):
         save_pair(name)
-    with pytest.warns(UserWarning, match="1 of 2 groups have one image, .* shown as groups of one: a$"):
+    with pytest.warns(UserWarning, match="1 of 2 groups have only one image .*: a$"):
         groups = find_groups(images=folders[0], masks=folders[1])
     assert names_of(groups) == {"a": ["a/1"], "b": ["b/1", "b/2"]}
 
 
-def test_leaves_out_names(folders, save_pair):
+def test_excluded_names_are_left_out(folders, save_pair):
     for name in ("a/1", "a/2", "a/3", "b/1", "b/2"):
         save_pair(name)
     groups = find_groups(images=folders[0], masks=folders[1], exclude=["a/2", "b/1", "b/2"])
     assert names_of(groups) == {"a": ["a/1", "a/3"]}
 
 
-def test_folders_that_are_not_there_or_not_clear(tmp_path):
+def test_missing_and_ambiguous_folders_are_reported(tmp_path):
     with pytest.raises(PipelineDataError, match="nowhere: no such folder"):
         find_groups(tmp_path / "nowhere")
     with pytest.raises(PipelineDataError, match=r"(?s)no folder of images.*no folder at all.*no folder of masks"):
@@ -132,7 +136,7 @@ def test_folders_that_are_not_there_or_not_clear(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"images": "a"}, {"root": "r", "images": "a", "masks": "b"}])
-def test_says_which_folders_it_needs(arguments):
+def test_a_root_or_both_folders_are_required(arguments):
     with pytest.raises(ValueError, match=r"Give `root`, or `images` and `masks`\. Received: "):
         find_groups(**arguments)
 
@@ -140,7 +144,7 @@ def test_says_which_folders_it_needs(arguments):
 # Lists
 
 
-def test_groups_of_a_list(folders, save_pair, tmp_path):
+def test_groups_are_read_from_a_list(folders, save_pair, tmp_path):
     for name in ("1", "2", "sub/3"):
         save_pair(name)
     path = tmp_path / "groups.csv"
@@ -154,7 +158,7 @@ def test_groups_of_a_list(folders, save_pair, tmp_path):
     assert read_groups(tmp_path / "again.csv", *folders) == [group]
 
 
-def test_names_of_a_list_without_files_are_told(folders, save_pair, tmp_path):
+def test_listed_names_without_files_are_reported(folders, save_pair, tmp_path):
     for name in ("1", "2"):
         save_pair(name)
     (folders[1] / "2.png").unlink()
@@ -165,6 +169,22 @@ def test_names_of_a_list_without_files_are_told(folders, save_pair, tmp_path):
     assert len(caught.value.problems) == 2
     assert "image without mask" in caught.value.problems[0]
     assert "no image of this name" in caught.value.problems[1]
+
+
+def test_bad_lines_missing_files_and_damaged_files_are_reported_in_one_round(folders, save_pair, tmp_path):
+    for name in ("1", "2"):
+        save_pair(name)
+    (folders[1] / "2.png").write_bytes(b"")
+    path = tmp_path / "groups.csv"
+    for lines, messages in (
+        ("x,1\nx,\nx,2\nx,3\n", ("line 3: has no name", "line '3' of the list: no image", "2.png: the file is empty")),
+        ("x,1\nx,\nx,2\n", ("line 3: has no name", "2.png: the file is empty")),
+    ):
+        path.write_text(f"group,name\n{lines}")
+        with pytest.raises(PipelineDataError) as caught:
+            read_groups(path, *folders)
+        for problem, message in zip(caught.value.problems, messages, strict=True):
+            assert message in problem
 
 
 def test_the_training_groups_of_duts(data_folder):
@@ -182,7 +202,7 @@ def test_the_training_groups_of_duts(data_folder):
         ({"pairs": (Pair("a", "a", "a"),) * 2}, "twice in the group 'g'. Received twice: a"),
     ],
 )
-def test_a_group_that_is_none(changes, message):
+def test_invalid_groups_are_errors(changes, message):
     with pytest.raises(ValueError, match=message):
         Group(**{"name": "g", "pairs": (Pair("a", "a", "a"), Pair("b", "b", "b")), **changes})
 
@@ -191,7 +211,7 @@ def test_a_group_that_is_none(changes, message):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_halves_are_disjoint_whole_and_equal(seed):
+def test_halves_are_disjoint_complete_and_equal(seed):
     groups = made(a=7, b=8, c=5, d=1, e=30, f=1)
     sides = split_groups(groups, seed=seed)
     counts = []
@@ -207,7 +227,7 @@ def test_halves_are_disjoint_whole_and_equal(seed):
     assert sides != split_groups(groups, seed=seed + 1)
 
 
-def test_another_share_is_met_over_all_groups():
+def test_another_share_is_exact_over_all_groups():
     training, test = split_groups(made(**{f"g{i}": 3 for i in range(100)}), share=0.8)
     assert sum(map(len, training)) == pytest.approx(240, abs=1)
     assert sum(map(len, test)) == pytest.approx(60, abs=1)
@@ -223,7 +243,7 @@ def test_split_by_groups():
 
 
 @pytest.mark.parametrize("arguments", [{"share": 1.5}, {"by": "class"}])
-def test_says_how_groups_are_split(arguments):
+def test_invalid_splits_are_errors(arguments):
     with pytest.raises(ValueError, match=r"`share` must be in 0…1 and `by` be one of .* Received: share="):
         split_groups(made(a=2), **arguments)
 
@@ -236,13 +256,13 @@ def test_single_images_are_groups_of_one():
 # Groups laid out as folders
 
 
-def test_groups_as_folders(folders, save_pair, tmp_path):
+def test_written_folders_are_found_again(folders, save_pair, tmp_path):
     for name in ("1", "sub/2", "3"):
         save_pair(name)
     pairs = [Pair(name, folders[0] / f"{name}.jpg", folders[1] / f"{name}.png") for name in ("1", "sub/2", "3")]
     group = Group("a: b", tuple(pairs), (False, True, False))
     out = tmp_path / "out"
-    for _ in range(2):  # what is there is kept
+    for _ in range(2):  # existing files are kept
         write_group_folders([group], out)
     (found,) = find_groups(out)
     assert found.name == "a_ b"
@@ -254,7 +274,7 @@ def test_groups_as_folders(folders, save_pair, tmp_path):
         np.testing.assert_array_equal(mask, expected_mask if original is not pairs[1] else 0)
 
 
-def test_copies_where_there_are_no_links(folders, save_pair, tmp_path, monkeypatch):
+def test_images_are_copied_where_links_are_not_supported(folders, save_pair, tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError("a privilege is missing")
 
@@ -268,7 +288,7 @@ def test_copies_where_there_are_no_links(folders, save_pair, tmp_path, monkeypat
     assert os.listdir(copy.parent) == ["1.jpg"]
 
 
-def test_two_images_that_would_get_one_name(tmp_path):
+def test_two_images_for_one_file_name_are_an_error(tmp_path):
     pairs = tuple(Pair(name, f"{name}.jpg", f"{name}.png") for name in ("a/b", "a_b"))
     with pytest.raises(ValueError, match=r"written to the same file\. Received: 'a_b' for 'h/a_b'"):
         write_group_folders([Group("g", pairs[:1]), Group("h", pairs)], tmp_path)

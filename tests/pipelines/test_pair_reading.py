@@ -17,11 +17,11 @@ def with_orientation(orientation):
     return exif
 
 
-# Photographs
+# Images
 
 
 def save_kind(kind, path):
-    """Saves a picture of some kind and gives its RGB values."""
+    """Save an image of the given kind and return its RGB values."""
     grey = np.repeat(GREY[..., None], 3, axis=-1)
     if kind == "grey":
         Image.fromarray(GREY).save(path)
@@ -50,7 +50,7 @@ def test_every_kind_becomes_rgb(kind, tmp_path):
     image = read_image(tmp_path / "a.png")
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, expected)
-    # What a network was trained on must be what it is shown later.
+    # Training and prediction must read the same values.
     np.testing.assert_array_equal(image, imaging.read(tmp_path / "a.png").rgb)
 
 
@@ -61,9 +61,9 @@ def test_cmyk_becomes_rgb(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("extension", [".png", ".tif", ".jpg"])
-def test_turns_upright_by_exif(orientation, extension, tmp_path):
+def test_the_exif_orientation_is_applied(orientation, extension, tmp_path):
     image = Image.fromarray(np.kron(RGB, np.ones((8, 8, 1), np.uint8)))
-    # The tag tells which side of the stored rows is up; the inverse turn stores the picture so.
+    # The tag names the turn that makes the stored image upright, so the inverse turn is stored.
     inverse = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -97,7 +97,7 @@ def test_a_large_jpeg_is_decoded_smaller_but_large_enough(tmp_path):
         pytest.param(12, "not an image|cannot be decoded", id="only the first bytes"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named(keep, extension, message, tmp_path):
+def test_an_unusable_file_is_named(keep, extension, message, tmp_path):
     path = tmp_path / f"a{extension}"
     Image.effect_noise((64, 64), 50).convert("RGB").save(path)
     content = path.read_bytes()
@@ -170,18 +170,18 @@ def test_every_kind_of_mask_reads_as_0_and_255(mask, tmp_path):
     np.testing.assert_array_equal(values, MASK)
 
 
-def test_a_mask_in_floating_point(tmp_path):
+def test_a_float_mask_is_read(tmp_path):
     Image.fromarray(MASK.astype(np.float32) / 255).save(tmp_path / "mask.tif")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif"), MASK)
 
 
 @pytest.mark.parametrize("value", [0, 1, 255])
-def test_a_mask_of_one_value(value, tmp_path):
+def test_a_constant_mask_is_read(value, tmp_path):
     Image.new("L", (4, 2), value).save(tmp_path / "mask.png")
     assert (read_mask(tmp_path / "mask.png") == (255 if value else 0)).all()
 
 
-def test_a_soft_mask_keeps_its_grey(tmp_path):
+def test_a_soft_mask_keeps_its_grey_values(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY)
 
@@ -199,7 +199,7 @@ def test_a_constant_alpha_channel_is_ignored(tmp_path, alpha):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY)
 
 
-def test_traces_of_colour_in_a_jpeg_mask_are_let_pass(tmp_path):
+def test_traces_of_colour_in_a_jpeg_mask_are_accepted(tmp_path):
     Image.fromarray(np.kron(MASK, np.ones((32, 32), np.uint8))).convert("RGB").save(tmp_path / "mask.jpg")
     values = read_mask(tmp_path / "mask.jpg")
     np.testing.assert_allclose(values[::32, ::32].astype(int), MASK, atol=12)
@@ -213,13 +213,13 @@ def test_traces_of_colour_in_a_jpeg_mask_are_let_pass(tmp_path):
         (Image.fromarray(np.arange(8, dtype=np.uint8).reshape(2, 4)), "label numbers 0…7, not a mask"),
     ],
 )
-def test_a_picture_that_is_no_mask_is_named(mask, message, tmp_path):
+def test_an_image_that_is_not_a_mask_is_named(mask, message, tmp_path):
     mask.save(tmp_path / "mask.png")
     with pytest.raises(PipelineDataError, match=rf"mask\.png: .*{message}"):
         read_mask(tmp_path / "mask.png", mask.size)
 
 
-# Sizes and turns of the two
+# Sizes and orientations
 
 
 @pytest.mark.parametrize("size", [(100, 67), (1000, 667), (320, 213), (2000, 1334), (100, 66)])
@@ -229,7 +229,7 @@ def test_a_mask_may_have_another_size_than_its_image(size, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(100, 70), (667, 1000), (300, 300)])
-def test_a_mask_of_other_proportions_is_named(size, tmp_path):
+def test_a_mask_with_other_proportions_is_named(size, tmp_path):
     Image.new("L", size, 255).save(tmp_path / "mask.png")
     with pytest.raises(PipelineDataError, match=rf"{size[0]}×{size[1]} pixels do not have .*1000×667"):
         read_mask(tmp_path / "mask.png", (1000, 667))
@@ -250,7 +250,7 @@ def test_a_mask_of_the_upright_image_stays_and_one_of_the_stored_image_is_turned
         np.testing.assert_array_equal(read_pair(pair)[1], upright)
 
 
-def test_tells_the_problems_of_both_files(tmp_path):
+def test_problems_of_both_files_are_reported(tmp_path):
     with pytest.raises(PipelineDataError) as caught:
         read_pair(Pair("a", tmp_path / "a.jpg", tmp_path / "a.png"))
     assert caught.value.problems == [f"{tmp_path / name}: no such file. Check the path." for name in ("a.jpg", "a.png")]

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from keras_recnet.errors import DataError
 from keras_recnet.pipelines import Pair, PipelineDataError, check_pairs, find_pairs, read_pair
@@ -11,7 +12,7 @@ def names_of(pairs):
     return [pair.name for pair in pairs]
 
 
-def test_pairs_by_name_whatever_the_extension_and_keeps_sub_folders(folders, save_pair):
+def test_pairs_match_by_name_and_sub_folder_with_any_extension(folders, save_pair):
     images, masks = folders
     save_pair("b", image_extension=".JPG", mask_extension=".Png")
     save_pair("cats/a.2", image_extension=".jpeg", mask_extension=".bmp")
@@ -40,7 +41,7 @@ def test_other_files_are_ignored(folders, save_pair):
     assert names_of(find_pairs(*folders)) == ["a"]
 
 
-def test_names_every_missing_partner_at_once(folders, save_pair):
+def test_every_missing_partner_is_reported(folders, save_pair):
     images, masks = folders
     for name in ("good", "lonely", "widow"):
         save_pair(name)
@@ -54,6 +55,40 @@ def test_names_every_missing_partner_at_once(folders, save_pair):
     ]
 
 
+def test_faults_of_every_kind_are_reported_in_one_round(folders, save_pair):
+    images, masks = folders
+    for name in ("good", "lonely", "empty", "size", "twice"):
+        save_pair(name)
+    save_pair("twice", image_extension=".png")
+    (masks / "lonely.png").unlink()
+    (images / "empty.jpg").write_bytes(b"")
+    Image.new("L", (30, 30)).save(masks / "size.png")
+    expected = [
+        f"{images / 'twice.png'}: has the same name as",
+        f"{images / 'lonely.jpg'}: image without mask",
+        f"{images / 'empty.jpg'}: the file is empty",
+        f"{masks / 'size.png'}: 30×30 pixels do not have the proportions",
+        "line 'nothing' of the list: no image of this name",
+        "none of its 1 names ('typo', …) is among the images",
+    ]
+    for arguments, indices in (
+        ({}, (0, 1, 2, 3)),
+        ({"names": ["empty", "nothing", "size"], "exclude": ["typo"]}, (0, 4, 5, 2, 3)),
+    ):
+        with pytest.raises(PipelineDataError) as caught:
+            find_pairs(images, masks, **arguments)
+        for problem, index in zip(caught.value.problems, indices, strict=True):
+            assert expected[index] in problem
+
+
+def test_missing_folders_and_unreadable_lists_are_reported_in_one_round(tmp_path):
+    images, masks, names, exclude = (tmp_path / name for name in ("images", "masks", "names.txt", "exclude.txt"))
+    with pytest.raises(PipelineDataError) as caught:
+        find_pairs(images, masks, names=names, exclude=exclude)
+    for problem, path in zip(caught.value.problems, (exclude, names, images, masks), strict=True):
+        assert problem.startswith(f"{path}: ")
+
+
 def test_two_images_with_the_same_name_are_reported(folders, save_pair):
     save_pair("a")
     save_pair("a", image_extension=".png")
@@ -61,7 +96,7 @@ def test_two_images_with_the_same_name_are_reported(folders, save_pair):
         find_pairs(*folders)
 
 
-def test_shows_twenty_problems_and_counts_the_others():
+def test_the_message_shows_twenty_problems_and_counts_the_others():
     error = PipelineDataError([f"{number}.jpg: bad" for number in range(25)], "Do this.")
     assert len(error.problems) == 25
     lines = str(error).splitlines()
@@ -71,14 +106,14 @@ def test_shows_twenty_problems_and_counts_the_others():
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-def test_a_folder_that_does_not_exist(folders, kind):
+def test_a_missing_folder_is_reported(folders, kind):
     folders = list(folders)
     folders[kind] = folders[kind] / "nowhere"
     with pytest.raises(PipelineDataError, match=r"nowhere: the folder of (images|masks) does not exist"):
         find_pairs(*folders)
 
 
-def test_empty_folders(folders):
+def test_empty_folders_are_reported(folders):
     with pytest.raises(PipelineDataError) as caught:
         find_pairs(*folders)
     assert caught.value.problems == [
@@ -96,16 +131,16 @@ def test_both_folders_are_required(arguments, folders):
 # Names and lists
 
 
-def test_takes_the_names_of_a_list_in_its_order(folders, save_pair, tmp_path):
+def test_listed_names_are_used_in_their_order(folders, save_pair, tmp_path):
     for name in ("a", "b", "c", "d e"):
         save_pair(name)
-    # As Windows writes it: a byte order mark, CRLF, a blank line, an extension.
+    # As written on Windows: a byte order mark, CRLF, a blank line, an extension.
     (tmp_path / "list.txt").write_bytes("\ufeffc\r\n\r\na.jpg\r\nd e\r\n".encode())
     assert names_of(find_pairs(*folders, names=tmp_path / "list.txt")) == ["c", "a", "d e"]
     assert names_of(find_pairs(*folders, names=["b", "a.png"])) == ["b", "a"]
 
 
-def test_leaves_out_the_excluded_names(folders, save_pair, tmp_path):
+def test_excluded_names_are_left_out(folders, save_pair, tmp_path):
     for name in ("a", "b", "c"):
         save_pair(name)
     (folders[1] / "c.png").unlink()
@@ -127,7 +162,7 @@ def test_an_empty_selection_is_an_error(folders, save_pair):
 
 
 @pytest.mark.parametrize("separator", [" ", "\t", "  "])
-def test_a_list_of_paths(folders, save_pair, tmp_path, separator):
+def test_a_list_of_paths_is_read(folders, save_pair, tmp_path, separator):
     images, masks = folders
     save_pair("a")
     save_pair("with space")
@@ -144,7 +179,7 @@ def test_a_list_of_paths(folders, save_pair, tmp_path, separator):
     ]
 
 
-def test_a_list_of_paths_inside_the_two_folders(folders, save_pair, tmp_path):
+def test_listed_paths_may_be_relative_to_the_two_folders(folders, save_pair, tmp_path):
     save_pair("cats/a")
     save_pair("cats/b")
     elsewhere = tmp_path / "lists" / "list.txt"
@@ -153,12 +188,12 @@ def test_a_list_of_paths_inside_the_two_folders(folders, save_pair, tmp_path):
     assert find_pairs(*folders, names=elsewhere) == [
         Pair("cats/a", folders[0] / "cats/a.jpg", folders[1] / "cats/b.png")
     ]
-    # The name is the one it has without a list, so that one exclusion serves both.
+    # The name is the same as without a list, so that the same exclusion list works.
     elsewhere.write_text("cats/a.jpg cats/b.png\ncats/b.jpg cats/b.png")
     assert names_of(find_pairs(*folders, names=elsewhere, exclude=["cats/a"])) == ["cats/b"]
 
 
-def test_names_every_bad_line_of_a_list(folders, save_pair):
+def test_every_bad_line_of_a_list_is_reported(folders, save_pair):
     for name in ("a", "lonely", "widow"):
         save_pair(name)
     (folders[1] / "lonely.png").unlink()

@@ -24,7 +24,7 @@ def picture():
     return np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
 
 
-# GIST, written down once more in float64 from the authors' description: plain sums instead of fast transforms
+# Reference GIST in float64 from the authors' description: plain sums instead of fast transforms
 
 
 def transform(plane, sign):
@@ -43,7 +43,7 @@ def _reflect(i, side):
 
 
 def signed(k, n):
-    """Frequency of place `k`, in cycles a picture."""
+    """Frequency of index `k`, in cycles per image."""
     return k if k < n / 2 else k - n
 
 
@@ -90,8 +90,8 @@ def test_gist_equals_the_plain_computation(picture, scale, orientation):
     np.testing.assert_allclose(found[scale, orientation], expected, rtol=2e-4)
 
 
-def test_gist_tells_where_structure_is_and_its_direction():
-    """Upright stripes in the upper right quarter answer to the upright filters there."""
+def test_gist_shows_the_place_and_direction_of_structure():
+    """Vertical stripes in the upper right quarter excite the vertical filters there."""
     image = np.full((256, 256, 3), 128, np.uint8)
     image[:128, 128:] = np.where(np.arange(128) // 4 % 2, 255, 0)[None, :, None]
     cells = gist(image).reshape(4, 8, 4, 4)
@@ -104,13 +104,13 @@ def test_gist_tells_where_structure_is_and_its_direction():
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_gist_of_one_colour_is_nothing(value):
+def test_gist_of_a_plain_colour_is_zero(value):
     found = gist(np.full((40, 30, 3), value, np.uint8))
     assert found.shape == (512,)
     np.testing.assert_allclose(found, 0, atol=1e-4)
 
 
-def test_gist_sees_the_square_in_the_middle(picture):
+def test_gist_uses_the_central_square(picture):
     wide = np.zeros((SIZE, 3 * SIZE, 3), np.uint8)
     wide[:, SIZE : 2 * SIZE] = picture
     for image in (wide, wide.transpose(1, 0, 2)):
@@ -120,7 +120,7 @@ def test_gist_sees_the_square_in_the_middle(picture):
         )
 
 
-def test_filters_are_of_one_direction():
+def test_filters_are_one_sided():
     filters = gabor_filters(64)
     assert filters.shape == (4, 8, 64, 64)
     for scale in range(4):
@@ -145,7 +145,7 @@ def test_filters_are_of_one_direction():
         ((210, 180, 140), (5, 4, 5)),  # 75.0, 5.0, 24.4: L is close to 75
     ],
 )
-def test_bin_of_a_colour(rgb, expected):
+def test_known_colours_fall_in_the_expected_bins(rgb, expected):
     histogram = lab_histogram(np.full((20, 30, 3), rgb, np.uint8)).reshape(8, 8, 8)
     lightness, *colour = np.unravel_index(histogram.argmax(), histogram.shape)
     assert histogram.max() == 1
@@ -153,7 +153,7 @@ def test_bin_of_a_colour(rgb, expected):
     assert abs(lightness - expected[0]) <= (rgb == (210, 180, 140))
 
 
-def test_parts_of_a_histogram():
+def test_the_histogram_holds_the_share_of_each_colour():
     image = np.zeros((128, 128, 3), np.uint8)
     image[:32] = (255, 0, 0)
     image[32:64, :64] = (0, 128, 128)
@@ -169,7 +169,7 @@ def test_parts_of_a_histogram():
 
 @pytest.mark.parametrize("chunk", [1, 7, 512])
 @pytest.mark.parametrize("rows", [None, [3, 50, 0]])
-def test_neighbours_equal_those_of_all_distances(chunk, rows):
+def test_neighbours_equal_a_brute_force_search(chunk, rows):
     vectors = np.random.default_rng(1).normal(size=(60, 9)).astype(np.float32)
     found = nearest(vectors, 4, rows, chunk=chunk)
     for row, near in zip(rows or range(60), found, strict=True):
@@ -177,11 +177,11 @@ def test_neighbours_equal_those_of_all_distances(chunk, rows):
         assert list(near) == [i for _, i in distances[:4]]
 
 
-def test_all_others_are_neighbours_where_there_are_no_more():
+def test_every_other_vector_can_be_a_neighbour():
     assert nearest(np.float32([[0], [5], [1]]), 2).tolist() == [[2, 1], [2, 0], [0, 1]]
 
 
-def test_form_and_colour_count_alike():
+def test_shape_and_colour_count_equally():
     random = np.random.default_rng(2)
     gists = random.random((50, 512)).astype(np.float32) * 100
     histograms = random.dirichlet(np.ones(512), 50).astype(np.float32)
@@ -196,12 +196,12 @@ def test_form_and_colour_count_alike():
     assert found[0] / found[1] == pytest.approx(distance / other, rel=1e-4)
 
 
-def test_pictures_that_are_all_the_same():
+def test_identical_images_have_finite_descriptors():
     vectors = descriptors(np.ones((3, 512), np.float32), np.full((3, 512), 1 / 512, np.float32))
     assert np.isfinite(vectors).all()
 
 
-# The file that keeps them
+# The feature file
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def counted(monkeypatch):
     return computed
 
 
-def test_features_are_computed_once_and_anew_when_a_file_changes(files, tmp_path, monkeypatch):
+def test_features_are_recomputed_only_when_a_file_changes(files, tmp_path, monkeypatch):
     computed = counted(monkeypatch)
     seen = []
     store = FeatureStore(tmp_path / "f.npz", workers=1)
@@ -233,7 +233,7 @@ def test_features_are_computed_once_and_anew_when_a_file_changes(files, tmp_path
     np.testing.assert_array_equal(again.features("3"), store.features("3"))
 
 
-def test_what_is_computed_survives_an_interruption(files, tmp_path, monkeypatch):
+def test_computed_features_survive_an_interruption(files, tmp_path, monkeypatch):
     computed = counted(monkeypatch)
 
     def interrupt(done, total):
@@ -247,7 +247,7 @@ def test_what_is_computed_survives_an_interruption(files, tmp_path, monkeypatch)
     assert sorted(path.name for path in tmp_path.glob("*f*.npz")) == ["f.npz"]
 
 
-def test_a_damaged_file_is_made_anew(files, tmp_path):
+def test_a_damaged_feature_file_is_recomputed(files, tmp_path):
     path = tmp_path / "f.npz"
     some = {"0": files["0"]}
     FeatureStore(path, workers=1).compute(some)
@@ -279,12 +279,12 @@ def test_several_processes_compute_the_same(files, tmp_path):
 
 def test_a_killed_process_is_reported(files, tmp_path, monkeypatch):
     monkeypatch.setattr(feature_store, "features_of", _Ending())
-    with pytest.raises(PipelineDataError, match=r"ended from outside(?s:.*)Start again"):
+    with pytest.raises(PipelineDataError, match=r"was killed(?s:.*)Start again"):
         FeatureStore(tmp_path / "f.npz", workers=2).compute(files)
 
 
 class _Ending:
-    """Ends the process that unpickles it."""
+    """Kills the process that unpickles it."""
 
     def __reduce__(self):
         return os._exit, (1,)
