@@ -1,12 +1,16 @@
 """Damaged files of every kind raise an error of the library, or are read: no other exception, no warning, no hang."""
 
+import copy
 import io
+import json
 import signal
 import struct
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image, PngImagePlugin
 
 from keras_recnet.errors import RecNetError
@@ -20,6 +24,27 @@ SECONDS_PER_FILE = 5
 
 # Values that overflow, or that mean "nothing" or "negative", in fields of 1, 2 and 4 bytes.
 EXTREMES = [field for size in (1, 2, 4) for field in (bytes(size), b"\xff" * size, b"\x7f" + b"\xff" * (size - 1))]
+
+# Values of a wrong type, size or range, for configurations and annotations.
+WRONG = [
+    None,
+    True,
+    -1,
+    0,
+    10**400,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "\0",
+    "1",
+    [],
+    ["x"],
+    {},
+    {"x": 1},
+    [[[]]],
+]
 
 
 class Hang(BaseException):
@@ -74,6 +99,29 @@ def mutate(data, random):
                 at, field = int(random.integers(min(len(data) + 1, 96))), EXTREMES[random.integers(len(EXTREMES))]
                 data[at : at + len(field)] = field
     return bytes(data)
+
+
+def mutate_values(values, random):
+    """Replace or remove one to three values anywhere in nested dicts and lists."""
+    root = [copy.deepcopy(values)]
+    for _ in range(random.integers(1, 4)):
+        inside, key = root, 0
+        while isinstance(inside[key], (dict, list)) and inside[key] and random.random() < 0.8:
+            inside = inside[key]
+            keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+            key = keys[random.integers(len(keys))]
+        if inside is not root and random.random() < 0.3:
+            del inside[key]
+        else:
+            inside[key] = copy.deepcopy(WRONG[random.integers(len(WRONG))])
+    return root[0]
+
+
+def mutate_text(text, parse, dump, random):
+    """Mutate the values of a text in JSON or YAML, or its bytes."""
+    if random.random() < 0.7:
+        return dump(mutate_values(parse(text), random)).encode()
+    return mutate(text.encode(), random)
 
 
 def image_files():
@@ -166,3 +214,63 @@ def test_the_intact_images_are_read():
     for label, file in image_files().items():
         image = read_map(file, label)[0] if label.startswith("NPY") else read(file, name=label).rgb
         assert image.size, label
+
+
+@pytest.mark.parametrize("name", ["recnet_lite0", "rcau_lite0"])
+def test_damaged_training_configurations_are_reported(name, survives, tmp_path):
+    from keras_recnet.training.config import loading, yaml_source
+
+    path, random = tmp_path / "config.yaml", np.random.default_rng(0)
+    text = yaml_source.find(name).read_text()
+
+    def load(file):
+        path.write_bytes(file)
+        loading.load(path)
+
+    for index in range(50):
+        survives(load, mutate_text(text, yaml.safe_load, yaml.safe_dump, random), f"{name}, file {index}")
+
+
+def test_damaged_coco_annotations_are_reported(survives, tmp_path):
+    pytest.importorskip("pycocotools")
+    from keras_recnet.pipelines.coco import annotations
+
+    path, random = tmp_path / "instances.json", np.random.default_rng(0)
+    polygon = [[1, 1, 30, 1, 30, 20, 1, 20]]
+    runs, compressed = ({"size": [24, 32], "counts": counts} for counts in ([100, 200, 468], "T3X6d>"))
+    text = json.dumps(
+        {
+            "images": [{"id": i, "file_name": f"{i}.png", "width": 32, "height": 24} for i in range(4)],
+            "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}],
+            "annotations": [
+                {"id": i, "image_id": i % 4, "category_id": 7 + 2 * (i % 2), "segmentation": segmentation, "iscrowd": 0}
+                for i, segmentation in enumerate([polygon, runs, compressed, polygon, polygon, runs])
+            ],
+        }
+    )
+    for index in range(4):
+        Image.new("RGB", (32, 24)).save(tmp_path / f"{index}.png")
+
+    def select(file):
+        path.write_bytes(file)
+        annotations.select(path, tmp_path)
+
+    for index in range(100):
+        survives(select, mutate_text(text, json.loads, json.dumps, random), f"file {index}")
+
+
+def test_damaged_checkpoints_are_reported(survives, tmp_path):
+    from keras_recnet.training import checkpoints
+
+    random = np.random.default_rng(0)
+    optimizer = SimpleNamespace(variables=[np.zeros((), np.int64), np.zeros((3, 4), np.float32)])
+    model = SimpleNamespace(variables=[np.ones((3, 4), np.float32), np.ones(4, np.float32)], optimizer=optimizer)
+    path = checkpoints.CheckpointFolder(tmp_path).write(model, {"step": 3, "epoch": 1, "history": [{"loss": 0.5}]})
+    intact = path.read_bytes()
+
+    def load(file):
+        path.write_bytes(file)
+        checkpoints.read(path)
+
+    for index in range(100):
+        survives(load, mutate(intact, random), f"file {index}")
