@@ -17,9 +17,9 @@ import keras_recnet
 from keras_recnet import presets
 from keras_recnet.errors import ConfigError, DiskError, MissingExtraError
 from keras_recnet.export import verification
-from keras_recnet.export.metadata import INPUT_DTYPES
+from keras_recnet.export.litert.flatbuffer import INPUT_DTYPES
 from keras_recnet.export.verification import ConversionError
-from keras_recnet.files import disk_errors, disk_full, sha256
+from keras_recnet.files import atomic_path, disk_errors, disk_full, sha256
 from keras_recnet.parallel import child_python
 
 FORMATS = {"savedmodel": ("float32", "float16"), "litert": ("float16", "float32")}  # the first is the default
@@ -148,6 +148,54 @@ def write_and_verify(source, artifact: Path, *, kind: str, say=lambda line: None
         verification.run(kind, artifact, calls)
         verified = verification.compare(calls, verification.TOLERANCE[kind, options["precision"]])
     return {**report, "model": {**described, **report["model"]}, "card": card}, verified
+
+
+def convert(model, out: str | os.PathLike, *, precision: str = "float16", input_dtype: str = "float32") -> Path:
+    """Convert a model to a LiteRT file, and verify it against Keras.
+
+    Args:
+        model: a `RecNet` or `RCAUNet`, or the name or folder of a preset.
+        out: output file, `….tflite`.
+        precision: precision of the stored weights, `"float16"` (half the size) or `"float32"`; computation is always in
+            float32.
+        input_dtype: dtype of the images, `"float32"` or `"uint8"`; values are always RGB in 0…255.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConversionError: if the conversion or the verification fails.
+        MissingExtraError: if TensorFlow is not installed.
+        PresetError: if the preset does not exist or is damaged.
+
+    Example:
+        >>> convert("recnet_lite0", "recnet_lite0.tflite")
+    """
+    if precision not in FORMATS["litert"]:
+        raise ValueError(f"`precision` must be one of {FORMATS['litert']}. Received: precision={precision!r}")
+    if input_dtype not in INPUT_DTYPES:
+        raise ValueError(f"`input_dtype` must be one of {INPUT_DTYPES}. Received: input_dtype={input_dtype!r}")
+    require_tensorflow()
+    with atomic_path(out) as temporary:
+        write_and_verify(model, temporary, kind="litert", precision=precision, input_dtype=input_dtype)
+    return Path(out)
+
+
+def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16", input_dtype: str = "float32") -> Path:
+    """Convert a preset and add `model.tflite` to its folder and the checksum to its `config.json`.
+
+    Args:
+        folder: folder of the preset, from `save_to_preset` of a `RecNet` or `RCAUNet`.
+        precision: as for `convert`.
+        input_dtype: as for `convert`; the engines accept both.
+
+    Returns:
+        The path of the LiteRT file. The errors are those of `convert`.
+    """
+    preset = presets.find(folder)
+    out = convert(preset.folder, preset.folder / presets.LITERT, precision=precision, input_dtype=input_dtype)
+    presets.write_config(preset.folder, preset.config, sorted({*preset.config["files"], presets.LITERT}))
+    return out
 
 
 def require_tensorflow() -> None:

@@ -16,7 +16,6 @@ MEANINGS = {
     "status": "0 good, 1 undecodable, 2 too large",
 }
 FEATURES = "features of the image"
-INPUT_DTYPES = ("float32", "uint8")  # of the images of a LiteRT file
 NO_LICENCE = "that of the data on which the weights were trained"
 
 

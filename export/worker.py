@@ -13,7 +13,7 @@ import keras
 import keras_recnet
 from keras_recnet import models
 from keras_recnet.errors import ConfigError, RecNetError
-from keras_recnet.export import exporting, metadata, verification
+from keras_recnet.export import exporting, metadata, sample_images, verification
 from keras_recnet.export.litert import converting
 from keras_recnet.export.litert import signatures as litert_signatures
 from keras_recnet.export.savedmodel import signatures as savedmodel_signatures
@@ -46,7 +46,7 @@ def _run(job):
         max_pixels = job.get("max_pixels") or savedmodel_signatures.MAX_PIXELS
         functions = savedmodel_signatures.build(to_precision(model, precision), max_pixels)
         functions = select(job.get("signatures"), functions)
-        writing.write(model, functions, artifact)
+        writing.write(model, functions, artifact, sample_images.draw((240, 320)))
         signatures = metadata.describe(functions)
     else:
         max_pixels = 0

@@ -108,11 +108,11 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def tiny_preset(tiny_model, tmp_path_factory):
     """Preset folder of the tiny model, with a LiteRT file. Tests that modify it must copy it first."""
-    from keras_recnet.export.litert import converting
+    from keras_recnet.export import exporting
 
     folder = tmp_path_factory.mktemp("presets") / "tiny"
     tiny_model.save_to_preset(folder)
-    converting.add_to_preset(folder)
+    exporting.add_to_preset(folder)
     return folder
 
 
@@ -131,11 +131,11 @@ def make_group_model():
 @pytest.fixture(scope="session")
 def tiny_group_preset(tiny_group_model, tmp_path_factory):
     """Preset folder of the tiny RCAUNet, see `tiny_preset`."""
-    from keras_recnet.export.litert import converting
+    from keras_recnet.export import exporting
 
     folder = tmp_path_factory.mktemp("presets") / "tiny_group"
     tiny_group_model.save_to_preset(folder)
-    converting.add_to_preset(folder)
+    exporting.add_to_preset(folder)
     return folder
 
 

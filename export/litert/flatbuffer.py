@@ -15,8 +15,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_recnet.errors import RecNetError
-from keras_recnet.export.metadata import INPUT_DTYPES
 
+INPUT_DTYPES = ("float32", "uint8")
 METADATA = "keras_recnet"  # name of the metadata entry
 IDENTIFIER = b"TFL3"
 IMAGE = "image"  # name of the inputs that may be uint8

@@ -27,39 +27,39 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_recnet.export.sample_images import draw, encode_png
 from keras_recnet.presets import COSALIENCY
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
-def write(model: keras.Model, functions: dict, folder: Path) -> None:
+def write(model: keras.Model, functions: dict, folder: Path, image: np.ndarray) -> None:
     """Write a SavedModel.
 
     Args:
         model: the `RecNet` or `RCAUNet`, for the shapes of the warm-up requests.
         functions: the functions to serve by name, from `keras_recnet.export.savedmodel.signatures`.
         folder: output folder.
+        image: image of the warm-up requests, uint8 `(H, W, 3)`.
     """
     # Only these functions and their variables: Keras' export would also write the functions of all layers.
     module = tf.Module()
     module.all_variables = [v for function in functions.values() for v in function.get_concrete_function().variables]
     module.functions = functions
     tf.saved_model.save(module, str(folder), signatures=dict(functions))
-    _write_warmup(model, folder / WARMUP, functions)
+    _write_warmup(_examples(model, image), model.name, folder / WARMUP, functions)
 
 
-def _write_warmup(model, file, names):
+def _write_warmup(examples, model_name, file, names):
     """Write one request per signature, since the first request of each kind is slow."""
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     file.parent.mkdir(parents=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
-        for name, inputs in _examples(model).items():
+        for name, inputs in examples.items():
             if name not in names:
                 continue
             request = predict_pb2.PredictRequest()
-            request.model_spec.name = model.name
+            request.model_spec.name = model_name
             request.model_spec.signature_name = name
             for key, value in inputs.items():
                 request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
@@ -67,14 +67,13 @@ def _write_warmup(model, file, names):
             writer.write(log.SerializeToString())
 
 
-def _examples(model):
-    image = draw((240, 320))
+def _examples(model, image):
     images = image[None].astype(np.float32)
     examples = {
         "serving_default": {"images": images},
         "uint8": {"images": image[None]},
         "branches": {"images": images},
-        "encoded": {"image_bytes": [encode_png(image)]},
+        "encoded": {"image_bytes": [tf.io.encode_png(image).numpy()]},
     }
     if model.task == COSALIENCY:
         features = {name: np.zeros((1, *tensor.shape[1:]), np.float32) for name, tensor in model.decoder.input.items()}

@@ -277,9 +277,9 @@ def _add_litert(folder: Path, log: Callable[[str], object]) -> None:
     if keras.backend.backend() != "tensorflow":
         log("The preset has no LiteRT file, because the conversion needs the TensorFlow backend.")
         return
-    from keras_recnet.export.litert import converting
+    from keras_recnet.export import exporting
 
-    converting.add_to_preset(folder)
+    exporting.add_to_preset(folder)
 
 
 def _write_config(config: Config, folder: Path) -> None:

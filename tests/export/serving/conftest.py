@@ -23,12 +23,14 @@ def tiny_export(tiny_model, tmp_path_factory):
 
     Images of more than 100,000 pixels are too large for it.
     """
+    from keras_recnet.export import sample_images
     from keras_recnet.export.savedmodel import signatures, writing
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
     served = signatures.build(tiny_model, max_pixels=100_000)
-    writing.write(tiny_model, {name: served[name] for name in ("serving_default", "encoded")}, folder / "1")
+    functions = {name: served[name] for name in ("serving_default", "encoded")}
+    writing.write(tiny_model, functions, folder / "1", sample_images.draw((240, 320)))
     return folder
 
 
