@@ -70,7 +70,7 @@ class ImageSource:
         self.cache = cache
         self.cache_size = _height_and_width("cache_size", cache_size)
         self.progress = progress
-        self.inputs = {"images": ((*self.image_size, 3), np.uint8)}
+        self.inputs: dict[str, tuple[tuple[int, ...], type]] = {"images": ((*self.image_size, 3), np.uint8)}
         self._rows = {}
         self._cached = None
         if cache not in CACHES:
