@@ -64,9 +64,9 @@ class CoSaliencyTask(TrainingTask):
             )
         except ValueError as error:
             raise ConfigError(f"data: {error}") from error
-        eval_data = pipelines.SaliencyGroups(validation, eval_source, 1, drop_remainder=False)
+        eval_data = pipelines.SaliencyGroups(validation, eval_source, 1, drop_remainder=False) if validation else None
         sample_data = pipelines.SaliencyGroups(
-            validation, pipelines.ImageSource(model.image_size, cache=None), 1, drop_remainder=False
+            validation or training, pipelines.ImageSource(model.image_size, cache=None), 1, drop_remainder=False
         )
         if data.hard_negatives and train_data.distractor_sampler.pairs:
             similar = train_source.similar_categories(training, data.hard_negatives)
@@ -83,8 +83,8 @@ class CoSaliencyTask(TrainingTask):
             validation=eval_data,
             fingerprint=fingerprint(names, held_out),
             samples=lambda count: _samples(sample_data, count),
-            counts=f"{len(training):,} training groups ({len(names):,} images), {len(validation):,} validation groups "
-            f"({len(held_out):,} images)",
+            counts=f"{len(training):,} training groups ({len(names):,} images), "
+            + (f"{len(validation):,} validation groups ({len(held_out):,} images)" if validation else "no validation"),
         )
 
     def loss(self, model):
@@ -170,7 +170,8 @@ class CoSaliencyTask(TrainingTask):
         elif data.validation is None and {TRAINING, VALIDATION} <= splits:
             validation = pipelines.read_groups(list_file, images, masks, split=VALIDATION)
         else:
-            count = max(1, round((data.validation or HELD_OUT) * len(training)))
+            share = HELD_OUT if data.validation is None else data.validation
+            count = max(1, round(share * len(training))) if share else 0
             order = np.random.default_rng(config.seed).permutation(len(training))
             # groups of one image are the last to be held out: they do not show how well groups are understood
             order = sorted(order, key=lambda index: len(training[index].own) < 2)

@@ -19,15 +19,16 @@ class Data:
 
     Attributes:
         training: training batches, a pure function of (seed, epoch, step).
-        validation: validation data; its `evaluation()` yields them in order, without augmentation.
+        validation: validation data; its `evaluation()` yields them in order, without augmentation. None: the training
+            has no validation.
         fingerprint: short hash of the names of the training and validation images.
-        samples: called with a number; returns that many validation images, always the same: the input of the whole
+        samples: called with a number; returns that many images, always the same: the input of the whole
             model, the images `(count, height, width, 3)` and the masks `(count, height, width, 1)`.
         counts: numbers of training and validation images, as text.
     """
 
     training: pipelines.SaliencyPairs | pipelines.SaliencyGroups
-    validation: pipelines.SaliencyPairs | pipelines.SaliencyGroups
+    validation: pipelines.SaliencyPairs | pipelines.SaliencyGroups | None
     fingerprint: str
     samples: Callable[[int], tuple]
     counts: str

@@ -121,7 +121,8 @@ def draw_curves(history: list[dict], path: str | os.PathLike) -> None:
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100)
 

@@ -54,7 +54,7 @@ class State:
 
     def best(self) -> dict | None:
         """Return the row of the epoch with the lowest validation error, or None if no epoch has a finite error."""
-        rows = [row for row in self.history if math.isfinite(row["val_mae"])]
+        rows = [row for row in self.history if math.isfinite(row.get("val_mae", math.nan))]
         return min(rows, key=lambda row: row["val_mae"], default=None)
 
 
@@ -176,6 +176,9 @@ class Loop:
         """Return the validation scores of the EMA weights, or None if a stop was requested."""
         self._check_weights()
         with averaged_weights(self.model):
+            if self.data.validation is None:
+                self._draw_samples()
+                return {}
             results = self.eval_model.evaluate(
                 self.data.validation.evaluation(), verbose=0, return_dict=True, callbacks=[stop]
             )
@@ -226,10 +229,15 @@ class Loop:
         state.epoch, state.epoch_step, state.loss_sum = state.epoch + 1, 0, 0.0
         self.logs.epoch(state.history)
         self.write_checkpoint()
-        best = " (best)" if state.best() is row else ""
+        validation = ""
+        if scores:
+            best = " (best)" if state.best() is row else ""
+            validation = (
+                f" validation loss {row['val_loss']:.4f}, MAE {row['val_mae']:.4f}, F {row['val_f']:.4f}{best},"
+            )
         self.progress.log(
-            f"Epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.4f}, validation loss {row['val_loss']:.4f}, "
-            f"MAE {row['val_mae']:.4f}, F {row['val_f']:.4f}{best}, {format_duration(state.seconds)} elapsed"
+            f"Epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.4f},{validation} "
+            f"{format_duration(state.seconds)} elapsed"
         )
 
 

@@ -197,10 +197,12 @@ def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.opt
 
 def _schedule(options: OptimizerConfig, rate: float, steps: int):
     warmup = options.warmup_steps
+    if isinstance(warmup, float):
+        warmup = round(warmup * steps)
     if warmup >= steps:
         raise ConfigError(
             f"optimizer.warmup_steps: {warmup} must be less than the {steps} steps of the training. "
-            f"Use --set optimizer.warmup_steps={steps // 10}, or train longer."
+            f"Use --set optimizer.warmup_steps=0.1 for a tenth of the steps, or train longer."
         )
     if options.schedule == "cosine":
         return optimizers.warmup_cosine(rate, steps, warmup)
@@ -264,10 +266,10 @@ def _write_preset(
     final.save_to_preset(folder, training={"command": command, "seed": config.seed, config.preset.weights: scores})
     if config.preset.litert:
         _add_litert(folder, log)
+    validation = f", validation MAE {row['val_mae']:.4f}, F {row['val_f']:.4f}" if "val_mae" in row else ""
     log(
         f"Finished in {format_duration(state.seconds)} with a peak memory of {peak_memory_mb():,.0f} MB\n"
-        f"{config.preset.weights.capitalize()} epoch: {row['epoch']}, validation MAE {row['val_mae']:.4f}, "
-        f"F {row['val_f']:.4f}\n"
+        f"{config.preset.weights.capitalize()} epoch: {row['epoch']}{validation}\n"
         f"Preset: {folder}"
     )
     return folder

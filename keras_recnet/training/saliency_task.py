@@ -39,10 +39,13 @@ class SaliencyTask(TrainingTask):
             augmentation = {"augment": augment, "cache_size": config.data.cache_size}
         progress = ProgressLog(log, "Reading images")
         train_data = pipelines.SaliencyPairs(training, model.image_size, progress=progress, **options, **augmentation)
-        eval_data = pipelines.SaliencyPairs(validation, model.image_size, drop_remainder=False, **options)
+        eval_data = None
+        if validation:
+            eval_data = pipelines.SaliencyPairs(validation, model.image_size, drop_remainder=False, **options)
 
         def samples(count):
-            pairs = [validation[index] for index in sample_sheet.choose(count, len(validation))]
+            shown = validation or training
+            pairs = [shown[index] for index in sample_sheet.choose(count, len(shown))]
             batches = pipelines.SaliencyPairs(pairs, model.image_size, len(pairs), cache=None).evaluation()
             images, masks = next(batches.as_numpy_iterator())
             return images, images, masks
@@ -52,7 +55,8 @@ class SaliencyTask(TrainingTask):
             validation=eval_data,
             fingerprint=fingerprint(names_of(training), names_of(validation)),
             samples=samples,
-            counts=f"{len(training):,} training images, {len(validation):,} validation images",
+            counts=f"{len(training):,} training images, "
+            + (f"{len(validation):,} validation images" if validation else "no validation"),
         )
 
     def loss(self, model):
@@ -88,7 +92,7 @@ class SaliencyTask(TrainingTask):
         if isinstance(held_out, str):
             validation = pipelines.find_pairs(images, masks, names=held_out)
         else:
-            count = max(1, round(held_out * len(pairs)))
+            count = max(1, round(held_out * len(pairs))) if held_out else 0
             chosen = np.random.default_rng(config.seed).permutation(len(pairs))[:count]
             validation = [pairs[index] for index in sorted(chosen)]
         names = {pair.name for pair in validation}

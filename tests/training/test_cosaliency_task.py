@@ -62,6 +62,13 @@ def test_training_ends_with_a_preset(smoke, tmp_path, overrides):
     assert model.image_size == (64, 64)
 
 
+def test_without_validation_all_groups_are_trained_on(smoke, tmp_path):
+    text = smoke("data.cache=features", "data.validation=0", "preset.weights=last", "samples=4")
+    assert "12 training groups (48 images), no validation; 8 steps of 3 groups" in text
+    assert "Last epoch: 2\n" in text
+    assert (tmp_path / "run/samples/epoch-002.png").exists()
+
+
 def statistics_of(run):
     """The mean and the whitening of the group gate of a trained network."""
     projection = RCAUNet.from_preset(run / "preset").encoder.get_layer("projection")

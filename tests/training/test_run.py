@@ -203,6 +203,18 @@ def test_too_little_disk_space_is_an_error_before_the_first_step(smoke, monkeypa
         smoke()
 
 
+def test_without_validation_all_images_are_trained_on_and_the_last_weights_are_kept(smoke, tmp_path):
+    text = smoke("data.validation=0", "preset.weights=last", "epochs=1", "samples=4")
+    assert "40 training images, no validation; 10 steps" in text
+    assert "Epoch 1/1: loss" in text
+    assert "Last epoch: 1\n" in text
+    output = tmp_path / "run"
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000010.npz"]
+    assert [key for key in rows_of(output)[0] if key.startswith("val_")] == []
+    assert (output / "samples/epoch-001.png").exists()
+    assert (output / "preset/config.json").exists()
+
+
 def test_a_loss_that_is_not_finite_is_an_error(smoke):
     with pytest.raises(RecNetError, match=r"not finite at step .* Lower optimizer.learning_rate"):
         smoke("optimizer.learning_rate=1e30", "optimizer.backbone_learning_rate=1e30", "optimizer.warmup_steps=0")
@@ -285,6 +297,7 @@ def test_sgd_poly_schedule_clipping_one_rate_no_ema_and_a_short_last_epoch(smoke
         (["init=recnet_light"], PresetError, "init: There is no preset and no folder 'recnet_light'"),
         (["model.backbone=resnet"], ConfigError, "model: `backbone` must be one of .* Received: backbone='resnet'"),
         (["model.image_size=60"], ConfigError, "model: `image_size` must be a multiple of"),
+        (["data.validation=0"], ConfigError, "preset.weights: the best epoch cannot be chosen without validation"),
         (["optimizer.warmup_steps=16"], ConfigError, "optimizer.warmup_steps: 16 must be less than the 16 steps"),
         (["optimizer.schedule=poly"], ConfigError, "optimizer.warmup_steps: is supported with schedule: cosine only"),
     ],

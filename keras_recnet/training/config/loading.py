@@ -42,7 +42,8 @@ class Config(Section):
         precision: dtype policy of Keras.
         deterministic: makes runs with the same seed bit-identical (TensorFlow on a CPU), but slower.
         output: folder of the run; by default `runs/NAME` for the configuration NAME.
-        samples: number of validation images on the sheet of sample maps, drawn after each epoch.
+        samples: number of validation images on the sheet of sample maps, drawn after each epoch; training images if
+            there is no validation.
         tensorboard: whether to write TensorBoard events.
     """
 
@@ -66,11 +67,16 @@ class Config(Section):
     tensorboard: bool = True
 
     @pydantic.model_validator(mode="after")
-    def _length(self):
+    def _check(self):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
                 "set one of `epochs` and `steps`, the length of the training, and leave the other null. "
                 f"Received: epochs={self.epochs}, steps={self.steps}"
+            )
+        if self.data.validation == 0 and self.preset.weights == "best":
+            raise ValueError(
+                "preset.weights: the best epoch cannot be chosen without validation. Use --set preset.weights=last, or "
+                "--set data.validation=0.1. Received: preset.weights='best', data.validation=0"
             )
         return self
 

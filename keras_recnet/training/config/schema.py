@@ -14,9 +14,19 @@ def _image_size(value):
     return value if isinstance(value, int) else tuple(sizes)
 
 
+def _is_share(value):
+    return type(value) in (int, float) and 0 <= value < 1
+
+
+def _warmup(value):
+    if not (_is_share(value) or (type(value) is int and value > 0)):
+        raise ValueError("must be a number of steps, or a share of the training below 1, such as 0.1")
+    return value
+
+
 def _held_out(value):
-    if not (value is None or isinstance(value, str) or (isinstance(value, float) and 0 < value < 1)):
-        raise ValueError("must be the path of a list of names, or a share of the images such as 0.1")
+    if not (value is None or isinstance(value, str) or _is_share(value)):
+        raise ValueError("must be the path of a list of names, or a share of the images such as 0.1, or 0")
     return value
 
 
@@ -39,7 +49,8 @@ PresetSize = Annotated[
     BeforeValidator(lambda value: value if value is None else _image_size(value)),
     _described("pixels, or [height, width], `null`"),
 ]
-HeldOut = Annotated[Any, BeforeValidator(_held_out), _described("path of a list, or share > 0 and < 1, `null`")]
+HeldOut = Annotated[Any, BeforeValidator(_held_out), _described("path of a list, or share < 1, `null`")]
+WarmUp = Annotated[Any, BeforeValidator(_warmup), _described("number of steps, or share < 1")]
 Distractors = Annotated[Any, BeforeValidator(_distractors), _described("number, [least, most], or share < 0.5")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -113,7 +124,7 @@ class DataConfig(Section):
         list: text file with the names to use; null uses all images.
         exclude: text file with names to leave out.
         validation: text file with the names to hold out, or a share of the images. null uses `root/validation.txt`, or
-            a tenth of the images if there is no such file.
+            a tenth of the images if there is no such file. 0 trains without validation, with `preset.weights: last`.
         synthetic: number of images to draw instead.
         augment: random augmentation; null disables it.
         cache: `memory` keeps all images in memory at `cache_size`; null decodes the files in every epoch.
@@ -141,7 +152,8 @@ class GroupDataConfig(Section):
         masks: folder of masks, instead of `root`.
         list: CSV file `group,name,split`. null uses `root/groups.csv`, or without it a group per subfolder.
         validation: another CSV file, or a share of the groups. null uses the lines of `list` with the split
-            `validation`, or a tenth of the groups if there are none.
+            `validation`, or a tenth of the groups if there are none. 0 trains without validation, with
+            `preset.weights: last`.
         synthetic: number of groups to draw instead.
         images_per_group: maximal number of images per group, including distractors.
         distractors: distractors per group: a number, a range or a share.
@@ -220,7 +232,8 @@ class OptimizerConfig(Section):
         momentum: of SGD.
         schedule: how the learning rate decreases to 0: half a cosine, or `(1 − step / steps)^power`; or a constant.
         power: of the schedule `poly`.
-        warmup_steps: steps in which the learning rate rises from 0; with the schedule `cosine` only.
+        warmup_steps: steps in which the learning rate rises from 0, a number or a share of all steps; with the schedule
+            `cosine` only.
         clip: maximal global norm of the gradients; null disables clipping.
     """
 
@@ -231,7 +244,7 @@ class OptimizerConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     power: Positive = 0.9
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: WarmUp = 0
     clip: Positive | None = None
 
 

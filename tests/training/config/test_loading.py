@@ -87,6 +87,28 @@ def test_the_task_determines_the_valid_keys(write):
         load(write("task: cosaliency\nepochs: 1\ndata: {distractors: 0.7}"))
 
 
+@pytest.mark.parametrize("name", ["recnet_resnet50", "rcau_vgg16", "ablation_foreground", "rcau_ablation_gru"])
+def test_the_configurations_of_the_papers_train_on_all_images(name):
+    config = load(name)
+    assert config.data.validation == 0
+    assert config.preset.weights == "last"
+
+
+def test_the_configurations_of_recnet_lite0_warm_up_for_300_steps_on_duts():
+    for name in ("recnet_lite0_160", "recnet_lite0"):
+        config = load(name)
+        steps = config.epochs * ((10553 - 500) // config.batch_size)
+        assert round(config.optimizer.warmup_steps * steps) == 300
+
+
+def test_a_warm_up_is_a_number_of_steps_or_a_share(write):
+    for value in (0, 0.0, 0.1, 1, 20):
+        assert load(write(f"epochs: 1\noptimizer: {{warmup_steps: {value}}}")).optimizer.warmup_steps == value
+    for value in (-1, -0.1, 1.0, 2.5, ".nan", "true", "[1]"):
+        with pytest.raises(ConfigError, match="warmup_steps: must be a number of steps, or a share"):
+            load(write(f"epochs: 1\noptimizer: {{warmup_steps: {value}}}"))
+
+
 def test_scientific_notation_is_read_as_numbers(write):
     assert load(write("epochs: 1\noptimizer: {learning_rate: 5e-9}")).optimizer.learning_rate == 5e-9
 
