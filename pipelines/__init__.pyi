@@ -17,7 +17,6 @@ from keras_recnet.pipelines.groups import write_groups as write_groups
 from keras_recnet.pipelines.image_source import ImageSource as ImageSource
 from keras_recnet.pipelines.pair_reading import Pair as Pair
 from keras_recnet.pipelines.pair_reading import PipelineDataError as PipelineDataError
-from keras_recnet.pipelines.pair_reading import read_image as read_image
 from keras_recnet.pipelines.pair_reading import read_pair as read_pair
 from keras_recnet.pipelines.pairs import find_pairs as find_pairs
 from keras_recnet.pipelines.saliency_groups import SaliencyGroups as SaliencyGroups

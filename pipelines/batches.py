@@ -52,14 +52,11 @@ class Batches:
         return math.floor(batches) if self.drop_remainder else math.ceil(batches)
 
     def epoch(self, epoch: int, start_step: int = 0) -> tf.data.Dataset:
-        """Return the batches of one epoch, from `start_step` on.
+        """Return the batches of one epoch, starting at `start_step`.
 
         Args:
             epoch: number of the epoch, 0 or more.
             start_step: first step, `0…steps_per_epoch`.
-
-        Returns:
-            A `tf.data.Dataset` of batches as described by the class.
         """
         if epoch < 0 or not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(
@@ -76,9 +73,6 @@ class Batches:
             epochs: number of the epoch to stop before.
             start_epoch: first epoch.
             start_step: first step of the first epoch.
-
-        Returns:
-            A `tf.data.Dataset` of batches as described by the class.
         """
         rest = self.epoch(start_epoch, start_step)
         if epochs > start_epoch + 1:
@@ -88,12 +82,6 @@ class Batches:
 
     def _training_step(self, step):
         return self._training_batch(*divmod(int(step), self.steps_per_epoch))
-
-    def _training_batch(self, epoch, step):
-        raise NotImplementedError
-
-    def _to_tensors(self, *arrays, training):
-        raise NotImplementedError
 
     def _dataset(self, make_batch, first, end, *, training):
         def load(step):

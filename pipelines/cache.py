@@ -52,11 +52,7 @@ def fill_cache(
 
 
 def available_memory(root: str | Path = "/") -> int | None:
-    """Memory that can still be allocated, in bytes, container limits included; None if unknown.
-
-    Args:
-        root: folder that contains `proc` and `sys`.
-    """
+    """Memory that can still be allocated, in bytes, including container limits; None if unknown."""
     root = Path(root)
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()

@@ -80,15 +80,7 @@ class DistractorSampler:
             self._hard_negatives[category] = [members for members in indices if members]
 
     def draw(self, random: np.random.Generator, group: Group) -> tuple[int, list[Pair]]:
-        """Draw the distractors of one group.
-
-        Args:
-            random: source of the random numbers.
-            group: one of the groups.
-
-        Returns:
-            `(count, pairs)`: the number of distractors, and their pairs.
-        """
+        """Draw the distractors of one of the groups: `(count, pairs)`."""
         if self.most == 0:
             return 0, []
         members = self._members[group.category]

@@ -21,10 +21,6 @@ def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> N
     Images are symbolic links, or copies where links are not supported. Masks keep their size and become 0…255. Existing
     files are kept, so an interrupted call can be repeated.
 
-    Args:
-        groups: the groups.
-        folder: the output folder; created if missing.
-
     Raises:
         PipelineDataError: if an image or mask cannot be read.
         ValueError: if two images would get the same name.

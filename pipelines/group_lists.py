@@ -84,12 +84,7 @@ def parse_group_list(path: str | os.PathLike, split: str | None) -> tuple[dict[s
 
 
 def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None:
-    """Write a list that `read_group_list` reads, atomically; empty columns are left out.
-
-    Args:
-        path: the file. Missing parent folders are created.
-        members: the lines, in their order.
-    """
+    """Write a list that `read_group_list` reads, atomically; empty columns are left out."""
     members = list(members)
     columns = [c for c in COLUMNS if c in ("group", "name") or any(getattr(member, c) for member in members)]
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,22 +153,13 @@ def read_groups(
 
 
 def write_groups(path: str | os.PathLike, groups: Iterable[Group], *, split: str = "") -> None:
-    """Write groups as a list that `read_groups` reads.
-
-    Args:
-        path: the CSV file.
-        groups: the groups.
-        split: the value of the column `split` for all of them.
-    """
-    write_group_list(path, members_of(groups, split=split))
-
-
-def members_of(groups: Iterable[Group], *, split: str = "") -> Iterator[Member]:
-    """Yield the lines of a list of these groups."""
+    """Write groups, all of the same split, as a CSV list that `read_groups` reads."""
+    members = []
     for group in groups:
         category = "" if group.category == group.name else group.category
         for pair, is_distractor in zip(group.pairs, group.distractors, strict=True):
-            yield Member(group.name, pair.name, split, is_distractor, category)
+            members.append(Member(group.name, pair.name, split, is_distractor, category))
+    write_group_list(path, members)
 
 
 def split_groups(
@@ -218,11 +209,7 @@ def single_images(pairs: Iterable[Pair]) -> list[Group]:
 def check_groups(
     groups: Iterable[Group], *, decode: bool = False, workers: int = 2, progress: Progress | None = None
 ) -> None:
-    """Call `check_pairs` for all images of the groups, each once.
-
-    Raises:
-        PipelineDataError: with all problems of all files.
-    """
+    """Call `check_pairs` for all images of the groups, each once."""
     pairs = list(dict.fromkeys(pair for group in groups for pair in group.pairs))
     check_pairs(pairs, decode=decode, workers=workers, progress=progress)
 

@@ -79,11 +79,7 @@ class ImageSource:
             raise ValueError(f"`augment` must be an `Augment` or None. Received: augment={augment!r}")
 
     def open(self, pairs: Sequence[Pair], workers: int) -> None:
-        """Fill the cache.
-
-        Args:
-            pairs: all pairs that will be read, each once.
-            workers: number of threads.
+        """Fill the cache with all pairs that will be read, each given once.
 
         Raises:
             PipelineDataError: naming every file that cannot be used, or if the cache does not fit in memory.

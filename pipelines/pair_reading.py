@@ -1,6 +1,5 @@
 """Read an image and its mask as they belong together."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,20 +52,6 @@ class Pair:
     mask: Path | None
 
 
-def read_image(path: str | os.PathLike, at_least: int | None = None) -> np.ndarray:
-    """Read an image as `(height, width, 3)` uint8 RGB, by the rules of `keras_recnet.imaging.reading.read`.
-
-    Args:
-        path: the file.
-        at_least: a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep this many pixels, which
-            is several times faster. None decodes it in full.
-
-    Raises:
-        ImageError: if the file is missing, empty, damaged, not an image or too large.
-    """
-    return reading.read(path, at_least=at_least).rgb
-
-
 def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read an image and its mask.
 
@@ -78,7 +63,7 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
 
     Args:
         pair: the two files; without a mask, the mask is 0 everywhere.
-        at_least: as in `read_image`.
+        at_least: as in `keras_recnet.imaging.reading.read`.
 
     Returns:
         `(image, mask)`: `(height, width, 3)` uint8 RGB and `(mask height, mask width)` uint8, 0…255.

@@ -119,15 +119,12 @@ class SaliencyGroups(Batches):
     def evaluation(self, images_per_group: int | None = None) -> tf.data.Dataset:
         """Return all images of all groups in their order, without augmentation, including listed distractors.
 
-        A batch is padded to its largest group. Each image is resized once from its file to `image_size`, as in
-        prediction; the cache is used only if it holds exactly these images (`augment=None`).
+        A batch is padded to its largest group; the last batch may be smaller. Each image is resized once from its file
+        to `image_size`, as in prediction; the cache is used only if it holds exactly these images (`augment=None`).
 
         Args:
             images_per_group: splits larger groups into parts of at most this many images, as equal as possible, and
                 pads every batch to this number; None keeps groups whole.
-
-        Returns:
-            A `tf.data.Dataset` of batches as described by the class; the last one may be smaller.
         """
         if images_per_group is not None and images_per_group < 1:
             raise ValueError(

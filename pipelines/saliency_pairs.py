@@ -85,9 +85,6 @@ class SaliencyPairs(Batches):
 
         Each image is resized once from its file to `image_size`, as in prediction; the cache is used only if it holds
         exactly these images (`augment=None`).
-
-        Returns:
-            A `tf.data.Dataset` of batches as described by the class.
         """
         return self._dataset(self._evaluation_batch, 0, math.ceil(len(self) / self.batch_size), training=False)
 

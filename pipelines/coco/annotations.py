@@ -17,26 +17,21 @@ from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.group_folders import file_name_of
 from keras_recnet.pipelines.pair_reading import PipelineDataError
 
-# Larger coordinates would exhaust the memory of pycocotools, and NaN would crash it.
+# pycocotools exhausts the memory with larger coordinates, and hangs or crashes on NaN and on runs of a wrong total.
 LARGEST_COORDINATE = 1e6
-# The keys without which no entry can be used.
+# Keys that every entry needs, and their types.
 REQUIRED = {
-    "images": {"id": int},
-    "annotations": {"id": int, "image_id": int, "category_id": int},
-    "categories": {"id": int, "name": str},
+    "images": {"id": "an integer"},
+    "annotations": {"id": "an integer", "image_id": "an integer", "category_id": "an integer"},
+    "categories": {"id": "an integer", "name": "a string"},
 }
+TYPES = {"an integer": int, "a string": str}
 UNUSED = ("area", "bbox", "coco_url", "flickr_url", "date_captured", "license", "supercategory")
 
 
 @dataclass(frozen=True)
 class CocoImage:
-    """An annotated photo.
-
-    Attributes:
-        name: its name in lists and folders, without suffix.
-        path: the file.
-        size: `(width, height)` according to the annotations.
-    """
+    """An annotated photo. `name` has no suffix; `size` is `(width, height)` according to the annotations."""
 
     name: str
     path: Path
@@ -79,24 +74,8 @@ def select(
 ) -> CocoSelection:
     """Select images by the categories that they show, and make their masks.
 
-    The mask of a category is the union of all its instances in the image, crowds included.
-
-    Args:
-        annotations: JSON file in COCO format, such as `instances_train2017.json`.
-        images: folder of the images.
-        categories: names of categories; None uses all.
-        area: smallest and largest fraction of an image that a category's mask may cover.
-        most_images: number of images to draw if there are more; None uses all.
-        seed: seed of the draw, 0 or more.
-        progress: called as `progress(done, total)` after each image.
-
-    Returns:
-        A `CocoSelection`.
-
-    Raises:
-        ModuleNotFoundError: if pycocotools is not installed.
-        PipelineDataError: if the annotations cannot be read or an entry is malformed, a category is unknown, the
-            folder does not exist, or no image is left.
+    The mask of a category is the union of all its instances in the image, crowds included. The arguments and errors are
+    those of `make_coco_groups`, except for `progress`, which is called as `progress(done, total)` after each image.
     """
     try:
         from pycocotools import mask as rle
@@ -161,18 +140,14 @@ def _read(path):
         raise PipelineDataError(
             [f"{path}: not COCO annotations ({error})"], "Give a file such as instances_train2017.json."
         ) from None
-    problems = []
-    for key, required in REQUIRED.items():
-        for index, entry in enumerate(content[key]):
-            if not isinstance(entry, dict):
-                problems.append(f"{path}: {key}[{index}] must be an object. Received: {reprlib.repr(entry)}")
-                continue
-            for name, kind in required.items():
-                if type(entry.get(name)) is not kind:
-                    problems.append(
-                        f"{path}: {key}[{index}] needs {'an integer' if kind is int else 'a string'} `{name}`. "
-                        f"Received: {reprlib.repr(entry.get(name))}"
-                    )
+    problems = [
+        f"{path}: `{name}` of {key}[{index}] must be {kind}. "
+        f"Received: {reprlib.repr(entry.get(name) if isinstance(entry, dict) else entry)}"
+        for key, required in REQUIRED.items()
+        for index, entry in enumerate(content[key])
+        for name, kind in required.items()
+        if not isinstance(entry, dict) or type(entry.get(name)) is not TYPES[kind]
+    ]
     if problems:
         raise PipelineDataError(problems, "Correct these entries.")
     return content
@@ -209,10 +184,7 @@ def _images(entries, folder, path, selection):
     images, taken = {}, {}
     for number, entry in entries.items():
         file_name, width, height = (entry.get(key) for key in ("file_name", "width", "height"))
-        if (
-            not (isinstance(file_name, str) and PurePosixPath(file_name).name)
-            or not all(isinstance(side, int | float) and 1 <= side < math.inf for side in (width, height))
-        ):  # fmt: skip
+        if not (isinstance(file_name, str) and PurePosixPath(file_name).name and _is_side(width) and _is_side(height)):
             selection.problems.append(f"{path}: image {number} has no valid file_name, width and height")
             continue
         file = folder / file_name
@@ -227,18 +199,25 @@ def _images(entries, folder, path, selection):
     return images
 
 
-def _encoded(rle, annotation, image, problems):
-    """Return the run-length encoded mask of one instance, or None and add a problem.
+def _is_side(value):
+    return isinstance(value, int | float) and 1 <= value < math.inf
 
-    Everything is checked here, because pycocotools crashes on NaN and on runs of the wrong total length.
-    """
+
+def _encoded(rle, annotation, image, problems):
+    """Return the run-length encoded mask of one instance, or None and add a problem."""
     width, height = image.size
     try:
         segmentation = annotation["segmentation"]
         if not segmentation:
             raise ValueError("it is empty")
         if isinstance(segmentation, list):
-            if not all(isinstance(p, array) and _is_polygon(p) for p in segmentation):
+            if not all(
+                isinstance(polygon, array)  # see `_compact`
+                and len(polygon) >= 2
+                and len(polygon) % 2 == 0
+                and np.abs(polygon).max() <= LARGEST_COORDINATE
+                for polygon in segmentation
+            ):
                 raise ValueError("a polygon must be a list of finite numbers x, y, x, y, …")
             return rle.merge(rle.frPyObjects(segmentation, height, width))
         size, runs = segmentation["size"], segmentation["counts"]
@@ -252,10 +231,6 @@ def _encoded(rle, annotation, image, problems):
         reason = "there is none" if isinstance(error, KeyError) else error
         problems.append(f"{image.path}: annotation {annotation['id']} has no usable segmentation ({reason})")
         return None
-
-
-def _is_polygon(numbers):
-    return len(numbers) > 0 and len(numbers) % 2 == 0 and np.abs(numbers).max() <= LARGEST_COORDINATE
 
 
 def _runs(text):

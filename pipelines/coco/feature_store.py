@@ -14,9 +14,10 @@ import numpy as np
 
 from keras_recnet.errors import ImageError
 from keras_recnet.files import atomic_path
+from keras_recnet.imaging.reading import read
 from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.coco.similarity import GIST_SIZE, gist, lab_histogram
-from keras_recnet.pipelines.pair_reading import PipelineDataError, read_image
+from keras_recnet.pipelines.pair_reading import PipelineDataError
 
 # Increase it when the features change: files of other versions are recomputed.
 VERSION = 1
@@ -48,11 +49,7 @@ class FeatureStore:
         return len(self._known)
 
     def compute(self, files: Mapping[str, Path], *, progress: Progress | None = None) -> None:
-        """Compute the missing features.
-
-        Args:
-            files: name → photo.
-            progress: called as `progress(done, total)` after each photo.
+        """Compute the missing features of `files`, name → photo.
 
         Raises:
             PipelineDataError: if a process was killed; finished features are kept.
@@ -132,7 +129,7 @@ class FeatureStore:
 def features_of(path: Path) -> tuple[tuple[int, int], np.ndarray] | str:
     """`((width, height), features)` of a photo, or the reason why there are none."""
     try:
-        image = read_image(path, at_least=GIST_SIZE)
+        image = read(path, at_least=GIST_SIZE).rgb
     except ImageError as error:
         return str(error)
     return image.shape[1::-1], np.concatenate([gist(image), lab_histogram(image)])

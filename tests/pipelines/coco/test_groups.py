@@ -264,12 +264,13 @@ def test_every_malformed_entry_is_reported_with_its_place(coco, tmp_path):
     with pytest.raises(PipelineDataError) as caught:
         make(coco, tmp_path / "out")
     assert caught.value.problems == [
-        f"{coco.path}: images[0] needs an integer `id`. Received: '1'",
-        f"{coco.path}: images[1] must be an object. Received: ['1.png', 40, 30]",
-        f"{coco.path}: annotations[2] needs an integer `image_id`. Received: [[[3]]]",
-        f"{coco.path}: annotations[3] needs an integer `category_id`. Received: None",
-        f"{coco.path}: categories[0] needs a string `name`. Received: 5",
-        f"{coco.path}: categories[1] must be an object. Received: None",
+        f"{coco.path}: `id` of images[0] must be an integer. Received: '1'",
+        f"{coco.path}: `id` of images[1] must be an integer. Received: ['1.png', 40, 30]",
+        f"{coco.path}: `image_id` of annotations[2] must be an integer. Received: [[[3]]]",
+        f"{coco.path}: `category_id` of annotations[3] must be an integer. Received: None",
+        f"{coco.path}: `name` of categories[0] must be a string. Received: 5",
+        f"{coco.path}: `id` of categories[1] must be an integer. Received: None",
+        f"{coco.path}: `name` of categories[1] must be a string. Received: None",
     ]
 
 
