@@ -58,13 +58,7 @@ class Batches:
             epoch: number of the epoch, 0 or more.
             start_step: first step, `0…steps_per_epoch`.
         """
-        if epoch < 0 or not 0 <= start_step <= self.steps_per_epoch:
-            raise ValueError(
-                f"`epoch` must be 0 or more, and `start_step` must be in 0…{self.steps_per_epoch}. "
-                f"Received: epoch={epoch}, start_step={start_step}"
-            )
-        first = epoch * self.steps_per_epoch
-        return self._dataset(self._training_step, first + start_step, first + self.steps_per_epoch, training=True)
+        return self.training(epoch + 1, epoch, start_step)
 
     def training(self, epochs: int, start_epoch: int = 0, start_step: int = 0) -> tf.data.Dataset:
         """Return the batches of several epochs, for `model.fit(…, steps_per_epoch=data.steps_per_epoch)`.
@@ -74,11 +68,14 @@ class Batches:
             start_epoch: first epoch.
             start_step: first step of the first epoch.
         """
-        rest = self.epoch(start_epoch, start_step)
-        if epochs > start_epoch + 1:
-            steps = self.steps_per_epoch
-            rest = self._dataset(self._training_step, start_epoch * steps + start_step, epochs * steps, training=True)
-        return rest
+        steps = self.steps_per_epoch
+        if start_epoch < 0 or not 0 <= start_step <= steps:
+            raise ValueError(
+                f"`epoch` must be 0 or more, and `start_step` must be in 0…{steps}. "
+                f"Received: epoch={start_epoch}, start_step={start_step}"
+            )
+        end = max(epochs, start_epoch + 1) * steps
+        return self._dataset(self._training_step, start_epoch * steps + start_step, end, training=True)
 
     def _training_step(self, step):
         return self._training_batch(*divmod(int(step), self.steps_per_epoch))

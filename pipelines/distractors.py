@@ -79,10 +79,10 @@ class DistractorSampler:
             indices = [sorted(self._members[other] - own) for other in others if self._members.get(other)]
             self._hard_negatives[category] = [members for members in indices if members]
 
-    def draw(self, random: np.random.Generator, group: Group) -> tuple[int, list[Pair]]:
-        """Draw the distractors of one of the groups: `(count, pairs)`."""
+    def draw(self, random: np.random.Generator, group: Group) -> list[Pair]:
+        """Draw the distractors of one of the groups."""
         if self.most == 0:
-            return 0, []
+            return []
         members = self._members[group.category]
         count = min(self._count(random, len(group.own)), len(self.pairs) - len(members))
         taken, drawn = set(members), []
@@ -98,7 +98,7 @@ class DistractorSampler:
             if index not in taken:
                 taken.add(index)
                 drawn.append(self.pairs[index])
-        return count, drawn
+        return drawn
 
     def _count(self, random, own):
         if self.share is not None:

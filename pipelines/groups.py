@@ -49,7 +49,7 @@ class Group:
         object.__setattr__(self, "category", self.category or self.name)
         if len(self.distractors) != len(self.pairs) or all(self.distractors):
             raise ValueError(
-                f"The group {self.name!r} needs an image of its own, and one flag in `distractors` per image, or none. "
+                f"The group {self.name!r} needs an image that is not a distractor, and no flags or one flag per image. "
                 f"Received: {len(self.pairs)} pairs, distractors={self.distractors}"
             )
         names = [pair.name for pair in self.pairs]

@@ -110,8 +110,8 @@ class SaliencyGroups(Batches):
         group = self.groups[self._order(epoch)[position]]
         random = generator(self.seed, epoch, MEMBERS, position)
         own = group.own
-        count, drawn = self.distractor_sampler.draw(random, group)
-        own = [own[i] for i in random.permutation(len(own))[: self.images_per_group - count]]
+        drawn = self.distractor_sampler.draw(random, group)
+        own = [own[i] for i in random.permutation(len(own))[: self.images_per_group - len(drawn)]]
         images = [*((pair, False) for pair in own), *((pair, True) for pair in drawn)]
         pairs, distractors = zip(*(images[i] for i in random.permutation(len(images))), strict=True)
         return group, list(pairs), list(distractors)

@@ -8,7 +8,7 @@ from keras_recnet.errors import DataError, DiskError
 from keras_recnet.files import atomic_path, named_files, read_names, sha256, walk
 
 
-def test_the_file_appears_whole(tmp_path):
+def test_the_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "map.png"
     with atomic_path(path) as temporary:
         temporary.write_bytes(b"picture")
@@ -19,7 +19,7 @@ def test_the_file_appears_whole(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_was_there_stays_when_the_block_fails(tmp_path, error):
+def test_an_existing_file_is_kept_when_the_block_fails(tmp_path, error):
     path = tmp_path / "map.png"
     path.write_bytes(b"old")
 

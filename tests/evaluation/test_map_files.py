@@ -22,7 +22,7 @@ def npy(array):
     return file.getvalue()
 
 
-def test_a_mask_is_what_lies_above_128():
+def test_values_above_128_belong_to_the_mask():
     np.testing.assert_array_equal(read_mask(encoded(VALUES), "m.png"), VALUES > 128)
     np.testing.assert_array_equal(read_mask(encoded(VALUES.astype(np.uint16) * 257), "m.png"), VALUES > 128)
     np.testing.assert_array_equal(read_mask(encoded(np.stack([VALUES] * 3, -1)), "m.png"), VALUES > 128)
@@ -42,7 +42,7 @@ def test_a_constant_alpha_channel_is_ignored(alpha):
 
 
 @pytest.mark.parametrize(("suffix", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_masks_and_maps_are_turned_by_their_orientation(suffix, options):
+def test_the_orientation_of_masks_and_maps_is_applied(suffix, options):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     data = encoded(np.rot90(VALUES), suffix, exif=exif, **options)
@@ -55,7 +55,7 @@ def test_an_empty_mask_is_valid():
 
 
 @pytest.mark.parametrize("top", [1, 128])
-def test_a_mask_that_marks_nothing_but_has_values_is_refused(top):
+def test_a_mask_without_values_above_128_is_refused(top):
     with pytest.raises(ImageError, match=rf"^m.png: no pixel is above 128.*Received: values in 0…{top}$"):
         read_mask(encoded((VALUES > 128).astype(np.uint8) * top), "m.png")
 
@@ -114,11 +114,11 @@ def test_colours_are_read_by_their_luminance_and_noted():
         (npy(np.array([{}])), r"not a readable .npy file"),
     ],
 )
-def test_a_map_that_cannot_be_meant_is_named(data, message):
+def test_an_invalid_map_is_named(data, message):
     with pytest.raises(ImageError, match=f"^broken: .*{message}"):
         read_map(data, "broken")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"gone.png: cannot be read"):
         load(tmp_path / "gone.png")

@@ -16,7 +16,7 @@ def scene(side, softness=2.0):
 
 
 def coarse(alpha, side=64):
-    """What a network of a small input size makes of it: blurred, and some pixels off."""
+    """The map of a network with a small input size: blurred, and off by some pixels."""
     small = Image.fromarray(alpha.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
     large = np.asarray(small.resize(alpha.shape[::-1], Image.Resampling.BILINEAR))
     return np.roll(large, alpha.shape[0] // 100, axis=1)
@@ -51,12 +51,12 @@ def test_opaque_pixels_keep_their_colour_exactly():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2)])
-def test_nothing_salient_is_nothing_at_all(size):
+def test_an_empty_map_is_fully_transparent(size):
     rgba = cutout(np.full((*size, 3), 200, np.uint8), np.zeros(size, np.float32))
     assert not rgba.any()
 
 
-def test_transparency_that_was_there_stays():
+def test_existing_transparency_is_kept():
     rgb, alpha = scene(120)
     own = np.full((120, 120), 255, np.uint8)
     own[:, :60] = 0
@@ -65,20 +65,20 @@ def test_transparency_that_was_there_stays():
     assert rgba[60, 65, 3] == 255
 
 
-def test_rows_are_worked_on_in_parts_without_seams():
+def test_chunks_of_rows_have_no_seams():
     rgb, alpha = scene(600)
     upright = cutout(rgb, coarse(alpha)).astype(int)
     lying = cutout(np.ascontiguousarray(rgb.transpose(1, 0, 2)), np.ascontiguousarray(coarse(alpha).T))
     assert np.abs(upright - lying.transpose(1, 0, 2)).max() <= 2
 
 
-def test_on_a_colour():
+def test_a_cutout_is_composited_on_a_colour():
     rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
     np.testing.assert_array_equal(on_background(rgba, (0, 100, 0)), [[[200, 0, 0], [0, 100, 0], [40, 80, 0]]])
 
 
 @pytest.mark.parametrize("size", [(10, 30), (60, 20), (7, 200)])
-def test_a_picture_covers_the_ground_from_its_middle(size):
+def test_a_background_image_covers_the_cutout_and_is_cropped_in_the_middle(size):
     picture = np.zeros((*size, 3), np.uint8)
     picture[size[0] // 2, size[1] // 2] = 255
     laid = on_background(np.zeros((20, 20, 4), np.uint8), picture)

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from keras_recnet.errors import ImageError, MissingExtraError
 from keras_recnet.imaging.reading import FORMATS, read
 
-# Four quarters, each of one colour, so that every rotation and flip shows.
+# Four quadrants of different colours, so that every rotation and flip is visible.
 QUARTERS = np.kron(
     np.array([[[250, 10, 10], [10, 240, 10]], [[10, 10, 230], [240, 240, 240]]], np.uint8),
     np.ones((24, 32, 1), np.uint8),
@@ -26,7 +26,7 @@ def encoded(image, file_format="PNG", **options):
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "WEBP", "PPM", "TGA", "PCX", "SGI", "QOI", "JPEG2000"])
-def test_reads_a_lossless_format_as_it_is(file_format):
+def test_lossless_formats_are_read_exactly(file_format):
     options = {"lossless": True} if file_format == "WEBP" else {}
     picture = read(encoded(Image.fromarray(QUARTERS), file_format, **options))
     np.testing.assert_array_equal(picture.rgb, QUARTERS)
@@ -35,14 +35,14 @@ def test_reads_a_lossless_format_as_it_is(file_format):
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "AVIF", "GIF", "MPO"])
-def test_reads_a_lossy_format_nearly_as_it_is(file_format):
+def test_lossy_formats_are_read_approximately(file_format):
     picture = read(encoded(Image.fromarray(QUARTERS), file_format))
     assert np.abs(picture.rgb.astype(int) - QUARTERS).mean() < 4
 
 
 @pytest.mark.parametrize("fit", [None, (48, 64)])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turns_as_exif_says(orientation, fit):
+def test_the_exif_orientation_is_applied(orientation, fit):
     stored = {
         1: QUARTERS,
         2: QUARTERS[:, ::-1],
@@ -63,7 +63,7 @@ def test_turns_as_exif_says(orientation, fit):
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF"])
 @pytest.mark.parametrize("kind", ["exif", "xmp"])
-def test_every_format_is_turned_by_exif_or_xmp(file_format, kind):
+def test_the_orientation_of_every_format_is_applied(file_format, kind):
     exif = Image.Exif()
     exif[0x0112] = 6
     xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
@@ -80,7 +80,7 @@ def test_every_format_is_turned_by_exif_or_xmp(file_format, kind):
     assert picture.size == (48, 64)
 
 
-def test_exif_that_cannot_be_parsed_costs_nothing():
+def test_unreadable_exif_data_are_ignored():
     picture = read(encoded(Image.fromarray(QUARTERS), "JPEG", exif=b"Exif\x00\x00garbage", quality=95))
     assert picture.size == (48, 64)
 
@@ -135,7 +135,7 @@ def test_cmyk_jpeg_of_adobe_programs_is_not_inverted():
     np.testing.assert_allclose(read(data).rgb[8, 8], (255, 0, 0), atol=4)
 
 
-def test_a_damaged_cmyk_profile_costs_the_exact_colours_only():
+def test_a_damaged_cmyk_profile_is_ignored():
     data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95, icc_profile=b"garbage" * 50)
     np.testing.assert_allclose(read(data).rgb[8, 8], (255, 0, 0), atol=4)
 
@@ -161,7 +161,7 @@ def test_palette_transparency_shows_white_and_is_kept():
     np.testing.assert_array_equal(picture.alpha, [[255, 0], [0, 255]])
 
 
-def test_takes_the_first_frame():
+def test_an_animation_is_its_first_frame():
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     for file_format in ("GIF", "TIFF", "WEBP"):
         data = encoded(frames[0], file_format, save_all=True, append_images=frames[1:])
@@ -169,7 +169,7 @@ def test_takes_the_first_frame():
 
 
 @pytest.mark.parametrize("fit", [(30, 40), (100, 90)])
-def test_fits_as_pillow_resizes(fit):
+def test_fit_resizes_as_pillow_does(fit):
     noise = np.random.default_rng(0).integers(0, 256, (70, 80, 3), np.uint8)
     picture = read(encoded(Image.fromarray(noise)), fit=fit)
     expected = Image.fromarray(noise).resize(fit[::-1], Image.Resampling.BILINEAR)
@@ -202,12 +202,12 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same():
     ],
     ids=lambda value: f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else None,
 )
-def test_takes_arrays(array, expected):
+def test_arrays_are_read(array, expected):
     picture = read(array)
     np.testing.assert_array_equal(picture.rgb, np.full((3, 5, 3), expected))
 
 
-def test_a_picture_of_one_pixel():
+def test_an_image_of_one_pixel_is_read():
     assert read(np.zeros((1, 1, 3), np.uint8), fit=(8, 8)).rgb.shape == (8, 8, 3)
 
 
@@ -224,7 +224,7 @@ def test_a_picture_of_one_pixel():
         (np.array([["a"]]), "dtype"),
     ],
 )
-def test_refuses_arrays_that_could_be_misread(array, message):
+def test_ambiguous_arrays_are_refused(array, message):
     with pytest.raises(ImageError, match=message):
         read(array)
 
@@ -237,7 +237,7 @@ def test_refuses_arrays_that_could_be_misread(array, message):
         (np.full((4, 4), 70000), "70000"),
     ],
 )
-def test_refuses_grey_values_of_no_known_range(values, received):
+def test_grey_values_of_unknown_range_are_refused(values, received):
     with pytest.raises(ImageError, match=f"Received: .*{received}"):
         read(Image.fromarray(values.astype(np.int32) if values.dtype.kind == "i" else values))
 
@@ -258,7 +258,7 @@ def broken_files(folder):
 
 
 @pytest.mark.parametrize("fit", [None, (64, 64)])
-def test_names_the_file_and_what_is_wrong_with_it(tmp_path, bomb, fit):
+def test_errors_name_the_file_and_its_fault(tmp_path, bomb, fit):
     others = {bomb: "refused.*max-pixels", tmp_path / "no.jpg": "no such file", tmp_path: "folder"}
     for path, message in {**broken_files(tmp_path), **others}.items():
         with pytest.raises(ImageError, match=message) as raised:
@@ -266,7 +266,7 @@ def test_names_the_file_and_what_is_wrong_with_it(tmp_path, bomb, fit):
         assert str(raised.value).startswith(str(path))
 
 
-def test_every_cut_of_a_file_is_read_or_refused():
+def test_a_file_truncated_anywhere_is_read_or_refused():
     for file_format in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "QOI", "ICO", "TGA"):
         data = encoded(Image.fromarray(QUARTERS), file_format)
         for length in range(1, len(data), max(1, len(data) // 40)):
@@ -298,14 +298,14 @@ def test_a_png_with_too_much_metadata_is_refused(size):
         read(png_with_metadata(size), name="a.png")
 
 
-def test_refuses_a_picture_over_the_limit_before_it_is_decoded(save_photo):
+def test_an_image_over_the_limit_is_refused_before_decoding(save_photo):
     path = save_photo("photo.png", (40, 50))
     with pytest.raises(ImageError, match=r"50 × 40 pixels .* limit of 1,999.*--max-pixels 2000"):
         read(path, max_pixels=1999)
     assert read(path, max_pixels=2000).size == (40, 50)
 
 
-def test_programs_are_never_run_for_a_picture():
+def test_no_program_is_run_to_decode_an_image():
     assert not {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"} & set(FORMATS)
     with pytest.raises(ImageError, match="known format"):
         read(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
@@ -326,7 +326,7 @@ def test_heic_without_the_extra_names_it(monkeypatch):
         read(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", name="photo.heic")
 
 
-def test_refuses_what_is_no_picture_at_all():
+def test_a_source_of_another_type_is_refused():
     with pytest.raises(TypeError, match="Received: int"):
         read(3)
 

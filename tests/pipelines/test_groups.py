@@ -196,8 +196,11 @@ def test_the_training_groups_of_duts(data_folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pairs": ()}, "needs an image of its own.* Received: 0 pairs"),
-        ({"distractors": (True, True)}, r"needs an image of its own.* Received: 2 pairs, distractors=\(True, True\)"),
+        ({"pairs": ()}, "needs an image that is not a distractor.* Received: 0 pairs"),
+        (
+            {"distractors": (True, True)},
+            r"needs an image that is not a distractor.* Received: 2 pairs, distractors=\(True, True\)",
+        ),
         ({"distractors": (False,)}, "one flag"),
         ({"pairs": (Pair("a", "a", "a"),) * 2}, "twice in the group 'g'. Received twice: a"),
     ],

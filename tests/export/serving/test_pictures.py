@@ -11,7 +11,7 @@ from keras_recnet.imaging.reading import read
 
 
 def decoded(data):
-    """As TensorFlow decodes it in a server."""
+    """Decode a file as TensorFlow does in a server."""
     import tensorflow as tf
 
     if data[:3] == b"\xff\xd8\xff":
@@ -26,7 +26,7 @@ def with_orientation(value):
 
 
 def metadata(kind):
-    """Metadata of a PNG that must be turned by a quarter, as XMP or as ImageMagick writes EXIF."""
+    """Metadata of a PNG that must be rotated by 90°, as XMP or as ImageMagick writes EXIF."""
     info = PngInfo()
     if kind == "xmp":
         info.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
@@ -49,7 +49,7 @@ def metadata(kind):
         ("bits.png", {"mode": "1"}),
     ],
 )
-def test_sends_a_file_as_it_is_when_the_server_reads_it_as_we_do(save_photo, name, options):
+def test_a_file_that_the_server_reads_correctly_is_sent_unchanged(save_photo, name, options):
     path = save_photo(name, **options)
     for source in (path, str(path), path.read_bytes()):
         assert to_send(source) == path.read_bytes()
@@ -57,7 +57,7 @@ def test_sends_a_file_as_it_is_when_the_server_reads_it_as_we_do(save_photo, nam
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_turns_a_photograph_before_sending(save_photo, orientation):
+def test_a_photo_is_made_upright_before_it_is_sent(save_photo, orientation):
     path = save_photo("a.jpg", exif=with_orientation(orientation), quality=95)
     sent = to_send(path)
     assert sent[:3] == b"\xff\xd8\xff"
@@ -68,7 +68,7 @@ def test_turns_a_photograph_before_sending(save_photo, orientation):
     assert np.abs(decoded(sent).astype(int) - upright).mean() < 1.0
 
 
-def test_sends_cmyk_as_rgb(save_photo):
+def test_cmyk_is_sent_as_rgb(save_photo):
     path = save_photo("cmyk.jpg", mode="CMYK", quality=95)
     with Image.open(io.BytesIO(to_send(path))) as image:
         assert image.mode == "RGB"
@@ -86,7 +86,7 @@ def test_sends_cmyk_as_rgb(save_photo):
         ("a.tif", {}),
     ],
 )
-def test_sends_as_png_what_the_server_would_read_otherwise(save_photo, name, options):
+def test_a_file_that_the_server_would_misread_is_sent_as_png(save_photo, name, options):
     path = save_photo(name, **options)
     sent = to_send(path)
     assert sent != path.read_bytes()
@@ -94,7 +94,7 @@ def test_sends_as_png_what_the_server_would_read_otherwise(save_photo, name, opt
     np.testing.assert_array_equal(decoded(sent), read(path).rgb)
 
 
-def test_sends_transparent_parts_over_white(tmp_path):
+def test_transparent_parts_are_sent_on_white(tmp_path):
     pixels = np.zeros((2, 2, 4), np.uint8)
     pixels[0, 0] = (200, 100, 0, 255)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -103,30 +103,30 @@ def test_sends_transparent_parts_over_white(tmp_path):
     np.testing.assert_array_equal(decoded(to_send(tmp_path / "a.png")), expected)
 
 
-def test_sends_the_upper_8_of_16_bits(tmp_path):
+def test_the_upper_8_of_16_bits_are_sent(tmp_path):
     Image.fromarray(np.array([[0x0000, 0x12FF], [0x8000, 0xFFFF]], np.uint16)).save(tmp_path / "a.png")
     np.testing.assert_array_equal(decoded(to_send(tmp_path / "a.png"))[..., 0], [[0, 0x12], [0x80, 0xFF]])
 
 
-def test_sends_arrays_and_pillow_images(save_photo):
+def test_arrays_and_pillow_images_are_sent(save_photo):
     rgb = read(save_photo("a.png")).rgb
     for source in (rgb, Image.fromarray(rgb), rgb / 255.0):
         np.testing.assert_array_equal(decoded(to_send(source)), rgb)
 
 
-def test_leaves_it_to_the_server_what_is_damaged_behind_its_header(save_photo):
+def test_a_file_damaged_after_its_header_is_left_to_the_server(save_photo):
     for name in ("a.jpg", "a.png"):
         data = save_photo(name).read_bytes()[:-40]
         assert to_send(data) == data
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff and no more", b"\x89PNG\r\n\x1a\n"])
-def test_refuses_what_is_no_picture(data):
+def test_data_that_is_not_an_image_is_refused(data):
     with pytest.raises(ImageError, match=r"^a\.jpg: "):
         to_send(data, name="a.jpg")
 
 
-def test_refuses_what_cannot_be_read(tmp_path, bomb):
+def test_an_unreadable_file_is_refused(tmp_path, bomb):
     with pytest.raises(ImageError, match="no such file"):
         to_send(tmp_path / "none.jpg")
     with pytest.raises(ImageError, match=r"bomb\.png: refused, more pixels"):
@@ -135,7 +135,7 @@ def test_refuses_what_cannot_be_read(tmp_path, bomb):
         to_send(7)
 
 
-def test_a_map_is_the_values_of_its_png():
+def test_a_map_has_the_values_of_its_png():
     values = np.arange(6, dtype=np.uint8).reshape(2, 3) * 51
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG")
