@@ -1,14 +1,16 @@
-# make demo       maps of examples/photos and a co-saliency sheet of examples/group, without TensorFlow
-# make test       all tests, on TensorFlow
-# make test-jax   the tests of layers, models, backbones, losses, metrics and optimizers, on JAX
-# make lint       ruff check and ruff format --check
-# make docs       the documentation site, in build/docs/site
-# make verify     exports the shipped presets and the networks of the papers and verifies every export; takes minutes
-# make soak       10,000 requests, a tenth of them bad files, to a server with batching: answers and memory; 10 minutes
-# make bench      speed of prediction, of the training pipeline and of the evaluation
+# make demo         maps of examples/photos and a co-saliency sheet of examples/group, without TensorFlow
+# make test         all tests, on TensorFlow
+# make test-jax     the tests of layers, models, backbones, losses, metrics and optimizers, on JAX
+# make test-oldest  tests with the oldest versions that pyproject.toml allows, in .venv-oldest; not part of .ci/run
+# make lint         ruff check and ruff format --check
+# make docs         the documentation site, in build/docs/site
+# make verify       exports the shipped presets and the networks of the papers and verifies every export; takes minutes
+# make soak         10,000 requests, a tenth of them bad files, to a batching server: answers and memory; 10 minutes
+# make bench        speed of prediction, of the training pipeline and of the evaluation
 #
-# Each target creates .venv if it is missing. `make demo` installs what prediction needs; the others add the developer
-# tools to the same .venv. PYTHON=python3.12 selects an interpreter; the default is the first suitable one.
+# Each target creates .venv if it is missing. `make demo` installs what prediction needs; the others, except
+# `make test-oldest`, add the developer tools to the same .venv. PYTHON=python3.12 selects an interpreter; the default
+# is the first suitable one.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -30,7 +32,12 @@ PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist worksteal --durations=15
 
 CORE_TESTS := tests/backbones tests/layers tests/models tests/losses tests/test_metrics.py tests/test_optimizers.py
 
-.PHONY: demo test test-jax lint docs verify soak bench clean
+# For `make test-oldest`: a virtual environment, what to install, and the tests that depend on the versions most.
+OLDEST := .venv-oldest
+OLDEST_EXTRAS := tensorflow,jax,evaluation,coco,heic,serving-client,serving-client-grpc
+OLDEST_TESTS := tests/imaging tests/inference tests/pipelines tests/evaluation tests/layers tests/test_fuzz.py
+
+.PHONY: demo test test-jax test-oldest lint docs verify soak bench clean
 
 demo: $(VENV)/base
 	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
@@ -42,6 +49,10 @@ test: $(VENV)/dev
 
 test-jax: $(VENV)/dev
 	KERAS_BACKEND=jax $(BIN)/python -m pytest --none-skipped $(CORE_TESTS) $(PYTEST_ARGS)
+
+# Old libraries use what the newest versions of their own dependencies have deprecated.
+test-oldest: $(OLDEST)/oldest
+	$(OLDEST)/bin/python -m pytest -W ignore::DeprecationWarning $(OLDEST_TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check
@@ -64,7 +75,7 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/evaluate.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(OLDEST) build *.egg-info
 
 # Stamp files, touched after a successful install; a change of the package's metadata installs again.
 $(VENV)/base: pyproject.toml setup.py | $(VENV)/made
@@ -74,6 +85,14 @@ $(VENV)/base: pyproject.toml setup.py | $(VENV)/made
 $(VENV)/dev: pyproject.toml setup.py requirements.txt | $(VENV)/made
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	@touch $(VENV)/base $@
+
+$(OLDEST)/oldest: pyproject.toml setup.py .ci/oldest_versions.py
+	$(MAKE) VENV=$(OLDEST) $(OLDEST)/made
+	$(OLDEST)/bin/python -m pip install --quiet packaging
+	$(OLDEST)/bin/python .ci/oldest_versions.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt \
+		--editable '.[$(OLDEST_EXTRAS)]' onnxruntime pytest pytest-xdist
+	@touch $@
 
 $(VENV)/made:
 	@$(or $(PYTHON),false) -c '$(IS_SUITABLE)' || { \
