@@ -1,9 +1,13 @@
+import itertools
 import json
+import re
 
 import pytest
 
 from keras_recnet import presets
 from keras_recnet.errors import PresetError
+
+CONFIG = {"task": "saliency", "class": "RecNet", "arguments": {"image_size": [64, 96]}, "image_size": [64, 96]}
 
 
 @pytest.fixture
@@ -11,7 +15,7 @@ def folder(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "model.tflite").write_bytes(b"weights")
-    presets.write_config(folder, {"task": "saliency"}, ["model.tflite"])
+    presets.write_config(folder, CONFIG, ["model.tflite"])
     return folder
 
 
@@ -45,10 +49,54 @@ def test_an_unknown_name_suggests_the_closest_one(monkeypatch, folder):
         presets.find("mime")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {}, "format": 99}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", "{}", '{"files": {}, "format": 99}', "[" * 100_000, '{"format": 1' + "0" * 5000 + "}"]
+)
 def test_an_invalid_config_is_named_in_the_error(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(PresetError, match=r"config\.json"):
+        presets.find(folder)
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        *itertools.product(("task", "class", "arguments", "image_size", "files"), (MISSING, None, 3)),
+        ("task", ["saliency"]),
+        ("task", "cosaliency"),
+        ("class", "RCAUNet"),
+        ("image_size", [64]),
+        ("image_size", [64, "96"]),
+        ("image_size", [64.0, 96]),
+        ("image_size", [0, 96]),
+        ("image_size", [96, 64]),
+        ("arguments.image_size", {}),
+        ("files", ["model.tflite"]),
+        ("files", {"../model.tflite": {"bytes": 1, "sha256": ""}}),
+        ("files.model.tflite", None),
+        ("files.model.tflite.bytes", MISSING),
+        ("files.model.tflite.bytes", True),
+        ("files.model.tflite.sha256", 7),
+        ("fusion", ["average"]),
+        ("training", 1),
+        ("format", []),
+    ],
+)
+def test_an_invalid_entry_is_named_in_the_error(folder, keys, value):
+    config = json.loads((folder / "config.json").read_text())
+    first, *rest = keys.replace("model.tflite", "model/tflite").split(".")
+    entry, names = config, [name.replace("/", ".") for name in (first, *rest)]
+    for name in names[:-1]:
+        entry = entry[name]
+    entry[names[-1]] = value
+    if value is MISSING:
+        del entry[names[-1]]
+    (folder / "config.json").write_text(json.dumps(config))
+    named = "class" if keys == "task" and value == "cosaliency" else keys.removeprefix("arguments.")
+    with pytest.raises(PresetError, match=rf"config\.json: {re.escape(named)}: .*(Received|missing|[Uu]pgrade)"):
         presets.find(folder)
 
 

@@ -1,6 +1,7 @@
 """Saving models to preset folders and loading them."""
 
 import os
+import typing
 import warnings
 from pathlib import Path
 from typing import Self
@@ -12,6 +13,7 @@ import keras_recnet
 from keras_recnet import presets
 from keras_recnet.errors import PresetError
 from keras_recnet.files import atomic_path
+from keras_recnet.presets import _schema
 
 FLOAT16_MAX = float(np.finfo("float16").max)
 
@@ -44,7 +46,7 @@ class PresetModel:
             raise PresetError(f"{preset.folder}: a preset for {preset.task}; {cls.__name__} is for {cls.task}.")
         preset.check_size(overrides.get("image_size"))
         weights = preset.file(presets.WEIGHTS)
-        model = cls.from_config({**preset.config["arguments"], "backbone_weights": None, **overrides})
+        model = cls._build(preset, overrides)
         error = None
         # Keras only warns about weights that it does not find in the file, sometimes before raising another error.
         with warnings.catch_warnings(record=True) as warned:
@@ -59,6 +61,28 @@ class PresetModel:
                 f"Received: arguments={preset.config['arguments']}, overrides={overrides}"
             ) from error
         return model
+
+    @classmethod
+    def _build(cls, preset, overrides):
+        """Build the model of a preset, and attribute errors that are not caused by overrides to its `config.json`."""
+        arguments, path = preset.config["arguments"], preset.folder / presets.CONFIG
+        if problem := _schema.problem(arguments, cls.argument_types(), "arguments"):
+            raise PresetError(
+                f"{path}: {problem} It was written by version {preset.config.get('keras_recnet', 'unknown')} of "
+                f"keras-recnet, this is version {keras_recnet.__version__}: upgrade, or copy the preset again."
+            )
+        try:
+            return cls.from_config({**arguments, "backbone_weights": None, **overrides})
+        except Exception as error:
+            if overrides:
+                raise
+            raise PresetError(f"{path}: arguments: {error} Copy the preset again.") from error
+
+    @classmethod
+    def argument_types(cls) -> type:
+        """Return the constructor arguments and their types as a `TypedDict`."""
+        types = typing.get_type_hints(cls.__init__)
+        return typing.TypedDict("Arguments", types, total=False)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

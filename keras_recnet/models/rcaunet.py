@@ -1,6 +1,7 @@
 """RCAUNet: co-saliency detection in a group of images with a recurrent co-attention unit."""
 
 import os
+import typing
 from collections.abc import Sequence
 
 import keras
@@ -322,6 +323,11 @@ class RCAUNet(PresetModel, GroupModel):
         )
         model.init_from_recnet(recnet)
         return model
+
+    @classmethod
+    def argument_types(cls) -> type:
+        types = typing.get_type_hints(cls.__init__)
+        return typing.TypedDict("Arguments", {**types, "recnet": RecNet.argument_types() | None}, total=False)
 
     def init_from_recnet(self, recnet: RecNet) -> None:
         """Copy the weights of a RecNet's foreground path; this model must contain a RecNet with the same arguments.

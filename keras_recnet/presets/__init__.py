@@ -11,17 +11,37 @@ This module reads and checks presets without Keras or TensorFlow. A preset folde
 import dataclasses
 import json
 import os
+import reprlib
 from pathlib import Path
+from typing import Literal, NotRequired, TypedDict
 
 from keras_recnet.errors import PresetError, did_you_mean
 from keras_recnet.files import atomic_path, sha256
+from keras_recnet.presets import _schema
 
-SALIENCY, COSALIENCY = TASKS = ("saliency", "cosaliency")
+SALIENCY, COSALIENCY = "saliency", "cosaliency"
+MODELS = {SALIENCY: "RecNet", COSALIENCY: "RCAUNet"}
 FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
 LITERT = "model.tflite"
 SHIPPED = Path(__file__).parent
+
+_File = TypedDict("_File", {"bytes": int, "sha256": str})  # noqa: UP013 (`bytes` would shadow the type)
+# entries of `config.json`; further entries may have any value
+_Config = TypedDict(
+    "_Config",
+    {
+        "task": Literal["saliency", "cosaliency"],
+        "class": Literal["RecNet", "RCAUNet"],
+        "arguments": dict,
+        "image_size": tuple[int, int],
+        "files": dict[str, _File],
+        "fusion": NotRequired[str],
+        "keras_recnet": NotRequired[str],
+        "training": NotRequired[dict],
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,15 +163,34 @@ def _read(folder: Path) -> Preset:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PresetError(f"{path}: cannot be read as JSON ({error}). Copy the preset again.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("files"), dict):
-        raise PresetError(f"{path}: not a preset configuration, the entry 'files' is missing. Copy the preset again.")
-    if config.get("format") != FORMAT:
+    if not isinstance(config, dict):
+        raise PresetError(f"{path}: not a preset configuration, but a {type(config).__name__}. Copy the preset again.")
+    if config.get("format", FORMAT) != FORMAT:
         raise PresetError(
-            f"{path}: this version of keras-recnet reads presets of format {FORMAT}. Upgrade keras-recnet. "
-            f"Received: format={config.get('format')!r}"
+            f"{path}: format: this version of keras-recnet reads presets of format {FORMAT}. Upgrade keras-recnet. "
+            f"Received: {reprlib.repr(config['format'])}"
         )
-    if config.get("task") not in TASKS:
-        raise PresetError(f"{path}: `task` must be one of {TASKS}. Received: task={config.get('task')!r}")
+    if problem := _problem(config):
+        raise PresetError(f"{path}: {problem} Copy the preset again.")
     return Preset(name=folder.resolve().name, folder=folder, config=config)
+
+
+def _problem(config):
+    """Return what is wrong with the contents of `config.json`, or None."""
+    if "format" not in config:
+        return "format: is missing."
+    if problem := _schema.problem({key: config[key] for key in config if key in _Config.__annotations__}, _Config):
+        return problem
+    if config["class"] != MODELS[config["task"]]:
+        return f"class: must be {MODELS[config['task']]!r} for this task. Received: {config['class']!r}."
+    if min(config["image_size"]) < 1:
+        return f"image_size: must be positive. Received: {config['image_size']}."
+    size = config["arguments"].get("image_size", config["image_size"])
+    if size != config["image_size"] and [size, size] != config["image_size"]:
+        return f"image_size: must equal arguments.image_size. Received: {config['image_size']} and {size!r}."
+    for name in config["files"]:
+        if name != Path(name).name:
+            return f"files: must be names of files in the preset folder. Received: {name!r}."
+    return None

@@ -97,6 +97,34 @@ def test_arguments_that_do_not_fit_the_weights_are_refused(folder):
         RecNet.from_preset(folder, head_filters=4)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("argument_of_a_newer_version", 1),
+        ("backbone", None),
+        ("image_size", "64"),
+        ("separable", 1),
+        ("integration_filters", [8]),
+        ("integration_filters", True),
+        ("attention", {}),
+    ],
+)
+def test_an_invalid_argument_in_the_configuration_is_named_in_the_error(folder, key, value):
+    config = json.loads((folder / "config.json").read_text())
+    config["arguments"][key] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PresetError, match=rf"config\.json: .*{key}"):
+        RecNet.from_preset(folder)
+
+
+def test_an_argument_that_the_constructor_refuses_is_named_in_the_error(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["arguments"]["head_stride"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PresetError, match=r"config\.json: arguments: `head_stride` must be one of"):
+        RecNet.from_preset(folder)
+
+
 def test_non_finite_weights_are_not_saved(model, tmp_path):
     broken = RecNet.from_config(model.get_config())
     broken.weights[0].assign(np.full(broken.weights[0].shape, np.nan))

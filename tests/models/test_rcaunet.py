@@ -1,6 +1,9 @@
 import functools
 import itertools
 import json
+import re
+import subprocess
+import sys
 
 import h5py
 import keras
@@ -375,6 +378,26 @@ def test_a_model_is_restored_from_its_preset(unit, tmp_path):
     again = RCAUNet.from_preset(tmp_path)
     assert again.get_config() == model.get_config()
     np.testing.assert_allclose(numpy(again(groups())), numpy(model(groups())), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"recnet": []}, "arguments.recnet: must be a mapping"),
+        ({"recnet": {"head_filters": "4"}}, "arguments.recnet.head_filters: must be of type int"),
+        ({"recnet": {"newer": 1}}, "arguments.recnet.newer: unknown key"),
+        ({"decoder_filters": 6}, "arguments.decoder_filters: must be of type"),
+        ({"decoder_filters": [6, None]}, "arguments.decoder_filters: must be of type"),
+        ({"update_bias": "1"}, "arguments.update_bias: must be of type float"),
+    ],
+)
+def test_an_invalid_argument_in_the_configuration_is_named_in_the_error(arguments, key, tmp_path):
+    shared_edge().save_to_preset(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["arguments"].update(arguments)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PresetError, match=rf"config\.json: {re.escape(key)}"):
+        RCAUNet.from_preset(tmp_path)
 
 
 def test_a_spatial_map_fits_only_one_image_size(tmp_path):
