@@ -24,7 +24,7 @@ class GroupRNN(keras.layers.RNN):
         unroll: unroll the loop; requires a fixed number of images.
         go_backwards: must be False.
         stateful: must be False.
-        **kwargs: passed to `keras.layers.Layer`.
+        **kwargs: passed to `keras.layers.Layer`; `dtype` is by default that of `cell`.
 
     Call arguments:
         sequences: `(batch, images, H, W, C)`.
@@ -78,7 +78,13 @@ class GroupRNN(keras.layers.RNN):
                 f"`GroupRNN` does not support `stateful`: pass `initial_state` to continue from a state. Received: "
                 f"stateful={stateful!r}"
             )
-        super().__init__(cell, return_sequences=return_sequences, return_state=return_state, unroll=unroll, **kwargs)
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            unroll=unroll,
+            **{"dtype": cell.dtype_policy, **kwargs},
+        )
 
     def build(self, sequences_shape, initial_state_shape=None):
         if len(sequences_shape) != 5:

@@ -12,7 +12,10 @@ class MeanCell(GroupCell):
 
     `M' = M + (X - M) / (n + 1)`. The state consists of the mean and, as an additional channel, the number n of images,
     so that groups can be streamed. It starts with n = 0. The order of the images does not matter except for rounding.
-    The cell has no weights.
+    The cell has no weights. It always computes in float32, because bfloat16 cannot count beyond 256.
+
+    Args:
+        **kwargs: passed to `keras.layers.Layer`; `dtype` is ignored.
 
     Input shape:
         X: `(batch, H, W, C)`; states: a list with one tensor `(batch, H, W, C + 1)`.
@@ -28,6 +31,9 @@ class MeanCell(GroupCell):
         >>> cell = MeanCell()
         >>> mean, state = cell(features, [keras.ops.zeros((1, 14, 14, 193))])
     """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
 
     def state_channels(self, channels):
         return channels + 1

@@ -12,12 +12,12 @@ class WithMeanCell(GroupCell):
     """Applies another cell to the first channels of X and a `MeanCell` to the last M channels (ours).
 
     The state of a group then contains the state of a recurrent unit and a mean that does not depend on the order of the
-    images.
+    images. The state is always float32; `cell` computes in the type of its weights.
 
     Args:
         cell: a cell whose state has as many channels as its features: `RCAUCell` or `ConvGRUCell`.
         mean_channels: M.
-        **kwargs: passed to `keras.layers.Layer`.
+        **kwargs: passed to `keras.layers.Layer`; `dtype` is ignored.
 
     Input shape:
         X: `(batch, H, W, C + M)`; states: a list with one tensor `(batch, H, W, C + M + 1)`: the state of `cell`, the
@@ -36,7 +36,7 @@ class WithMeanCell(GroupCell):
     """
 
     def __init__(self, cell, mean_channels, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.cell = cell
         self.mean = MeanCell(name="mean")
         self.mean_channels = mean_channels
@@ -57,12 +57,13 @@ class WithMeanCell(GroupCell):
 
     def prepare(self, inputs):
         inputs, averaged = ops.split(inputs, [self.cell.channels], axis=-1)
-        return ops.concatenate([self.cell.prepare(inputs), averaged], axis=-1)
+        return ops.concatenate([self.cell.prepare(self._cast(inputs)), averaged], axis=-1)
 
     def step(self, prepared, state):
         prepared, averaged = ops.split(prepared, [prepared.shape[-1] - self.mean_channels], axis=-1)
         state, mean = ops.split(state, [self.cell.channels], axis=-1)
-        return ops.concatenate([self.cell.step(prepared, state), self.mean.step(averaged, mean)], axis=-1)
+        state = self.cell.step(self._cast(prepared), self._cast(state))
+        return ops.concatenate([state, self.mean.step(averaged, mean)], axis=-1)
 
     def start(self, first):
         first, averaged = ops.split(first, [self.cell.channels], axis=-1)
@@ -71,6 +72,9 @@ class WithMeanCell(GroupCell):
     def representation(self, state):
         state, mean = ops.split(state, [self.cell.channels], axis=-1)
         return ops.concatenate([self.cell.representation(state), self.mean.representation(mean)], axis=-1)
+
+    def _cast(self, x):
+        return ops.cast(x, self.cell.variable_dtype)
 
     def get_config(self):
         cell = keras.saving.serialize_keras_object(self.cell)

@@ -29,6 +29,16 @@ class GroupModel(keras.Model):
             self.loss.prepare(self.input["images"].shape[2:4])
         return super().make_train_function(force)
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Under `tf.distribute`, Keras builds metrics and loss with the sum of a batch over the replicas, which does not
+        # exist for boolean masks. Only shapes and types matter: use the batch of the first replica.
+        if self.distribute_strategy is not None and iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = keras.tree.map_structure(
+                lambda value: self.distribute_strategy.experimental_local_results(value)[0], next(batches)
+            )
+        super()._maybe_symbolic_build(None if data_batch is not None else iterator, data_batch)
+
     def _has_co_perceptual_loss(self):
         loss = getattr(self, "loss", None)
         return isinstance(loss, CoSaliencyLoss) and loss.co_perceptual is not None

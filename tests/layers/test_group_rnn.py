@@ -50,6 +50,23 @@ def by_steps(layer, images):
     return np.stack(results)
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16", "float16"])
+@pytest.mark.parametrize("cell", ["mean", "rcau with mean"])
+def test_the_mean_of_a_large_group_is_exact_in_half_precision(cell, policy):
+    images = 300
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        layer = GroupRNN(CELLS[cell](), return_state=True)
+        x = np.linspace(0, 1, images).reshape(1, images, 1, 1, 1) * np.ones((*SIZE, CHANNELS))
+        output, state = layer(keras.ops.convert_to_tensor(x, "float32"))
+        _, (state,) = layer.cell(keras.ops.convert_to_tensor(x[:, 0], "float32"), [state])
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(numpy(state)[..., -1], images + 1)
+    np.testing.assert_allclose(numpy(output)[..., -2:], 0.5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_loop_equals_calls_of_the_cell(cell, unroll):

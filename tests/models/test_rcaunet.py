@@ -343,6 +343,50 @@ def test_a_compiled_model_is_loaded_with_its_loss(tmp_path):
     assert again.loss.get_config() == loss.get_config()
 
 
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
+def test_logits_are_float32_in_half_precision(precision):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = RCAUNet("tiny", SIZE, backbone_weights=None, recnet=RECNET, group_gate=True, **EDGE)
+        assert model.output.dtype == "float32"
+        assert model.from_features().output.dtype == "float32"
+        assert keras.backend.standardize_dtype(model(groups()).dtype) == "float32"
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`tf.distribute` needs the TensorFlow backend")
+def test_a_model_trains_on_two_devices_with_tf_distribute():
+    program = """
+import numpy as np, tensorflow as tf
+from keras_recnet import losses, metrics, models
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = models.RCAUNet("vgg16", 32, backbone_weights=None, decoder_filters=(4, 4, 4, 4))
+    model.compile("sgd", losses.CoSaliencyLoss(), weighted_metrics=[metrics.SaliencyMAE()])
+images = np.random.default_rng(0).uniform(0, 255, (4, 2, 32, 32, 3))
+x, y = {"images": images, "mask": np.array([[True, True]] * 3 + [[True, False]])}, np.ones((4, 2, 32, 32, 1))
+mae = model.evaluate(x, y, batch_size=4, verbose=0)[1]
+saliency = tf.sigmoid(model(x)).numpy()[x["mask"]]
+assert abs(mae - np.mean(1 - saliency)) < 1e-4
+loss = model.fit(x, y, batch_size=4, verbose=0).history["loss"]
+assert np.isfinite(loss).all()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA is optional with the TensorFlow backend only")
+@pytest.mark.skipif(bool(keras.distribution.list_devices("gpu")), reason="only on a CPU")
+def test_training_on_a_cpu_does_not_use_xla():
+    # XLA needs minutes to compile the gradients of depthwise convolutions
+    for model in (recnet(), shared_edge(), shared_edge().from_features()):
+        model.compile("sgd", "mse")
+        assert model.jit_compile is False
+
+
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("unit", UNITS)
 def test_mixed_precision_is_close_to_float32(unit, precision):
