@@ -166,13 +166,13 @@ def _check_data(folder: Path, data: Data, checkpoint: Checkpoint | None) -> None
 
 def _compile(task: TrainingTask, model: keras.Model, steps: int) -> tuple[keras.Model, keras.Model]:
     """Compile the model, and return the compiled models for training and for validation."""
-    loss, train_model, jit_compile = task.loss(model), task.train_model(model), _jit_compile()
-    train_model.compile(build_optimizer(task.config, model, steps), loss, jit_compile=jit_compile)
+    loss, train_model = task.loss(model), task.train_model(model)
+    train_model.compile(build_optimizer(task.config, model, steps), loss)
     train_model.optimizer.build(train_model.trainable_variables)
     if train_model is not model:
-        model.compile(train_model.optimizer, loss, jit_compile=jit_compile)
+        model.compile(train_model.optimizer, loss)
     eval_model, scores = task.eval_model(model, train_model)
-    eval_model.compile(None, loss, **scores, jit_compile=jit_compile)
+    eval_model.compile(None, loss, **scores)
     return train_model, eval_model
 
 
@@ -297,11 +297,6 @@ def _make_deterministic() -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-
-
-def _jit_compile():
-    # on a CPU, XLA takes minutes to compile the gradients of depthwise convolutions, and training is no faster
-    return False if keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu") else "auto"
 
 
 def describe_device() -> str:
