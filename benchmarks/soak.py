@@ -84,12 +84,12 @@ def maps_of(folder, images):
     """Compute maps with the newest version of a SavedModel, one image at a time and without a server."""
     import tensorflow as tf
 
-    from keras_recnet.export.serving.pictures import to_map, to_send
+    from keras_recnet.export.serving.codec import decode_map, encode_image
 
     newest = max((path for path in Path(folder).iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     encoded = tf.saved_model.load(str(newest)).signatures["encoded"]
-    files = [tf.constant([to_send(data)]) for _, data in images]
-    return [to_map(encoded(image_bytes=file)["saliency_bytes"].numpy()[0]) for file in files]
+    files = [tf.constant([encode_image(data)]) for _, data in images]
+    return [decode_map(encoded(image_bytes=file)["saliency_bytes"].numpy()[0]) for file in files]
 
 
 class Soak:

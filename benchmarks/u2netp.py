@@ -4,7 +4,7 @@
     python benchmarks/u2netp.py u2netp.onnx ECSSD-100/images -o maps/u2netp
 
 Prints the number of maps written. The image is resized to 320×320 (Lanczos; `--resize` selects another filter), divided
-by its maximum, and normalised with ImageNet's mean and standard deviation. The first output of the network is stretched
+by its maximum, and normalized with ImageNet's mean and standard deviation. The first output of the network is stretched
 to 0…1 and resized to the size of the image (Lanczos), in 8 bits. Network: Qin et al., U²-Net, 2020 (Apache-2.0); the
 file is the one that rembg downloads.
 """

@@ -27,7 +27,7 @@ DESCRIPTION = "export.json"
 CARD = "CARD.md"
 PREPROCESSING = (
     "RGB in 0…255, upright (EXIF rotation applied), resized bilinearly with antialiasing; the model does the rest. "
-    "A SavedModel also resizes; a LiteRT file takes images of its own size."
+    "A SavedModel also resizes; a LiteRT file takes images of its input size."
 )
 
 

@@ -1,4 +1,4 @@
-"""Synthetic images for the verification of exports: coloured shapes on a mottled background."""
+"""Synthetic images to verify exports: colored shapes on a mottled background."""
 
 import io
 
@@ -7,21 +7,21 @@ from PIL import Image, ImageDraw
 
 
 def image_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return five sizes of images for a network of an even `size`: narrower, wider, lower, higher and equal.
+    """Return five image sizes for a network with an even input `size`: narrower, wider, shorter, taller and equal.
 
-    One side is halved or doubled, since all implementations of the resize agree on every pixel there: weights of 1/8,
-    or 1/7 at the edges, are summed exactly, so that no implementation rounds a half differently.
+    One side is halved or doubled, because for these factors the resize of every implementation gives identical pixels:
+    the weights, 1/8 or 1/7 at the edges, are summed exactly, so that all implementations round halves alike.
     """
     height, width = size
     return [(height, width // 2), (height, 2 * width), (height // 2, width), (2 * height, width), size]
 
 
 def draw(size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Draw an image, the same for the same size and seed.
+    """Draw a synthetic image, reproducible by size and seed.
 
     Args:
         size: `(height, width)`.
-        seed: seed of the shapes and colours.
+        seed: seed of the shapes and colors.
 
     Returns:
         uint8 `(height, width, 3)`, RGB.
@@ -41,19 +41,19 @@ def draw(size: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """Return a uint8 array as a PNG file."""
+    """Encode a uint8 array as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()
 
 
 def decode_png(data: bytes) -> np.ndarray:
-    """Return the uint8 array in a PNG file."""
+    """Decode a PNG file to a uint8 array."""
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
 def png_header(size: tuple[int, int]) -> bytes:
-    """Return the first bytes of a PNG file of a given size, without pixels."""
+    """Return the header of a PNG file with this image size, without pixel data."""
     height, width = size
     start = encode_png(np.zeros((1, 1), np.uint8))
     return start[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + start[24:33]

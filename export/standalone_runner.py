@@ -1,7 +1,7 @@
 """Run an exported artifact in a process that cannot import keras_recnet: `standalone_runner.py FORMAT ARTIFACT CALLS`.
 
 CALLS is a folder with `calls.json`, a list of `{"signature", "inputs"}`. An input is the name of a .npy file, or a list
-of names of files whose bytes are the input. A call with `"stream"` in place of `"signature"` runs a group through the
+of names of files whose bytes are the input. A call with `"stream"` instead of `"signature"` runs a group through the
 signatures `encode`, `step` and `decode`, image by image. The outputs are written to the same folder. `results.json`
 lists their files, the time of each call and the versions of the runtime.
 
@@ -20,7 +20,7 @@ LIBRARY = "keras_recnet"
 
 
 class ImportBlocker:
-    """Import hook that refuses the library."""
+    """Import hook that blocks the library."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == LIBRARY:

@@ -81,7 +81,7 @@ def walk(
     skip: str | None = None,
     on_error: Callable[[OSError], object] | None = None,
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a folder and its sub-folders, like `os.walk`, sorted and without hidden entries.
+    """Walk a folder and its subfolders, like `os.walk`, sorted and without hidden entries.
 
     Only regular files (and links to them) are listed. Named pipes, devices and sockets are not: opening one can block
     forever. A broken link is listed, so that reading it reports the missing file. Links to folders are not followed.
@@ -89,7 +89,7 @@ def walk(
     Args:
         folder: where to start.
         suffixes: list only files with one of these suffixes (lower case, with the dot); None lists all.
-        skip: real path of a sub-folder to leave out, such as an output folder.
+        skip: real path of a subfolder to leave out, such as an output folder.
         on_error: called with the `OSError` of each folder that cannot be read. None ignores these folders.
 
     Yields:

@@ -37,7 +37,7 @@ def _strict(node, report):
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory():
-    """Clear JAX's compilation cache after each module; for the whole suite it would need some gigabytes."""
+    """Clear JAX's compilation cache after each module; for the whole suite it would need several gigabytes."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from keras_recnet.errors import RecNetError
 from keras_recnet.evaluation.map_files import read_map, read_mask
-from keras_recnet.export.serving.pictures import to_send
+from keras_recnet.export.serving.codec import encode_image
 from keras_recnet.imaging.reading import read
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs the timer of POSIX")
@@ -199,9 +199,9 @@ def image_files():
         lambda file: read(file, fit=(8, 8)),
         lambda file: read_map(file, "x"),
         lambda file: read_mask(file, "x"),
-        to_send,
+        encode_image,
     ],
-    ids=["read", "read at a size", "read_map", "read_mask", "to_send"],
+    ids=["read", "read at a size", "read_map", "read_mask", "encode_image"],
 )
 def test_damaged_images_are_read_or_reported(reader, survives):
     random, files = np.random.default_rng(0), list(image_files().items())

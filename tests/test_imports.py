@@ -53,7 +53,7 @@ NEVER = {
     "bench": {"jax"},
     "cli": FRAMEWORKS,
 }
-LAZILY = {
+ONLY_IN_FUNCTIONS = {
     "export.serving": {"cv2", "grpc", "requests", "tensorflow_serving"},
     "inference": {"keras"},
     "bench": {"keras", "tensorflow", "torch", "onnxruntime", "ai_edge_litert", "rich"},
@@ -103,12 +103,12 @@ def imports(source, module, is_package=False):
     yield from visit(ast.parse(source), True)
 
 
-def offences(source, module, is_package=False):
+def violations(source, module, is_package=False):
     part = part_of(module)
     for name, at_top in imports(source, module, is_package):
         first = name.split(".")[0]
         if name in ("keras_recnet", "keras_recnet.__version__"):
-            continue  # The top level imports nothing else, and every part may use its version.
+            continue  # `keras_recnet` itself imports only `_lazy`, and every part may use its version.
         if first == "keras_recnet":
             other = part_of(name) if part_of(name) in MAY_IMPORT else "__init__"
             if other not in MAY_IMPORT[part] | {part}:
@@ -117,14 +117,14 @@ def offences(source, module, is_package=False):
             yield f"{module} imports {name}: import keras_recnet.{name}"
         elif first in NEVER.get(part, ()):
             yield f"{module} imports {name}: {part} must not import {first}"
-        elif at_top and first in LAZILY.get(part, ()):
+        elif at_top and first in ONLY_IN_FUNCTIONS.get(part, ()):
             yield f"{module} imports {name} at the top: {part} may import {first} only inside functions"
 
 
 @pytest.mark.parametrize(("file", "module"), [pytest.param(*source, id=source[1]) for source in sources()])
-def test_a_module_imports_only_what_its_part_may(file, module):
+def test_module_follows_the_import_table(file, module):
     assert part_of(module) in MAY_IMPORT, f"{file}: a new part of the library. Add a row to MAY_IMPORT."
-    forbidden = list(offences(file.read_text(encoding="utf-8"), module, file.name == "__init__.py"))
+    forbidden = list(violations(file.read_text(encoding="utf-8"), module, file.name == "__init__.py"))
     assert not forbidden, "\n".join(forbidden)
 
 
@@ -174,7 +174,7 @@ def test_no_cycle_between_folders():
     assert cycle(folders) is None
 
 
-def test_finds_a_cycle():
+def test_cycle_is_found():
     assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
     assert cycle({"a": {"b", "c"}, "b": {"c"}}) is None
 
@@ -197,8 +197,8 @@ def test_finds_a_cycle():
         ("import requests", "keras_recnet.export.serving.rest_client"),
     ],
 )
-def test_finds_a_forbidden_import(source, module):
-    assert list(offences(source, module))
+def test_forbidden_import_is_found(source, module):
+    assert list(violations(source, module))
 
 
 @pytest.mark.parametrize(
@@ -211,8 +211,8 @@ def test_finds_a_forbidden_import(source, module):
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import keras", "keras_recnet.inference.engines"),
     ],
 )
-def test_accepts_an_allowed_import(source, module):
-    assert not list(offences(source, module))
+def test_allowed_import_is_accepted(source, module):
+    assert not list(violations(source, module))
 
 
 def loaded_by(statements, **environment):
@@ -242,7 +242,7 @@ def test_the_core_loads_no_tensorflow():
         "import keras_recnet.cli.main",
         "from keras_recnet.pipelines import check_groups, find_groups, make_coco_groups, write_group_folders",
         "import keras_recnet.evaluation.run",
-        "from keras_recnet.export.serving import client, grpc_client, pictures, rest_client",
+        "from keras_recnet.export.serving import client, codec, grpc_client, rest_client",
         "from keras_recnet.bench import benchmark, discovery, report, with_litert, with_onnx, worker",
     ],
 )

@@ -7,14 +7,14 @@ from keras_recnet.export.savedmodel.resizing import resize_rgb
 GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 24  # bytes up to the end of width and height
-_PARALLEL = 2  # images at a time: each may take some hundred megabytes
+_PARALLEL = 2  # images in parallel: each can take a few hundred megabytes
 
 
 def decode(files, size: tuple[int, int], max_pixels: int):
     """Decode and resize a batch of image files.
 
-    Grey is converted to RGB, 16 bits to the upper 8, and transparent images are composited on white. The EXIF rotation
-    is not applied, since TensorFlow's decoders do not read it.
+    Grayscale images are converted to RGB, 16-bit channels are reduced to their upper 8 bits, and transparent images are
+    composited on white. The EXIF rotation is not applied, since TensorFlow's decoders do not read it.
 
     Args:
         files: string `(batch,)`, the bytes of JPEG or PNG files.
@@ -22,8 +22,8 @@ def decode(files, size: tuple[int, int], max_pixels: int):
         max_pixels: images with more pixels, according to their header, are not decoded.
 
     Returns:
-        The images, float32 `(batch, height, width, 3)`, RGB in 0…255, zeros unless the status is `GOOD`; the sizes of
-        the images before the resize, int32 `(batch, 2)`; and the status, int32 `(batch,)`: `GOOD`, `UNDECODABLE` or
+        The images, float32 `(batch, height, width, 3)`, RGB in 0…255, zeros unless the status is `GOOD`; the original
+        sizes, int32 `(batch, 2)`; and the status, int32 `(batch,)`: `GOOD`, `UNDECODABLE` or
         `TOO_LARGE`.
     """
     signature = (
@@ -48,10 +48,10 @@ def encode(maps, sizes, status):
         status: int32 `(batch,)`; a file is empty unless the status is `GOOD`.
 
     Returns:
-        string `(batch,)`, PNG files in 8-bit grey.
+        string `(batch,)`, 8-bit grayscale PNG files.
     """
     return tf.map_fn(
-        lambda one: tf.cond(tf.equal(one[2], GOOD), lambda: _png(one[0], one[1]), lambda: tf.constant(b"")),
+        lambda row: tf.cond(tf.equal(row[2], GOOD), lambda: _encode_one(row[0], row[1]), lambda: tf.constant(b"")),
         (maps, sizes, status),
         fn_output_signature=tf.TensorSpec((), tf.string),
         parallel_iterations=_PARALLEL,
@@ -59,44 +59,44 @@ def encode(maps, sizes, status):
 
 
 def _decode_one(file, size, max_pixels):
-    nothing = tf.zeros((*size, 3))
-    shape = _or_else(file, _shape_of, tf.zeros((2,), tf.int64))
+    blank = tf.zeros((*size, 3))
+    shape = _with_default(file, _image_size, tf.zeros((2,), tf.int64))
     pixels = tf.reduce_prod(shape)
-    may_be_decoded = (pixels > 0) & (pixels <= max_pixels)
+    decodable = (pixels > 0) & (pixels <= max_pixels)
     image = tf.cond(
-        may_be_decoded,
-        lambda: _or_else(file, lambda bytes_: _resized(bytes_, size), tf.fill((*size, 3), float("nan"))),
-        lambda: nothing,
+        decodable,
+        lambda: _with_default(file, lambda bytes_: _decode_and_resize(bytes_, size), tf.fill((*size, 3), float("nan"))),
+        lambda: blank,
     )
     broken = tf.reduce_any(tf.math.is_nan(image))
     status = tf.where(pixels > max_pixels, TOO_LARGE, tf.where((pixels == 0) | broken, UNDECODABLE, GOOD))
-    image = tf.where(broken, nothing, image)
+    image = tf.where(broken, blank, image)
     good = tf.equal(status, GOOD)
     return image, tf.where(good, tf.cast(shape, tf.int32), tf.zeros((2,), tf.int32)), tf.cast(status, tf.int32)
 
 
-def _or_else(value, function, default):
+def _with_default(value, function, default):
     """Return `function(value)`, or `default` if it fails. In a graph, only a dataset can catch an error."""
     result = tf.data.Dataset.from_tensors(value).map(function).ignore_errors()
     return result.concatenate(tf.data.Dataset.from_tensors(default)).take(1).get_single_element()
 
 
-def _shape_of(file):
+def _image_size(file):
     """Read height and width, int64 `(2,)`, from the header."""
     return tf.case(
         [
             (_starts_with(file, _JPEG), lambda: tf.cast(tf.image.extract_jpeg_shape(file)[:2], tf.int64)),
-            (_starts_with(file, _PNG) & (tf.strings.length(file) >= _PNG_HEADER), lambda: _png_shape(file)),
+            (_starts_with(file, _PNG) & (tf.strings.length(file) >= _PNG_HEADER), lambda: _png_size(file)),
         ],
         default=lambda: tf.zeros((2,), tf.int64),
         exclusive=True,
     )
 
 
-def _png_shape(file):
+def _png_size(file):
     digits = tf.cast(tf.io.decode_raw(tf.strings.substr(file, _PNG_HEADER - 8, 8), tf.uint8), tf.int64)
     width, height = tf.unstack(tf.reduce_sum(tf.reshape(digits, (2, 4)) * [2**24, 2**16, 2**8, 1], axis=1))
-    # libpng refuses sides of 2^31 and more; 0 marks them as undecodable, and the product cannot overflow
+    # libpng rejects sides of 2^31 or more; 0 marks them as undecodable, and the product cannot overflow
     return tf.where((width < 2**31) & (height < 2**31), tf.stack([height, width]), tf.zeros((2,), tf.int64))
 
 
@@ -109,11 +109,11 @@ def _starts_with(file, prefix):
     return tf.equal(tf.strings.substr(file, 0, len(prefix)), prefix)
 
 
-def _resized(file, size):
-    # kept in uint8, a quarter of the memory; the resize accepts it
+def _decode_and_resize(file, size):
+    # uint8 takes a quarter of the memory of float32; resize_rgb accepts both
     rgb = tf.cond(
         _starts_with(file, _JPEG),
-        # the transform of Pillow, which prediction and training use
+        # the inverse DCT of Pillow, which decodes for prediction and training
         lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
         lambda: _composite_on_white(tf.io.decode_png(file, channels=4), _png_depth(file)),
     )
@@ -127,12 +127,12 @@ def _composite_on_white(rgba, bits):
         weight = tf.cast(alpha, tf.float32) / 255.0
         return tf.cast(tf.round(tf.cast(rgb, tf.float32) * weight + 255.0 * (1.0 - weight)), tf.uint8)
 
-    # without transparency the alpha channel is constant, but only 2^bits - 1 for 1, 2 or 4 bits
+    # alpha of 1, 2 or 4 bits is not scaled to 8: opaque is 2^bits - 1
     opaque = tf.reduce_all(tf.equal(alpha, tf.cast(2**bits - 1, tf.uint8)))
     return tf.cond(opaque, lambda: rgb, blended)
 
 
-def _png(saliency, size):
+def _encode_one(saliency, size):
     saliency = tf.image.resize(saliency, size, antialias=True)
-    # level 1: the same size for maps, in a third of the time
+    # level 1 takes a third of the time, and maps compress equally well
     return tf.io.encode_png(tf.cast(tf.round(tf.clip_by_value(saliency, 0.0, 1.0) * 255.0), tf.uint8), compression=1)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from keras_recnet.errors import ImageError, MissingExtraError, RecNetError
-from keras_recnet.export.serving.pictures import to_map, to_send
+from keras_recnet.export.serving.codec import decode_map, encode_image
 from keras_recnet.imaging.reading import MAX_PIXELS, snapshot
 from keras_recnet.parallel import ordered
 
@@ -31,7 +31,7 @@ _OTHER_REQUEST_FAILED = ("from different tasks have different shapes", "Tensor c
 _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 0.2, 10.0, 60.0  # seconds
 
 
-class PictureError(ImageError):
+class RequestImageError(ImageError):
     """An image without a map: it cannot be read, or the server refused it. Other images are not affected.
 
     Attributes:
@@ -116,17 +116,17 @@ class Client(abc.ABC):
             float32 `(H, W)` in 0…1, of the size of the image after its EXIF rotation.
 
         Raises:
-            PictureError: if the image cannot be read or the server refuses it.
+            RequestImageError: if the image cannot be read or the server refuses it.
             ServerError: if the server fails.
         """
         (saliency_map,) = self._maps([(0, image)])
-        if isinstance(saliency_map, PictureError):
+        if isinstance(saliency_map, RequestImageError):
             raise saliency_map
         return saliency_map
 
     def map(
         self, images: Iterable, *, batch_size: int = 8, jobs: int = 2, errors: str = "raise"
-    ) -> Iterator[np.ndarray | PictureError]:
+    ) -> Iterator[np.ndarray | RequestImageError]:
         """Compute the saliency maps of many images, in order.
 
         Args:
@@ -134,8 +134,8 @@ class Client(abc.ABC):
                 may be changed and yielded again.
             batch_size: number of images per request, at most the `max_batch_size` of a server that batches requests.
             jobs: number of requests at a time.
-            errors: `"raise"` raises the `PictureError` of an image without a map, `"return"` yields it in place of the
-                map.
+            errors: `"raise"` raises a `RequestImageError` for an image without a map, `"return"` yields it instead
+                of the map.
 
         Yields:
             Maps as a call returns them.
@@ -165,7 +165,7 @@ class Client(abc.ABC):
                     if attempt == 1:
                         raise
                     raise error.with_message(f"{error} Tried {attempt} times.") from error
-                # randomised, so that clients that were refused together do not all come back together
+                # randomized, so that clients that were refused together do not all come back together
                 pause = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
                 time.sleep(max(pause, min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)))
         if len(answers) != len(files):
@@ -211,19 +211,19 @@ class Client(abc.ABC):
         batches = iter(lambda: list(itertools.islice(numbered, batch_size)), [])
         with contextlib.closing(ordered(self._maps, batches, workers=jobs)) as results:
             for saliency_map in itertools.chain.from_iterable(results):
-                if errors == "raise" and isinstance(saliency_map, PictureError):
+                if errors == "raise" and isinstance(saliency_map, RequestImageError):
                     raise saliency_map
                 yield saliency_map
 
     def _maps(self, batch):
-        """Return a map or a `PictureError` for each `(index, image)` of a batch."""
+        """Return a map or a `RequestImageError` for each `(index, image)` of a batch."""
         results, waiting = {}, []
         for index, image in batch:
             name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
             try:
-                file = to_send(image, max_pixels=self.max_pixels, name=name)
+                file = encode_image(image, max_pixels=self.max_pixels, name=name)
             except (ImageError, MissingExtraError) as error:
-                results[index] = PictureError(index, name, str(error).removeprefix(f"{name}: "))
+                results[index] = RequestImageError(index, name, str(error).removeprefix(f"{name}: "))
                 continue
             if waiting and sum(len(other) for *_, other in waiting) + len(file) > self.max_request_bytes:
                 results |= self._maps_of_files(waiting)
@@ -245,16 +245,16 @@ class Client(abc.ABC):
                 results[index] = self._map_in(answer.png, file, _label(index, name))
             else:
                 reason = _REFUSED.get(answer.status, f"refused by the server with status {answer.status}.")
-                results[index] = PictureError(index, name, reason, answer.status)
+                results[index] = RequestImageError(index, name, reason, answer.status)
         return results
 
     def _map_in(self, png, file, label):
         with Image.open(io.BytesIO(file)) as image:  # reads the header alone
             width, height = image.size
         try:
-            # 8 bits, colour type grey: Pillow would read other files too
+            # 8 bits, color type grey: Pillow would read other files too
             if png[16:26] == struct.pack(">IIBB", width, height, 8, 0):
-                return to_map(png)
+                return decode_map(png)
             reason = ""
         except OSError as error:
             reason = f" ({error})"

@@ -18,7 +18,7 @@ def resnet50(
     output_stride: int = 8,
     freeze_batch_normalization: bool = True,
 ) -> keras.Model:
-    """Build ResNet-50 with dilated 3×3 convolutions in place of strides in the last one or two stages.
+    """Build ResNet-50 with dilated 3×3 convolutions instead of strides in the last one or two stages.
 
     `P1` … `P5` are `conv1_relu` (stride 2, 64 channels), `conv2_block3_out` (4, 256), `conv3_block4_out` (8, 512),
     `conv4_block6_out` (1024) and `conv5_block3_out` (2048). By default, the last two also have stride 8, as in the

@@ -48,7 +48,7 @@ class Settings:
     Attributes:
         threads: number of threads of each candidate.
         runs: number of rounds.
-        seconds: duration of all rounds, in place of `runs`; there are at least three rounds.
+        seconds: duration of all rounds, instead of `runs`; there are at least three rounds.
         burst: number of images per burst, for the throughput; 0 skips the bursts.
         count_operations: whether to count floating-point operations.
         pause: seconds before each run.

@@ -20,7 +20,7 @@ _CLASSES = {  # (engine, takes groups) → module of this package, class
     (KERAS, True): ("with_keras", "KerasGroups"),
     (SAVED_MODEL, False): ("with_tensorflow", "SavedModel"),
     (SAVED_MODEL, True): ("with_tensorflow", "SavedModelGroups"),
-    (PRODUCT, False): ("with_tensorflow", "Product"),
+    (PRODUCT, False): ("with_tensorflow", "MatrixProduct"),
     (ONNX, False): ("with_onnx", "Onnx"),
 }
 

@@ -1,4 +1,4 @@
-"""ONNX files in ONNX Runtime on the CPU. In a burst, each thread makes single-threaded runs."""
+"""ONNX files in ONNX Runtime on the CPU. A burst runs single-threaded sessions in parallel threads."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Onnx(Network):
         self._file = candidate.source
         session = self._session(threads)
         if len(session.get_inputs()) != 1:
-            names = ", ".join(one.name for one in session.get_inputs())
+            names = ", ".join(node.name for node in session.get_inputs())
             raise ConfigError(f"{self._file}: must have one input, an image. Received: {names}")
         (self._input,) = session.get_inputs()
         if self._input.type not in TYPES:
@@ -52,7 +52,7 @@ class Onnx(Network):
         options.log_severity_level = 3  # errors
         try:
             return onnxruntime.InferenceSession(self._file, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has a class for each kind of error, without a common base
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             if type(error).__module__.split(".")[0] != "onnxruntime":
                 raise
             raise ConfigError(f"{self._file}: not an ONNX file that ONNX Runtime can load ({error}).") from error
@@ -64,7 +64,7 @@ def _noise(shape, dtype):
 
 
 def _fixed_shape(shape, size, file):
-    """Return the shape of one image: open dimensions become 1 for the batch and `size` for height and width."""
+    """Return the shape of one image: an unknown batch size becomes 1, unknown height and width `size`."""
     batch, *rest = [length if isinstance(length, int) and length > 0 else None for length in shape] or [None]
     is_image = len(rest) == 3 and (rest[0] in CHANNELS or rest[2] in CHANNELS)
     if None not in rest:

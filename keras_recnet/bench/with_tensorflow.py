@@ -39,13 +39,13 @@ class SavedModel(Network):
 
 
 class SavedModelGroups(GroupNetwork):
-    """The signatures encode, step and decode of a SavedModel. A burst calls the signature group, if it exists."""
+    """The signatures `encode`, `step` and `decode` of a SavedModel. A burst calls `group` if it exists."""
 
     def __init__(self, candidate: Candidate, threads: int):
         self._loaded, facts = _load(candidate, threads)
         if not {ENCODE, DECODE} <= set(self._loaded.signatures):
             raise ConfigError(
-                f"{candidate.source}: a co-saliency network must have the signatures encode and decode. "
+                f"{candidate.source}: a co-saliency network must have the signatures `encode` and `decode`. "
                 f"Received: {_names(self._loaded)}"
             )
         super().__init__(_Signatures(self._loaded.signatures, candidate), **facts)
@@ -72,7 +72,7 @@ class SavedModelGroups(GroupNetwork):
         return self.with_group(counts)
 
 
-class Product(Network):
+class MatrixProduct(Network):
     """The product of two square float32 matrices, an upper bound for the speed of the processor."""
 
     def __init__(self, candidate: Candidate, threads: int):

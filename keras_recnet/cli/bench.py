@@ -30,13 +30,13 @@ ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32")
     metavar="PRECISION[,PRECISION…]",
     help=f"{', '.join(PRECISIONS)}.  [default: that of the files; float32 for keras and savedmodel]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of each network.  [default: cores]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads per network.  [default: cores]")
 @click.option("--against", multiple=True, metavar="FILE.onnx", help="Compare with this ONNX model. Repeatable.")
 @click.option(
     "--against-size",
     type=options.IntegerPair("N or HxW", "x", 1, True),
     metavar="N|HxW",
-    help="Input size of the ONNX model, if the file does not fix it.",
+    help="Input size of the ONNX model, if it is not fixed in the file.",
 )
 @click.option("--rate", is_flag=True, help="Add GFLOP/s, compared with a float32 matrix product in TensorFlow.")
 @click.option(
@@ -47,7 +47,7 @@ ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32")
     help="Rows and columns of the matrices for --rate.",
 )
 @click.option("--runs", type=click.IntRange(min=1), default=30, show_default=True, help="Timed runs per network.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Total duration in place of --runs.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Total duration, instead of --runs.")
 @click.option(
     "--burst",
     type=click.IntRange(min=0),
@@ -56,7 +56,7 @@ ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32")
     help="Images per throughput measurement; 0 skips it.",
 )
 @options.size
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every time, not a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all timings instead of a table.")
 @click.pass_context
 def bench(
     context,
@@ -79,13 +79,13 @@ def bench(
     PRESET_OR_FOLDER is the name or folder of a preset, or a folder written by `keras-recnet export`. If a preset has no
     file for an engine or precision, it is exported to a temporary folder first.
 
-    Each network runs in its own process. They take turns, one run each, while the others are idle, so that the load of
-    the machine affects all alike. A run is the network only, on one decoded image of its input size.
+    Each network has its own process. The processes take turns, one run at a time, so that the system load affects all
+    networks equally. A run is timed on one decoded image of the input size, without reading or resizing.
     """
     if context.get_parameter_source("matrix").name == "COMMANDLINE" and not rate:
         raise click.UsageError("--matrix needs --rate.")
     if seconds is not None and context.get_parameter_source("runs").name == "COMMANDLINE":
-        raise click.UsageError("--runs and --seconds exclude each other.")
+        raise click.UsageError("--runs and --seconds cannot be combined.")
     if against_size and not against:
         raise click.UsageError("--against-size needs --against.")
 

@@ -11,7 +11,7 @@ from keras_recnet.imaging import GROUP_KINDS
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("folders", metavar="FOLDER…", nargs=-1)
-@click.option("--recursive", is_flag=True, help="Make each sub-folder that contains images a group.")
+@click.option("--recursive", is_flag=True, help="Treat each subfolder that contains images as a group.")
 @click.option(
     "--group",
     "named",
@@ -19,7 +19,7 @@ from keras_recnet.imaging import GROUP_KINDS
     multiple=True,
     help="Add a group of the files that match a quoted pattern; patterns with the same NAME form one group.",
 )
-@click.option("-o", "--out", required=True, help="Output folder; for one sheet also a PNG, JPEG or WebP file.")
+@click.option("-o", "--out", required=True, help="Output folder, or a PNG, JPEG or WebP file for a single sheet.")
 @options.types(GROUP_KINDS)
 @options.background
 @options.threshold
@@ -28,7 +28,7 @@ from keras_recnet.imaging import GROUP_KINDS
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Number of image orders over which the state of a group is averaged.",
+    help="Average the group state over this number of image orders.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random orders.")
 @click.option("--preset", help="Name or folder of a preset.  [default: rcau_lite0]")
@@ -64,10 +64,10 @@ def cosal(
 ):
     """Predict maps of the objects that a group of images has in common.
 
-    The images directly in a FOLDER are a group. With --recursive each sub-folder that contains images is a group of
-    its own. Objects that appear in only one image of a group should stay dark.
+    The images directly in a FOLDER are a group. With --recursive, each subfolder that contains images is a
+    separate group. Objects that appear in only one image of a group should remain dark.
 
-    A mask is an 8-bit PNG of the size of the image, OUT/GROUP/NAME.png. Other types are written to
+    A mask is an 8-bit PNG file of the image's size, OUT/GROUP/NAME.png. Other types are written to
     OUT/GROUP/NAME.TYPE.png. --type sheet draws each image of a group next to its map, in OUT/GROUP.sheet.png. GROUP is
     the name of the folder, with as much of its path as needed to be unique.
 

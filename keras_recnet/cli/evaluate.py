@@ -8,7 +8,7 @@ import click
 from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, load_predictor, progress, say
 from keras_recnet.errors import DataError, MissingExtraError
 
-LISTED = 10  # allowed faults
+MAX_LISTED = 10  # allowed faults to print
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -23,21 +23,21 @@ LISTED = 10  # allowed faults
 )
 @click.option("--images", type=click.Path(), metavar="DIR", help="Folder of images, for --preset and for the report.")
 @click.option("--name", help="Name of the data set.  [default: from the folder of masks]")
-@click.option("--grouped", is_flag=True, help="Each sub-folder is a group (co-saliency). Adds means over groups.")
+@click.option("--grouped", is_flag=True, help="Each subfolder is a group (co-saliency); add means over groups.")
 @click.option("--names", type=click.Path(), metavar="FILE", help="Score only the names in this file, one per line.")
 @click.option("--sets", type=click.Path(), metavar="FILE", help="YAML list of data sets; replaces the options above.")
 @click.option("-o", "--out", required=True, type=click.Path(), metavar="DIR", help="Output folder.")
 @click.option("--published", metavar="SET", help="Add the papers' numbers for this data set, for example ECSSD.")
 @click.option("--ablations", is_flag=True, help="Include the papers' ablations in the published numbers.")
 @click.option("--allow-missing", is_flag=True, help="Masks without a map and maps without a mask are not errors.")
-@click.option("--common-only", is_flag=True, help="Take means only over the images that every method has.")
+@click.option("--common-only", is_flag=True, help="Average only over images for which every method has a map.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of scoring processes.")
 def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, **data_set):
     """Score saliency maps against masks and write tables, curves and a report.
 
-    A map belongs to the mask with the same name, ignoring suffixes. MAE, F, weighted F, S and E are computed by
+    Maps and masks are matched by name, ignoring file suffixes. MAE, F, weighted F, S and E are computed by
     pysodmetrics. OUT contains report.html, metrics.json, metrics.csv, table.md, table.tex, per_image.csv and curves.
-    Scores are kept: after an interruption, the same command resumes and only scores new or changed files.
+    Scores are saved: the same command resumes an interrupted evaluation and scores only new or changed files.
     """
     try:
         from keras_recnet.evaluation import preset_maps, run
@@ -80,7 +80,7 @@ def _data_sets(sets, masks, maps, images, name, grouped, names, published):
         data_sets = datasets.read_list(sets)
         if published and len(data_sets) > 1:
             raise click.UsageError(f"--published needs a single data set. Use the key `published` in {sets}.")
-        return [dataclasses.replace(one, published=published or one.published) for one in data_sets]
+        return [dataclasses.replace(entry, published=published or entry.published) for entry in data_sets]
     if not masks:
         raise click.UsageError("Missing option '--masks' (or '--sets' with a list of data sets).")
     folders = {}
@@ -101,9 +101,9 @@ def _print(evaluation, out):
     allowed = [_line(fault) for fault in evaluation.faults if fault.allowed]
     not_allowed = [_line(fault) for fault in evaluation.faults if not fault.allowed]
     if allowed:
-        say(f"{len(allowed)} missing (allowed):", *allowed[:LISTED])
-    if len(allowed) > LISTED:
-        say(f"  … and {len(allowed) - LISTED} more, listed in {os.path.join(out, 'metrics.json')}")
+        say(f"{len(allowed)} missing (allowed):", *allowed[:MAX_LISTED])
+    if len(allowed) > MAX_LISTED:
+        say(f"  … and {len(allowed) - MAX_LISTED} more, listed in {os.path.join(out, 'metrics.json')}")
     if not_allowed:
         say(f"{len(not_allowed)} not scored:", *not_allowed)
     say(f"Report: {os.path.join(out, 'report.html')}")

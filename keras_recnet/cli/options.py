@@ -7,18 +7,18 @@ import click
 
 
 class Choices(click.ParamType):
-    """One or several of the known names, separated by commas."""
+    """One or more of the valid names, separated by commas."""
 
     name = "NAME[,NAME…]"
 
-    def __init__(self, known):
-        self.known = known
+    def __init__(self, choices):
+        self.choices = choices
 
     def convert(self, value, param, ctx):
         names = [name.strip() for name in value.split(",")]
         for name in names:
-            if name not in self.known:
-                self.fail(f"must be one or several of {', '.join(self.known)}. Received: {name!r}", param, ctx)
+            if name not in self.choices:
+                self.fail(f"must be one or more of {', '.join(self.choices)}. Received: {name!r}", param, ctx)
         return names
 
 
@@ -66,20 +66,20 @@ class NamedGlob(click.ParamType):
         return name, pattern
 
 
-def types(known):
-    """Return the option `--type` of a command that knows these output types."""
+def types(choices):
+    """Return the option `--type` with these output types as choices."""
     return click.option(
         "--type",
         "kinds",
-        type=Choices(known),
+        type=Choices(choices),
         metavar="TYPE[,TYPE…]",
         multiple=True,
-        help=f"Outputs to write: {', '.join(known)}.  [default: mask]",
+        help=f"Outputs to write: {', '.join(choices)}.  [default: mask]",
     )
 
 
 background = click.option(
-    "--background", metavar="COLOR|FILE", help="Place the cutout on a colour (white, #ff8800) or an image."
+    "--background", metavar="COLOR|FILE", help="Place the cutout on a color (white, #ff8800) or an image."
 )
 threshold = click.option(
     "--threshold",
@@ -96,11 +96,11 @@ size = click.option(
     "--size",
     type=IntegerPair("N or HxW", "x", 1, True),
     metavar="N|HxW",
-    help="Input size of the network; another than the preset's needs Keras.",
+    help="Input size of the network; a size other than the preset's needs Keras.",
 )
-jobs = click.option("--jobs", type=click.IntRange(min=1), help="Images to process at a time.  [default: cores + 1]")
+jobs = click.option("--jobs", type=click.IntRange(min=1), help="Images to process in parallel.  [default: cores + 1]")
 max_pixels = click.option(
-    "--max-pixels", type=click.IntRange(min=1), help="Refuse images with more pixels.  [default: 89478485]"
+    "--max-pixels", type=click.IntRange(min=1), help="Reject images with more pixels.  [default: 89478485]"
 )
 skip_existing = click.option("--skip-existing", is_flag=True, help="Skip outputs that already exist.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per image to stdout.")
@@ -124,7 +124,7 @@ def selected_kinds(kinds, **needs):
 
 
 def check_out(out):
-    """Refuse an existing file, other than an image, in place of the output folder."""
+    """Raise a usage error if the output folder is an existing file, unless it is an image."""
     suffixes = (".png", ".jpg", ".jpeg", ".webp")
     if os.path.exists(out) and not os.path.isdir(out) and not out.lower().endswith(suffixes):
-        raise click.UsageError(f"-o {out}: this is a file. Choose a folder, or for one image a file NAME.png.")
+        raise click.UsageError(f"-o {out}: this is a file. Choose a folder, or a file NAME.png for a single image.")

@@ -85,7 +85,7 @@ def _command(client, default_url):
 
 
 def _write_maps(client, tasks, writer, batch_size, jobs, advance):
-    from keras_recnet.export.serving.client import PictureError
+    from keras_recnet.export.serving.client import RequestImageError
     from keras_recnet.imaging.reading import Picture
     from keras_recnet.inference.inputs import STANDARD_STREAM
     from keras_recnet.inference.outputs import Result
@@ -100,7 +100,7 @@ def _write_maps(client, tasks, writer, batch_size, jobs, advance):
         for task, saliency_map in zip(missing, maps, strict=True):
             result = Result(task.source)
             with result.recording():
-                if isinstance(saliency_map, PictureError):
+                if isinstance(saliency_map, RequestImageError):
                     raise saliency_map
                 writer.save(task.outputs, Picture(None, saliency_map.shape), saliency_map)
                 result.outputs, result.size = task.outputs, saliency_map.shape

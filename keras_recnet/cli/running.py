@@ -195,10 +195,10 @@ def _background(text, max_pixels):
         color = ImageColor.getrgb(text)
     except ValueError:
         if not os.path.exists(text):
-            raise click.UsageError(f"--background {text}: neither a colour (white, #ff8800) nor a file.") from None
+            raise click.UsageError(f"--background {text}: neither a color (white, #ff8800) nor a file.") from None
     else:
         if len(color) != 3:
-            raise click.UsageError(f"--background {text}: a colour with transparency. Leave out its alpha value.")
+            raise click.UsageError(f"--background {text}: a color with transparency. Leave out its alpha value.")
         return color
     try:
         return read(text, max_pixels=max_pixels).rgb

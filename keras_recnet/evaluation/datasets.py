@@ -44,7 +44,7 @@ class DataSet:
         masks: folder of masks.
         maps: method → folder of its maps.
         images: folder of images, for the thumbnails of the report and for presets.
-        grouped: whether each sub-folder of `masks` is a group (co-saliency). Adds means over groups.
+        grouped: whether each subfolder of `masks` is a group (co-saliency). Adds means over groups.
         published: name of the data set in the papers, to add their rows.
         names: file with the names to score, one per line, for example a validation list. None scores all masks.
     """
@@ -91,7 +91,7 @@ def pair(data_set: DataSet, *, allow_missing: bool = False) -> Pairs:
     not_in_a_group = [name for name in masks if "/" not in name]
     if data_set.grouped and not_in_a_group:
         raise DataError(
-            f"{masks[not_in_a_group[0]]}: is not in a group. With --grouped, each group is a sub-folder of "
+            f"{masks[not_in_a_group[0]]}: is not in a group. With --grouped, each group is a subfolder of "
             f"{data_set.masks}. Move {len(not_in_a_group)} file(s), or omit --grouped."
         )
     images = files_by_name(data_set.images, SUFFIXES, "images") if data_set.images else {}
@@ -139,13 +139,13 @@ def files_by_name(
     """Return name → file for the files of a folder, sorted. The name is the path in the folder without suffix.
 
     Args:
-        folder: the folder, searched with its sub-folders.
+        folder: the folder, searched with its subfolders.
         suffixes: list only files with one of these suffixes.
         what: name of the files in messages.
         selected: list only these names; None lists all.
 
     Raises:
-        DataError: if the folder does not exist, it or a sub-folder cannot be read, it contains no such file, or two
+        DataError: if the folder does not exist, it or a subfolder cannot be read, it contains no such file, or two
             files differ only in their suffix.
     """
     folder = Path(folder)

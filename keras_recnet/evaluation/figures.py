@@ -1,4 +1,4 @@
-"""Curves and histograms as SVG and PNG files, and as inline SVG for the report, in the text colour of the page."""
+"""Curves and histograms as SVG and PNG files, and as inline SVG for the report, in the text color of the page."""
 
 import io
 import re
@@ -13,11 +13,11 @@ from keras_recnet.evaluation.scoring import THRESHOLDS
 from keras_recnet.evaluation.tables import write_text
 from keras_recnet.files import atomic_path
 
-# Readable on white and on almost black; different lightness and the dashes below help colour-blind readers.
+# Readable on white and on almost black; different lightness and the dashes below help color-blind readers.
 COLORS = ("#2f7fd1", "#e0772f", "#2b9d78", "#c65a9e", "#8c7ae0", "#b58a14", "#3fa7b5", "#d65252")
 DASHES = ("-", "--", "-.", ":")
 
-_TEXT = "#010203"  # placeholder for the text colour, replaced in the SVG
+_TEXT = "#010203"  # placeholder for the text color, replaced in the SVG
 _TEXT_IN_FILES = "#222222"
 _STYLE = {
     "svg.fonttype": "none",  # keep text as text: small files, selectable, in the font of the reader
@@ -68,7 +68,7 @@ def write(result, folder: Path) -> dict[str, str]:
 
 
 def color_of(index: int) -> str:
-    """Return the colour of a method by its index."""
+    """Return the color of a method by its index."""
     return COLORS[index % len(COLORS)]
 
 
@@ -147,7 +147,7 @@ def _on_white(svg):
 
 
 def _inline(svg, label, prefix):
-    """Return only the `<svg>` element, with unique ids and the text colour of the page."""
+    """Return only the `<svg>` element, with unique ids and the text color of the page."""
     svg = svg[svg.index("<svg ") :].replace(_TEXT, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)

@@ -23,7 +23,7 @@ def resize(
         if (height, width) == tuple(size):
             return array
         box = (0.0, 0.0, 1.0, 1.0)
-    # RGBX, not RGBA: Pillow weights the colours of RGBA by alpha, and here the fourth channel is a mask.
+    # RGBX, not RGBA: Pillow weights the colors of RGBA by alpha, and here the fourth channel is a mask.
     if array.ndim == 3 and array.shape[2] == 4:
         image = Image.frombuffer("RGBX", (width, height), np.ascontiguousarray(array), "raw", "RGBX", 0, 1)
     else:

@@ -51,13 +51,13 @@ def find_groups(
     """List the groups that a command line names.
 
     The images directly in a folder are a group with the folder's name; if names clash, as much of the paths is added
-    as needed (`a/birds`, `b/birds`). With `recursive` every sub-folder that contains images is a group too, named by
+    as needed (`a/birds`, `b/birds`). With `recursive` every subfolder that contains images is a group too, named by
     its path relative to the given folder.
 
     Args:
         folders: folders; duplicates are ignored.
         named: `(name, glob pattern)` pairs; patterns with the same name form one group.
-        recursive: whether to search sub-folders.
+        recursive: whether to search subfolders.
         outside: folder to exclude from the search, see `find_images`.
 
     Returns:
@@ -78,7 +78,7 @@ def find_groups(
         for image in images:
             by_folder[image.relative.parent].append(image)
         if not recursive and Path() in by_folder:
-            faults = []  # of sub-folders, which do not belong to the group
+            faults = []  # of subfolders, which do not belong to the group
         problems += faults or ([] if recursive else _only_in_subfolders(folder, by_folder))
         for relative, members in sorted(by_folder.items()) if recursive else [(Path(), by_folder[Path()])]:
             if members:
@@ -145,7 +145,7 @@ def _only_in_subfolders(folder, by_folder):
     if Path() in by_folder:
         return []
     message = (
-        f"{folder}: no images directly in this folder, but in {len(by_folder)} of its sub-folders. Use --recursive to "
+        f"{folder}: no images directly in this folder, but in {len(by_folder)} of its subfolders. Use --recursive to "
         f"make each of them a group."
     )
     return [(folder, message)]

@@ -135,7 +135,7 @@ class GroupPredictor:
             seed: seed of the random orders.
             jobs: number of threads; None: one more than the process has cores.
             errors: for an image that cannot be read: `"raise"` its `ImageError` before the first map, or leave it out
-                of the group and `"return"` the error in place of its map.
+                of the group and `"return"` the error instead of its map.
 
         Yields:
             `GroupMap(saliency, variance)`: float32 `(H, W)` each, at the size of the image; the variance is None for a

@@ -17,8 +17,8 @@ from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.inputs import STANDARD_STREAM, ImageJob
 from keras_recnet.parallel import cores, ordered
 
-# output types in the colours of the image, which keep its ICC profile
-_COLOUR_KINDS = ("cutout", "overlay", "attention")
+# output types in the colors of the image, which keep its ICC profile
+_COLOR_KINDS = ("cutout", "overlay", "attention")
 
 
 @dataclasses.dataclass
@@ -65,7 +65,7 @@ class Result:
             self.error = f"{self.source}: not enough memory for this image. Process fewer at a time (--jobs 1)."
         except (ImageError, MissingExtraError) as error:
             self.error = str(error)
-        except OSError as error:  # concerns this file alone: a name too long, a file in place of a folder
+        except OSError as error:  # concerns this file alone: a name too long, a file instead of a folder
             self.error = f"{self.source}: its output cannot be written ({error})."
         self.seconds = time.perf_counter() - start
 
@@ -110,7 +110,7 @@ class OutputWriter:
 
         Args:
             outputs: output type → path.
-            picture: the image, in full size if a type shows its colours.
+            picture: the image, in full size if a type shows its colors.
             saliency_map: float32 `(H, W)` in 0…1.
             predictor: a `Predictor`, for `attention` only.
         """
@@ -119,7 +119,7 @@ class OutputWriter:
                 drawn = self._draw_attention(predictor, picture, saliency_map)
             else:
                 drawn = self._draw(kind, picture, saliency_map)
-            write(encode(drawn, path, profile=picture.profile if kind in _COLOUR_KINDS else None), path)
+            write(encode(drawn, path, profile=picture.profile if kind in _COLOR_KINDS else None), path)
             self.written.append(path)
 
     def _draw(self, kind, picture, saliency_map):

@@ -168,7 +168,7 @@ class Predictor:
             images: any number of images, each as for a call; read lazily.
             jobs: number of threads; None: one more than the process has cores.
             errors: for an image that cannot be read: `"raise"` its `ImageError` when its turn comes, or `"return"` the
-                error in place of its map.
+                error instead of its map.
 
         Yields:
             A map per image, as returned by a call.

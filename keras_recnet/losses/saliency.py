@@ -137,7 +137,7 @@ def dice(y_true, y_pred, smooth=1.0):
         `(batch,)`.
 
     Reference:
-        Milletari et al., "V-Net", 2016 (with `p` and `t` in the denominator in place of their squares).
+        Milletari et al., "V-Net", 2016 (with `p` and `t` in the denominator instead of their squares).
     """
     regions = _region_sums(y_true, y_pred, smooth)
     return sum(1.0 - (2.0 * intersection + smooth) / (total + smooth) for intersection, total in regions)

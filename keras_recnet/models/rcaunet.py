@@ -263,7 +263,7 @@ class RCAUNet(PresetModel, GroupModel):
         Call it before training; `keras-recnet train` does so automatically.
 
         Args:
-            features: iterable of outputs of `pretrained`, dicts of arrays for a batch of images each; some thousand
+            features: iterable of outputs of `pretrained`, dicts of arrays for a batch of images each; a few thousand
                 images in total. Only the entries named by `descriptor_inputs` are used.
 
         Raises:

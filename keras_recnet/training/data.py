@@ -61,7 +61,7 @@ def folders(
         Folder of images, folder of masks and `root`; None for those that are not given.
 
     Raises:
-        ConfigError: if keys exclude each other, or one of a pair is missing.
+        ConfigError: if keys cannot be combined, or one of a pair is missing.
         DataError: if `root` is not a folder.
     """
     if data.synthetic is not None:

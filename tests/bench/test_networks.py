@@ -165,7 +165,7 @@ def test_an_unsuitable_onnx_file_is_an_error(write_onnx, tmp_path):
 def test_an_unsuitable_saved_model_is_an_error(saved_model, tmp_path):
     with pytest.raises(ConfigError, match="with --size"):
         load("savedmodel", saved_model, size=None)
-    with pytest.raises(ConfigError, match="must have the signatures encode and decode"):
+    with pytest.raises(ConfigError, match="must have the signatures `encode` and `decode`"):
         load("savedmodel", saved_model, takes_groups=True)
     (tmp_path / "saved_model.pb").write_bytes(b"damaged")
     with pytest.raises(ConfigError, match="not a SavedModel"):

@@ -106,20 +106,20 @@ def test_every_type_has_the_size_of_the_image(run, save_photo, tmp_path):
     assert set(np.unique(opened(tmp_path / "out" / "photo.binary.png"))) <= {0, 255}
 
 
-def test_a_cutout_on_a_colour_and_on_an_image(run, save_photo, tmp_path):
+def test_a_cutout_on_a_color_and_on_an_image(run, save_photo, tmp_path):
     photo, ground = save_photo("photo.jpg"), save_photo("ground.png", (10, 10))
     for background in ("#00ff00", ground):
         assert run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", background)[0] == 0
         assert opened(tmp_path / "out" / "photo.cutout.png").mode == "RGB"
     status, _, stderr = run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", "greenish")
     assert status == 2
-    assert "greenish: neither a colour (white, #ff8800) nor a file" in stderr
+    assert "greenish: neither a color (white, #ff8800) nor a file" in stderr
     status, _, stderr = run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", "#00ff0080")
     assert status == 2
-    assert "#00ff0080: a colour with transparency" in stderr
+    assert "#00ff0080: a color with transparency" in stderr
 
 
-def test_cutouts_and_overlays_keep_the_colour_profile(run, tmp_path, save_photo):
+def test_cutouts_and_overlays_keep_the_color_profile(run, tmp_path, save_photo):
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -371,7 +371,7 @@ def test_an_output_folder_that_cannot_be_created_is_reported(run, save_photo, tm
     assert "Traceback" not in stderr
 
 
-def test_too_little_memory_fails_one_picture(run, save_photo, tmp_path, monkeypatch):
+def test_too_little_memory_fails_one_image(run, save_photo, tmp_path, monkeypatch):
     folder = save_photo("in/a.jpg").parent
     save_photo("in/b.jpg")
     read = outputs.read

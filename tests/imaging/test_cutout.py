@@ -34,7 +34,7 @@ def test_alpha_is_finer_than_the_map(side):
     assert (rgba[..., 3] == 0).mean() > 0.65
 
 
-def test_half_transparent_pixels_lose_the_background_colour():
+def test_half_transparent_pixels_lose_the_background_color():
     rgb, alpha = scene(240, softness=10)
     rgba = cutout(rgb, alpha.astype(np.float32)).astype(int)
     rim = (rgba[..., 3] > 80) & (rgba[..., 3] < 200)
@@ -43,7 +43,7 @@ def test_half_transparent_pixels_lose_the_background_colour():
     assert np.abs(rgba[rim][:, :3] - RED).mean() < 15
 
 
-def test_opaque_pixels_keep_their_colour_exactly():
+def test_opaque_pixels_keep_their_color_exactly():
     rgb = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
     rgba = cutout(rgb, np.ones((60, 70), np.float32))
     assert (rgba[..., 3] == 255).all()
@@ -72,16 +72,16 @@ def test_chunks_of_rows_have_no_seams():
     assert np.abs(upright - lying.transpose(1, 0, 2)).max() <= 2
 
 
-def test_a_cutout_is_composited_on_a_colour():
+def test_a_cutout_is_composited_on_a_color():
     rgba = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
     np.testing.assert_array_equal(on_background(rgba, (0, 100, 0)), [[[200, 0, 0], [0, 100, 0], [40, 80, 0]]])
 
 
 @pytest.mark.parametrize("size", [(10, 30), (60, 20), (7, 200)])
 def test_a_background_image_covers_the_cutout_and_is_cropped_in_the_middle(size):
-    picture = np.zeros((*size, 3), np.uint8)
-    picture[size[0] // 2, size[1] // 2] = 255
-    laid = on_background(np.zeros((20, 20, 4), np.uint8), picture)
+    image = np.zeros((*size, 3), np.uint8)
+    image[size[0] // 2, size[1] // 2] = 255
+    laid = on_background(np.zeros((20, 20, 4), np.uint8), image)
     assert laid.shape == (20, 20, 3)
     brightest = np.unravel_index(laid[..., 0].argmax(), (20, 20))
     assert np.abs(np.array(brightest) - 10).max() <= 2

@@ -28,16 +28,16 @@ def encoded(image, file_format="PNG", **options):
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "WEBP", "PPM", "TGA", "PCX", "SGI", "QOI", "JPEG2000"])
 def test_lossless_formats_are_read_exactly(file_format):
     options = {"lossless": True} if file_format == "WEBP" else {}
-    picture = read(encoded(Image.fromarray(QUARTERS), file_format, **options))
-    np.testing.assert_array_equal(picture.rgb, QUARTERS)
-    assert picture.size == (48, 64)
-    assert picture.alpha is None
+    image = read(encoded(Image.fromarray(QUARTERS), file_format, **options))
+    np.testing.assert_array_equal(image.rgb, QUARTERS)
+    assert image.size == (48, 64)
+    assert image.alpha is None
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "AVIF", "GIF", "MPO"])
 def test_lossy_formats_are_read_approximately(file_format):
-    picture = read(encoded(Image.fromarray(QUARTERS), file_format))
-    assert np.abs(picture.rgb.astype(int) - QUARTERS).mean() < 4
+    image = read(encoded(Image.fromarray(QUARTERS), file_format))
+    assert np.abs(image.rgb.astype(int) - QUARTERS).mean() < 4
 
 
 @pytest.mark.parametrize("fit", [None, (48, 64)])
@@ -56,9 +56,9 @@ def test_the_exif_orientation_is_applied(orientation, fit):
     exif = Image.Exif()
     exif[0x0112] = orientation
     for file_format in ("PNG", "TIFF"):
-        picture = read(encoded(Image.fromarray(np.ascontiguousarray(stored)), file_format, exif=exif), fit=fit)
-        np.testing.assert_array_equal(picture.rgb, QUARTERS)
-        assert picture.size == (48, 64)
+        image = read(encoded(Image.fromarray(np.ascontiguousarray(stored)), file_format, exif=exif), fit=fit)
+        np.testing.assert_array_equal(image.rgb, QUARTERS)
+        assert image.size == (48, 64)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF"])
@@ -75,14 +75,14 @@ def test_the_orientation_of_every_format_is_applied(file_format, kind):
     if file_format == "TIFF" and kind == "xmp":
         options = {"tiffinfo": {700: xmp}}
     stored = Image.fromarray(np.ascontiguousarray(np.rot90(QUARTERS)))
-    picture = read(encoded(stored, file_format, quality=95, **options))
-    assert np.abs(picture.rgb.astype(int) - QUARTERS).mean() < 6
-    assert picture.size == (48, 64)
+    image = read(encoded(stored, file_format, quality=95, **options))
+    assert np.abs(image.rgb.astype(int) - QUARTERS).mean() < 6
+    assert image.size == (48, 64)
 
 
 def test_unreadable_exif_data_are_ignored():
-    picture = read(encoded(Image.fromarray(QUARTERS), "JPEG", exif=b"Exif\x00\x00garbage", quality=95))
-    assert picture.size == (48, 64)
+    image = read(encoded(Image.fromarray(QUARTERS), "JPEG", exif=b"Exif\x00\x00garbage", quality=95))
+    assert image.size == (48, 64)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_unreadable_exif_data_are_ignored():
     ids=lambda value: getattr(value, "mode", None),
 )
 def test_every_mode_becomes_rgb(image, expected):
-    picture = read(image)
-    assert picture.rgb.dtype == np.uint8
-    assert tuple(picture.rgb[0, 0]) == expected
+    image = read(image)
+    assert image.rgb.dtype == np.uint8
+    assert tuple(image.rgb[0, 0]) == expected
 
 
 def test_sixteen_bit_files_keep_their_upper_bits():
@@ -120,8 +120,8 @@ def test_sixteen_bit_files_keep_their_upper_bits():
 def test_integers_of_32_bits_are_in_0_to_255_or_in_0_to_65535(top, factor):
     values = np.arange(256, dtype=np.int32).reshape(16, 16) * factor
     assert values.max() == top
-    picture = read(encoded(Image.fromarray(values), "TIFF"))
-    np.testing.assert_array_equal(picture.rgb[..., 0], np.arange(256).reshape(16, 16))
+    image = read(encoded(Image.fromarray(values), "TIFF"))
+    np.testing.assert_array_equal(image.rgb[..., 0], np.arange(256).reshape(16, 16))
 
 
 def test_a_dark_pgm_of_16_bits_stays_dark():
@@ -147,18 +147,18 @@ def test_the_colour_profile_is_kept():
 
 def test_a_transparent_colour_of_16_bits_shows_white_and_is_kept():
     values = np.array([[0x1234, 0x1235]], np.uint16)
-    picture = read(encoded(Image.fromarray(values), transparency=0x1234))
-    assert picture.alpha.tolist() == [[0, 255]]
-    assert picture.rgb.tolist() == [[[255] * 3, [0x12] * 3]]
+    image = read(encoded(Image.fromarray(values), transparency=0x1234))
+    assert image.alpha.tolist() == [[0, 255]]
+    assert image.rgb.tolist() == [[[255] * 3, [0x12] * 3]]
 
 
 def test_palette_transparency_shows_white_and_is_kept():
     image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8))
     image = image.convert("P")
     image.putpalette([255, 0, 0, 0, 0, 255])
-    picture = read(encoded(image, transparency=1))
-    np.testing.assert_array_equal(picture.rgb[0], [(255, 0, 0), (255, 255, 255)])
-    np.testing.assert_array_equal(picture.alpha, [[255, 0], [0, 255]])
+    image = read(encoded(image, transparency=1))
+    np.testing.assert_array_equal(image.rgb[0], [(255, 0, 0), (255, 255, 255)])
+    np.testing.assert_array_equal(image.alpha, [[255, 0], [0, 255]])
 
 
 def test_an_animation_is_its_first_frame():
@@ -171,10 +171,10 @@ def test_an_animation_is_its_first_frame():
 @pytest.mark.parametrize("fit", [(30, 40), (100, 90)])
 def test_fit_resizes_as_pillow_does(fit):
     noise = np.random.default_rng(0).integers(0, 256, (70, 80, 3), np.uint8)
-    picture = read(encoded(Image.fromarray(noise)), fit=fit)
+    image = read(encoded(Image.fromarray(noise)), fit=fit)
     expected = Image.fromarray(noise).resize(fit[::-1], Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(picture.rgb, np.asarray(expected))
-    assert picture.size == (70, 80)
+    np.testing.assert_array_equal(image.rgb, np.asarray(expected))
+    assert image.size == (70, 80)
 
 
 def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same():
@@ -182,10 +182,10 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(large, "JPEG", quality=90, exif=exif)
-    picture = read(data, fit=(96, 64))
-    assert picture.size == (1600, 1200)
+    image = read(data, fit=(96, 64))
+    assert image.size == (1600, 1200)
     expected = large.transpose(Image.Transpose.ROTATE_270).resize((64, 96), Image.Resampling.BILINEAR)
-    assert np.abs(picture.rgb.astype(int) - np.asarray(expected)).max() <= 6
+    assert np.abs(image.rgb.astype(int) - np.asarray(expected)).max() <= 6
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same():
     ids=lambda value: f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else None,
 )
 def test_arrays_are_read(array, expected):
-    picture = read(array)
-    np.testing.assert_array_equal(picture.rgb, np.full((3, 5, 3), expected))
+    image = read(array)
+    np.testing.assert_array_equal(image.rgb, np.full((3, 5, 3), expected))
 
 
 def test_an_image_of_one_pixel_is_read():
@@ -249,7 +249,7 @@ def broken_files(folder):
         "truncated.png": (encoded(noise)[:3000], "truncated"),
         "truncated.webp": (encoded(noise, "WEBP")[:3000], "damaged"),
         "truncated.tif": (encoded(noise, "TIFF")[:3000], "truncated"),
-        "text.png": (b"This is no picture.\n" * 20, "known format"),
+        "text.png": (b"This is no image.\n" * 20, "known format"),
         "empty.jpg": (b"", "empty"),
     }
     for name, (data, _) in files.items():
@@ -284,9 +284,9 @@ def png_with_metadata(size):
 def test_a_png_with_large_metadata_is_read_and_the_limit_of_pillow_stays():
     data, limit = png_with_metadata(3 * 2**20), PngImagePlugin.MAX_TEXT_CHUNK
     with ThreadPoolExecutor(4) as pool:
-        for picture in pool.map(read, [data] * 8):
-            np.testing.assert_array_equal(picture.rgb, QUARTERS)
-    assert len(picture.profile) == 3 * 2**20
+        for image in pool.map(read, [data] * 8):
+            np.testing.assert_array_equal(image.rgb, QUARTERS)
+    assert len(image.profile) == 3 * 2**20
     assert limit == PngImagePlugin.MAX_TEXT_CHUNK
     with pytest.raises(ValueError, match="MAX_TEXT_CHUNK"):
         Image.open(io.BytesIO(data)).load()
@@ -315,9 +315,9 @@ def test_heic_is_read_with_the_extra():
     pillow_heif = pytest.importorskip("pillow_heif")
     file = io.BytesIO()
     pillow_heif.from_pillow(Image.fromarray(QUARTERS)).save(file, quality=95)
-    picture = read(file.getvalue())
-    assert picture.size == (48, 64)
-    assert np.abs(picture.rgb.astype(int) - QUARTERS).mean() < 6
+    image = read(file.getvalue())
+    assert image.size == (48, 64)
+    assert np.abs(image.rgb.astype(int) - QUARTERS).mean() < 6
 
 
 def test_heic_without_the_extra_names_it(monkeypatch):

@@ -43,7 +43,7 @@ def test_inputs_without_a_group_are_reported(tree):
     groups, problems = find_groups(["a", "b/notes.txt", "gone"], [("x", "*.png")])
     assert not groups
     messages = dict(problems)
-    assert "in 2 of its sub-folders. Use --recursive" in messages["a"]
+    assert "in 2 of its subfolders. Use --recursive" in messages["a"]
     assert "a file, but a group is a folder" in messages["b/notes.txt"]
     assert "no such folder" in messages["gone"]
     assert "no image matches" in messages["*.png"]

@@ -21,9 +21,9 @@ def tree(tmp_path, monkeypatch):
 
 
 def found(*inputs, **options):
-    pictures, problems = find_images(inputs, **options)
+    images, problems = find_images(inputs, **options)
     assert not problems
-    return [(picture.path, str(picture.relative)) for picture in pictures]
+    return [(image.path, str(image.relative)) for image in images]
 
 
 def planned(inputs, out="out", kinds=("mask",), **options):
@@ -76,8 +76,8 @@ def test_an_output_folder_inside_the_input_is_excluded(tree):
 
 def test_inputs_without_images_are_reported(tree):
     tree("in/notes.txt", "good/a.jpg")
-    pictures, problems = find_images(["in", "gone", "in/*.jpg", "good"])
-    assert [picture.path for picture in pictures] == ["good/a.jpg"]
+    images, problems = find_images(["in", "gone", "in/*.jpg", "good"])
+    assert [image.path for image in images] == ["good/a.jpg"]
     assert [source for source, _ in problems] == ["in", "gone", "in/*.jpg"]
     for (source, message), expected in zip(problems, ("no images in", "no such file", "matches"), strict=True):
         assert message.startswith(f"{source}: {expected}") or expected in message

@@ -33,7 +33,7 @@ def test_saving_and_loading_preserves_the_outputs(tmp_path):
     )
 
 
-@pytest.mark.parametrize("bad", [lambda: Fusion("max"), lambda: Fusion()(np.zeros((1, 4, 4, 3)))])
-def test_errors_end_with_what_was_received(bad):
+@pytest.mark.parametrize("call", [lambda: Fusion("max"), lambda: Fusion()(np.zeros((1, 4, 4, 3)))])
+def test_errors_name_the_received_value(call):
     with pytest.raises(ValueError, match="Received"):
-        bad()
+        call()

@@ -15,14 +15,14 @@ DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPH
 KINDS = [(kind, depth) for kind, depths in DEPTHS.items() for depth in depths]
 
 
-def png(kind, depth, *, alpha=b"", transparent_colour=False):
+def png(kind, depth, *, alpha=b"", transparent_color=False):
     """Return a PNG file with random pixels.
 
     Args:
-        kind: the colour type.
+        kind: the color type.
         depth: bits per channel.
         alpha: alpha of the first entries of the palette; the others are opaque.
-        transparent_colour: whether all pixels of the first one's colour are transparent.
+        transparent_color: whether all pixels of the first one's color are transparent.
     """
     random = np.random.default_rng(depth)
     height, width = SIZE
@@ -35,9 +35,9 @@ def png(kind, depth, *, alpha=b"", transparent_colour=False):
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))]
     if kind == PALETTE:
         chunks.append((b"PLTE", random.bytes(3 << depth)))
-    colour = b"".join(struct.pack(">H", value) for value in values[0, : CHANNELS[kind]])
-    if alpha or transparent_colour:
-        chunks.append((b"tRNS", alpha or colour))
+    color = b"".join(struct.pack(">H", value) for value in values[0, : CHANNELS[kind]])
+    if alpha or transparent_color:
+        chunks.append((b"tRNS", alpha or color))
     chunks.append((b"IDAT", zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes())))
     file = b"\x89PNG\r\n\x1a\n"
     for name, data in (*chunks, (b"IEND", b"")):
@@ -67,5 +67,5 @@ def test_png_with_transparent_palette_entries(depth):
 
 
 @pytest.mark.parametrize(("kind", "depth"), [one for one in KINDS if one[0] in (GREY, RGB)])
-def test_png_with_a_transparent_colour(kind, depth):
-    assert_read_as_by_prediction(png(kind, depth, transparent_colour=True))
+def test_png_with_a_transparent_color(kind, depth):
+    assert_read_as_by_prediction(png(kind, depth, transparent_color=True))

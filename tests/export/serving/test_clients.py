@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from keras_recnet.cli.remote import main
 from keras_recnet.errors import ImageError
-from keras_recnet.export.serving.client import Answer, PictureError, ServerError
+from keras_recnet.export.serving.client import Answer, RequestImageError, ServerError
 from keras_recnet.export.serving.grpc_client import GrpcClient
 from keras_recnet.export.serving.rest_client import RestClient
 
@@ -89,7 +89,7 @@ def test_raises_in_place_of_the_map_of_an_image_that_fails(client, save_photo):
     cut.write_bytes(cut.read_bytes()[:-200])
     maps = client.map([save_photo("a.jpg"), cut])
     assert next(maps).shape == (48, 64)
-    with pytest.raises(PictureError, match=r"image 1 .*undecodable"):
+    with pytest.raises(RequestImageError, match=r"image 1 .*undecodable"):
         next(maps)
     with pytest.raises(ImageError, match=r"image 0 .*undecodable"):
         client(cut)

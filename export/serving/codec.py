@@ -11,16 +11,16 @@ from keras_recnet.imaging.reading import MAX_PIXELS, open_image, read, turn_of
 from keras_recnet.imaging.writing import encode
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-# Modes that TensorFlow decodes as Pillow does. CMYK has a colour profile; transparency and 16-bit grey have our rules.
+# Modes that TensorFlow decodes as Pillow does. CMYK has a color profile; transparency and 16-bit grey have our rules.
 _PLAIN_MODES = frozenset(("RGB", "L", "P", "1"))
 # Names of the chunks of a PNG that can hold its orientation. Without them it need not be decoded.
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-# A JPEG is sent as JPEG again: as PNG it would be four times as large. At this quality, and with the colours at full
+# A JPEG is sent as JPEG again: as PNG it would be four times as large. At this quality, and with the colors at full
 # resolution, the maps of the photos in examples/ change by 0.3/255 on average, and by at most 1/255.
 _QUALITY = {"quality": 95, "subsampling": 0}
 
 
-def to_send(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> bytes:
+def encode_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> bytes:
     """Return a JPEG or PNG file that a server decodes to the image that `keras_recnet.imaging.reading.read` returns.
 
     A server decodes only JPEG and PNG and ignores the EXIF orientation. Therefore
@@ -60,7 +60,7 @@ def to_send(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) ->
     return encode(rgb)
 
 
-def to_map(file: bytes) -> np.ndarray:
+def decode_map(file: bytes) -> np.ndarray:
     """Decode a map: an 8-bit grey PNG file to float32 `(H, W)` in 0…1."""
     with Image.open(io.BytesIO(file), formats=("PNG",)) as image:
         return np.asarray(image, np.float32) / 255.0

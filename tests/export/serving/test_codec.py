@@ -6,7 +6,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from keras_recnet.errors import ImageError
-from keras_recnet.export.serving.pictures import to_map, to_send
+from keras_recnet.export.serving.codec import decode_map, encode_image
 from keras_recnet.imaging.reading import read
 
 
@@ -52,14 +52,14 @@ def metadata(kind):
 def test_a_file_that_the_server_reads_correctly_is_sent_unchanged(save_photo, name, options):
     path = save_photo(name, **options)
     for source in (path, str(path), path.read_bytes()):
-        assert to_send(source) == path.read_bytes()
-    np.testing.assert_array_equal(decoded(to_send(path)), read(path).rgb)
+        assert encode_image(source) == path.read_bytes()
+    np.testing.assert_array_equal(decoded(encode_image(path)), read(path).rgb)
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_a_photo_is_made_upright_before_it_is_sent(save_photo, orientation):
     path = save_photo("a.jpg", exif=with_orientation(orientation), quality=95)
-    sent = to_send(path)
+    sent = encode_image(path)
     assert sent[:3] == b"\xff\xd8\xff"
     with Image.open(io.BytesIO(sent)) as image:
         assert not image.getexif()
@@ -70,9 +70,9 @@ def test_a_photo_is_made_upright_before_it_is_sent(save_photo, orientation):
 
 def test_cmyk_is_sent_as_rgb(save_photo):
     path = save_photo("cmyk.jpg", mode="CMYK", quality=95)
-    with Image.open(io.BytesIO(to_send(path))) as image:
+    with Image.open(io.BytesIO(encode_image(path))) as image:
         assert image.mode == "RGB"
-    assert np.abs(decoded(to_send(path)).astype(int) - read(path).rgb).mean() < 1.0
+    assert np.abs(decoded(encode_image(path)).astype(int) - read(path).rgb).mean() < 1.0
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_cmyk_is_sent_as_rgb(save_photo):
 )
 def test_a_file_that_the_server_would_misread_is_sent_as_png(save_photo, name, options):
     path = save_photo(name, **options)
-    sent = to_send(path)
+    sent = encode_image(path)
     assert sent != path.read_bytes()
     assert sent[:4] == b"\x89PNG"
     np.testing.assert_array_equal(decoded(sent), read(path).rgb)
@@ -100,45 +100,45 @@ def test_transparent_parts_are_sent_on_white(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     expected = np.full((2, 2, 3), 255)
     expected[0, 0] = (200, 100, 0)
-    np.testing.assert_array_equal(decoded(to_send(tmp_path / "a.png")), expected)
+    np.testing.assert_array_equal(decoded(encode_image(tmp_path / "a.png")), expected)
 
 
 def test_the_upper_8_of_16_bits_are_sent(tmp_path):
     Image.fromarray(np.array([[0x0000, 0x12FF], [0x8000, 0xFFFF]], np.uint16)).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(decoded(to_send(tmp_path / "a.png"))[..., 0], [[0, 0x12], [0x80, 0xFF]])
+    np.testing.assert_array_equal(decoded(encode_image(tmp_path / "a.png"))[..., 0], [[0, 0x12], [0x80, 0xFF]])
 
 
 def test_arrays_and_pillow_images_are_sent(save_photo):
     rgb = read(save_photo("a.png")).rgb
     for source in (rgb, Image.fromarray(rgb), rgb / 255.0):
-        np.testing.assert_array_equal(decoded(to_send(source)), rgb)
+        np.testing.assert_array_equal(decoded(encode_image(source)), rgb)
 
 
 def test_a_file_damaged_after_its_header_is_left_to_the_server(save_photo):
     for name in ("a.jpg", "a.png"):
         data = save_photo(name).read_bytes()[:-40]
-        assert to_send(data) == data
+        assert encode_image(data) == data
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff and no more", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff and no more", b"\x89PNG\r\n\x1a\n"])
 def test_data_that_is_not_an_image_is_refused(data):
     with pytest.raises(ImageError, match=r"^a\.jpg: "):
-        to_send(data, name="a.jpg")
+        encode_image(data, name="a.jpg")
 
 
 def test_an_unreadable_file_is_refused(tmp_path, bomb):
     with pytest.raises(ImageError, match="no such file"):
-        to_send(tmp_path / "none.jpg")
+        encode_image(tmp_path / "none.jpg")
     with pytest.raises(ImageError, match=r"bomb\.png: refused, more pixels"):
-        to_send(bomb)
+        encode_image(bomb)
     with pytest.raises(TypeError, match="Received: int"):
-        to_send(7)
+        encode_image(7)
 
 
 def test_a_map_has_the_values_of_its_png():
     values = np.arange(6, dtype=np.uint8).reshape(2, 3) * 51
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG")
-    saliency_map = to_map(file.getvalue())
+    saliency_map = decode_map(file.getvalue())
     assert saliency_map.dtype == np.float32
     np.testing.assert_allclose(saliency_map, [[0.0, 0.2, 0.4], [0.6, 0.8, 1.0]], atol=1e-7)
