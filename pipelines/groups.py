@@ -75,7 +75,7 @@ def find_groups(
     masks: str | os.PathLike | None = None,
     exclude: str | os.PathLike | Sequence[str] | None = None,
 ) -> list[Group]:
-    """Find groups in folders: each sub-folder of the images is a group, and masks have the same structure.
+    """Find groups in folders: each subfolder of the images is a group, and masks have the same structure.
 
     This is the layout of the public data sets: `Image/GROUP/NAME.jpg` and `GroundTruth/GROUP/NAME.png` (Cosal2015,
     CoSOD3k, iCoseg, MSRC), `image/…` and `binary/…` (CoCA). A group of one image is allowed, and a warning names it.
@@ -248,7 +248,7 @@ def _problems_of_folders(images):
     problems = []
     for folder, inner, files in walk(images, SUFFIXES):
         if Path(folder) == images:
-            problems += [f"{images / name}: not in the sub-folder of a group" for name in files]
+            problems += [f"{images / name}: not in the subfolder of a group" for name in files]
         elif not inner and not files:
             problems.append(f"{folder}: empty group, no image in it")
     return problems

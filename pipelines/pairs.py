@@ -20,7 +20,7 @@ def find_pairs(
 ) -> list[Pair]:
     """Pair every image with the mask of the same name.
 
-    A name is a path inside the folder without its suffix, so sub-folders count: `images/cats/01.JPG` belongs to
+    A name is a path inside the folder without its suffix, so subfolders count: `images/cats/01.JPG` belongs to
     `masks/cats/01.png`. Hidden files and files without the suffix of an image format are ignored.
 
     Args:
@@ -78,7 +78,7 @@ def find_pairs(
 
 
 def _files_by_name(folder, kind, problems, same_names):
-    """Return {name: path} of the images in a folder and its sub-folders."""
+    """Return {name: path} of the images in a folder and its subfolders."""
     files = {}
     if folder is None:
         return files

@@ -162,7 +162,7 @@ def test_no_cycle_between_modules():
 
 
 def test_no_cycle_between_folders():
-    """Sub-folders are nodes of their own, so a folder and its sub-folder do not import each other either."""
+    """Each subfolder is a separate node, so a folder and its subfolder do not import each other either."""
     packages = {module for file, module in sources() if file.name == "__init__.py"}
     folder_of = {module: module if module in packages else module.rpartition(".")[0] for module in module_graph()}
     folders = {}

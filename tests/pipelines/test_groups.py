@@ -77,7 +77,7 @@ def test_every_fault_of_the_folders_is_reported(folders, save_pair):
     with pytest.raises(PipelineDataError) as caught:
         find_groups(images=images, masks=masks)
     assert caught.value.problems == [
-        f"{images / 'loose.jpg'}: not in the sub-folder of a group",
+        f"{images / 'loose.jpg'}: not in the subfolder of a group",
         f"{images / 'empty'}: empty group, no image in it",
         f"{images / 'a/1.jpg'}: image without mask",
         f"{masks / 'a/2.png'}: mask without image",
