@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image, PngImagePlugin
 
+from keras_recnet import GroupPredictor, Predictor, presets
 from keras_recnet.errors import RecNetError
 from keras_recnet.evaluation.map_files import read_map, read_mask
 from keras_recnet.export.serving.codec import encode_image
@@ -214,6 +215,23 @@ def test_the_intact_images_are_read():
     for label, file in image_files().items():
         image = read_map(file, label)[0] if label.startswith("NPY") else read(file, name=label).rgb
         assert image.size, label
+
+
+@pytest.mark.parametrize("name", ["recnet_lite0", "rcau_lite0"])
+def test_damaged_preset_configurations_are_reported(name, survives, tmp_path):
+    shipped, random = presets.SHIPPED / name, np.random.default_rng(0)
+    for file in (presets.LITERT, presets.WEIGHTS):
+        (tmp_path / file).symlink_to(shipped / file)
+    text = (shipped / presets.CONFIG).read_text()
+
+    def use(file):
+        (tmp_path / presets.CONFIG).write_bytes(file)
+        preset = presets.find(tmp_path)
+        preset.check_size(64)
+        (Predictor if preset.task == presets.SALIENCY else GroupPredictor)(tmp_path)
+
+    for index in range(50):
+        survives(use, mutate_text(text, json.loads, json.dumps, random), f"{name}, file {index}")
 
 
 @pytest.mark.parametrize("name", ["recnet_lite0", "rcau_lite0"])
