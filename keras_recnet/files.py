@@ -1,10 +1,11 @@
-"""Atomic writes, disk errors, folder walks and lists of names."""
+"""Atomic writes, disk errors, folder walks, lists of names, and a silent stderr."""
 
 import contextlib
 import errno
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -158,3 +159,22 @@ def read_names(path: str | os.PathLike) -> list[str]:
     if not names:
         raise DataError(f"{path}: the list is empty. Write one name per line.")
     return names
+
+
+@contextlib.contextmanager
+def silence_stderr() -> Iterator[None]:
+    """Discard what is written to stderr, also from C++: LiteRT and TensorFlow log while they load."""
+    try:
+        stderr = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # replaced by an object that is not a file
+        yield
+        return
+    sys.stderr.flush()
+    saved = os.dup(stderr)
+    try:
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), stderr)
+        yield
+    finally:
+        os.dup2(saved, stderr)
+        os.close(saved)

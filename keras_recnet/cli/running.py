@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 import click
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError, PresetError, RecNetError
+from keras_recnet.files import silence_stderr
 
 FAILED, NOT_STARTED, INTERRUPTED = 1, 2, 130
 
@@ -167,7 +168,7 @@ def load_predictor(predictor: type, preset: str | None, **network):
         NotStarted: if it cannot be loaded.
     """
     try:
-        with _silence_stderr():
+        with silence_stderr():
             loaded = predictor(**({} if preset is None else {"preset": preset}), **network)
     except RecNetError as error:
         raise NotStarted(str(error)) from error
@@ -204,22 +205,3 @@ def _background(text, max_pixels):
         return read(text, max_pixels=max_pixels).rgb
     except RecNetError as error:
         raise NotStarted(str(error)) from error
-
-
-@contextlib.contextmanager
-def _silence_stderr():
-    # LiteRT and TensorFlow print to stderr from C++ while they load, which no option turns off.
-    try:
-        stderr = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # replaced by an object that is not a file
-        yield
-        return
-    sys.stderr.flush()
-    saved = os.dup(stderr)
-    try:
-        with open(os.devnull, "wb") as null:
-            os.dup2(null.fileno(), stderr)
-        yield
-    finally:
-        os.dup2(saved, stderr)
-        os.close(saved)

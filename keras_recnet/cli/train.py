@@ -5,7 +5,7 @@ import os
 import click
 
 from keras_recnet.cli.running import EXIT_STATUS
-from keras_recnet.errors import ConfigError, MissingExtraError
+from keras_recnet.errors import MissingExtraError
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -20,24 +20,15 @@ def train(config, overrides, resume):
     CONFIG is a YAML file or the name of a configuration that ships with this package. Checkpoints, logs and the trained
     preset are written to the folder `output` of the configuration.
     """
+    # TensorFlow logs about CPU and GPU libraries while it starts
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        _check(config, overrides)
         from keras_recnet.training import run
+
+        run.train(config, list(overrides), resume)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("keras_recnet"):
             raise
         raise MissingExtraError(
             f'Training needs more packages: pip install "keras-recnet[tensorflow]". Missing: {error.name}'
         ) from error
-    run.train(config, list(overrides), resume)
-
-
-def _check(config, overrides):
-    """Report a wrong configuration before TensorFlow is loaded, which takes seconds."""
-    from keras_recnet.training.config.loading import load
-
-    data = load(config, overrides).data
-    for key in ("root", "images", "masks"):
-        folder = getattr(data, key)
-        if folder is not None and not os.path.isdir(folder):
-            raise ConfigError(f"data.{key}: {folder}: no such folder. Correct the path.")

@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from keras_recnet.errors import DataError, DiskError
 from keras_recnet.files import atomic_path
+
+if TYPE_CHECKING:
+    import keras
 
 STATE = "state.json"
 
@@ -32,7 +35,7 @@ class Checkpoint:
     model: list[np.ndarray]
     optimizer: list[np.ndarray]
 
-    def restore(self, model: keras.Model) -> None:
+    def restore(self, model: "keras.Model") -> None:
         """Assign the values to the variables of a compiled model of the same architecture.
 
         Raises:
@@ -71,7 +74,7 @@ class CheckpointFolder:
         """Return the checkpoints, the newest last."""
         return sorted(self.folder.glob("step-*.npz"))
 
-    def write(self, model: keras.Model, state: dict) -> Path:
+    def write(self, model: "keras.Model", state: dict) -> Path:
         """Write a checkpoint of a compiled model, and remove all but the newest `keep`.
 
         Raises:
@@ -86,7 +89,7 @@ class CheckpointFolder:
             old.unlink()
         return path
 
-    def write_best(self, model: keras.Model, state: dict) -> Path:
+    def write_best(self, model: "keras.Model", state: dict) -> Path:
         """Write the current variables of the model to `best.npz`."""
         _write(self.best, state, {"model": model.variables})
         return self.best
@@ -119,7 +122,7 @@ class CheckpointFolder:
         for path in self.folder.glob(".*.npz"):
             path.unlink()
 
-    def bytes_needed(self, model: keras.Model, slots: int) -> int:
+    def bytes_needed(self, model: "keras.Model", slots: int) -> int:
         """Return the disk space of a run: `keep` checkpoints and a temporary one, and `best.npz` twice.
 
         Args:
@@ -179,6 +182,8 @@ def _shapes(arrays: dict[str, np.ndarray]) -> dict[str, list]:
 
 
 def _write(path: Path, state: dict, variables: dict[str, list]) -> None:
+    import keras
+
     arrays = {
         f"{kind}/{index:05d}": keras.ops.convert_to_numpy(variable)
         for kind, values in variables.items()

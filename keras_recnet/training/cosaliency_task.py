@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_recnet import losses, metrics, pipelines
+from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
-from keras_recnet.models import RCAUNet
-from keras_recnet.models._group_model import GroupModel
+from keras_recnet.presets import COSALIENCY
 from keras_recnet.training import synthetic
-from keras_recnet.training.data import HELD_OUT, Data, ProgressLog, fingerprint, folders, names_of
-from keras_recnet.training.feature_cache import FeatureSource, is_complete
+from keras_recnet.training.data import HELD_OUT, Data, Faults, ProgressLog, fingerprint, folders, names_of
 from keras_recnet.training.task import TrainingTask
 
 LIST = "groups.csv"
@@ -22,7 +20,7 @@ ADAPT_IMAGES = 1024  # images from which the group gate learns how images vary, 
 class CoSaliencyTask(TrainingTask):
     """Training of an RCAUNet on groups of images, or on cached features of its frozen part."""
 
-    model_class = RCAUNet
+    network = "RCAUNet"
     usage = "cosal FOLDER"
     unit = "groups"
 
@@ -30,14 +28,37 @@ class CoSaliencyTask(TrainingTask):
         config = self.config
         training, validation = self._split(output)
         # filling the memory cache decodes every file; computing features has decoded them
-        decoded = config.data.cache == "memory" or (self._cached_features and is_complete(self._feature_folder))
-        pipelines.check_groups([*training, *validation], decode=not decoded)
-        if len(training) * config.data.passes < config.batch_size:
-            raise ConfigError(
-                f"batch_size: {config.batch_size} is more than the {len(training)} training groups. Use --set "
-                f"batch_size={len(training)}, or add groups."
-            )
+        decoded = config.data.cache == "memory" or (self._cached_features and _is_complete(self._feature_folder))
+        faults = Faults()
+        with faults.collect():
+            pipelines.check_groups([*training, *validation], decode=not decoded)
+        with faults.collect():
+            if len(training) * config.data.passes < config.batch_size:
+                raise ConfigError(
+                    f"batch_size: {config.batch_size} is more than the {len(training)} training groups. Use --set "
+                    f"batch_size={len(training)}, or add groups."
+                )
+        faults.raise_all()
         return training, validation
+
+    def check_keys(self):
+        config, faults = self.config, Faults()
+        with faults.collect():
+            if config.data.hard_negatives and not self._cached_features:
+                raise ConfigError(
+                    "data.hard_negatives: needs cached features to compare categories. Use --set data.cache=features, "
+                    "or --set data.hard_negatives=0."
+                )
+        with faults.collect():
+            if config.loss.co_perceptual is not None and self._cached_features:
+                raise ConfigError(
+                    "loss.co_perceptual: needs the images, which `data.cache: features` does not keep. Use --set "
+                    "data.cache=memory, or --set loss.co_perceptual=null."
+                )
+        faults.raise_all()
+
+    def steps_per_epoch(self, training):
+        return len(training) * self.config.data.passes // self.config.batch_size
 
     def build_data(self, files, model, log):
         config, data, (training, validation) = self.config, self.config.data, files
@@ -46,11 +67,6 @@ class CoSaliencyTask(TrainingTask):
             raise ConfigError(
                 "data.cache: features can only be cached if the network that computes them is frozen. Use --set "
                 "model.freeze_pretrained=true, or --set data.cache=memory."
-            )
-        if data.hard_negatives and not cached:
-            raise ConfigError(
-                "data.hard_negatives: needs cached features to compare categories. Use --set data.cache=features, or "
-                "--set data.hard_negatives=0."
             )
         train_source, eval_source = self._sources(model, log)
         try:
@@ -88,14 +104,11 @@ class CoSaliencyTask(TrainingTask):
         )
 
     def loss(self, model):
+        from keras_recnet import losses
+
         arguments = self.config.loss.model_dump()
         perceptual = arguments.pop("co_perceptual")
         if perceptual is not None:
-            if self._cached_features:
-                raise ConfigError(
-                    "loss.co_perceptual: needs the images, which `data.cache: features` does not keep. Use --set "
-                    "data.cache=memory, or --set loss.co_perceptual=null."
-                )
             perceptual = losses.CoPerceptualLoss(**perceptual)
             perceptual.prepare(model.image_size)
         return losses.CoSaliencyLoss(**arguments, co_perceptual=perceptual)
@@ -104,6 +117,9 @@ class CoSaliencyTask(TrainingTask):
         return model.from_features() if self._cached_features else model
 
     def eval_model(self, model, train_model):
+        from keras_recnet import metrics
+        from keras_recnet.models._group_model import GroupModel
+
         scores = [metrics.SaliencyMAE(name="mae"), metrics.SaliencyFMeasure(name="f")]
         return GroupModel(train_model.input, train_model.output), {"weighted_metrics": scores}
 
@@ -119,12 +135,14 @@ class CoSaliencyTask(TrainingTask):
     def _fine_tunes(self):
         """Whether training starts from a network for groups."""
         preset = self.preset()
-        return preset is not None and preset.task == RCAUNet.task
+        return preset is not None and preset.task == COSALIENCY
 
     def _sources(self, model, log):
         """Return the sources of the training and the validation data."""
         data, size = self.config.data, model.image_size
         if self._cached_features:
+            from keras_recnet.training.feature_cache import FeatureSource
+
             return (
                 FeatureSource(model, self._feature_folder / "training", mirrored=True, log=log),
                 FeatureSource(model, self._feature_folder / "validation", log=log),
@@ -137,13 +155,15 @@ class CoSaliencyTask(TrainingTask):
         )
 
     def _from_preset(self, preset, arguments):
+        from keras_recnet import models
+
         init = self.config.init
-        if preset.task == RCAUNet.task:
+        if preset.task == COSALIENCY:
             self._check_arguments(arguments)
-            return RCAUNet.from_preset(init)
+            return models.RCAUNet.from_preset(init)
         if "backbone" in arguments:
             raise ConfigError(f"model.backbone: is defined by the preset in `init`. Received: init={init!r}")
-        return RCAUNet.from_recnet(init, **arguments)
+        return models.RCAUNet.from_recnet(init, **arguments)
 
     def _split(self, output):
         config, data = self.config, self.config.data
@@ -189,6 +209,11 @@ class CoSaliencyTask(TrainingTask):
                 f"is left for training. Add groups, or change data.validation."
             )
         return kept, validation
+
+
+def _is_complete(folder: Path) -> bool:
+    """Return whether `folder/training` and `folder/validation` hold features, of any images."""
+    return all((folder / part / "features.json").is_file() for part in ("training", "validation"))
 
 
 def _features(groups, model):

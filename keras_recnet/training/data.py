@@ -1,13 +1,15 @@
 """Training and validation data of a run, and what both tasks need to find it."""
 
+import contextlib
 import dataclasses
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from keras_recnet import pipelines
-from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.errors import ConfigError, DataError, MissingExtraError, PresetError
 from keras_recnet.training.config.schema import DataConfig, GroupDataConfig
 
 HELD_OUT = 0.1  # default share of the images for validation
@@ -27,11 +29,38 @@ class Data:
         counts: numbers of training and validation images, as text.
     """
 
-    training: pipelines.SaliencyPairs | pipelines.SaliencyGroups
-    validation: pipelines.SaliencyPairs | pipelines.SaliencyGroups | None
+    training: "pipelines.SaliencyPairs | pipelines.SaliencyGroups"
+    validation: "pipelines.SaliencyPairs | pipelines.SaliencyGroups | None"
     fingerprint: str
     samples: Callable[[int], tuple]
     counts: str
+
+
+class Faults:
+    """Collects the errors of several checks, to report them together.
+
+    Attributes:
+        errors: the errors so far.
+    """
+
+    def __init__(self):
+        self.errors = []
+
+    @contextlib.contextmanager
+    def collect(self):
+        """Collect an error about the configuration, the data, the preset or a package that is raised in the block."""
+        try:
+            yield
+        except (ConfigError, DataError, PresetError, MissingExtraError) as error:
+            self.errors.append(error)
+
+    def raise_all(self) -> None:
+        """Raise the collected errors as one, if there are any."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            kind = DataError if all(isinstance(error, DataError) for error in self.errors) else ConfigError
+            raise kind("\n".join(map(str, self.errors)))
 
 
 class ProgressLog:
@@ -70,8 +99,10 @@ def folders(
             raise ConfigError(f"data.synthetic: draws its own images and cannot be combined with data.{given[0]}.")
         return *draw(), None
     root = None if data.root is None else Path(data.root)
-    if root is not None and not root.is_dir():
-        raise DataError(f"{root}: no such folder. data.root must be a folder with the subfolders images and masks.")
+    if root is not None and not os.path.isdir(root):
+        raise DataError(
+            f"data.root: {root}: no such folder. data.root must be a folder with the subfolders images and masks."
+        )
     images, masks = (
         Path(folder) if folder is not None else root / name if root is not None else None
         for name, folder in (("images", data.images), ("masks", data.masks))

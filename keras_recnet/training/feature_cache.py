@@ -21,11 +21,6 @@ BATCH_SIZE = 16  # of the frozen network
 CHUNK = 256  # images read from the files at once
 
 
-def is_complete(folder: Path) -> bool:
-    """Return whether `folder/training` and `folder/validation` hold features, of any images."""
-    return all((folder / part / MANIFEST).is_file() for part in ("training", "validation"))
-
-
 class FeatureSource:
     """`Source` of `SaliencyGroups` that reads features of a frozen network instead of images.
 

@@ -1,31 +1,15 @@
 """A training run: from a configuration to a preset folder."""
 
-import contextlib
-import importlib.util
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import keras
-
-from keras_recnet import optimizers
-from keras_recnet.errors import ConfigError, DataError, DiskError, MissingExtraError, RecNetError
-from keras_recnet.files import atomic_path, disk_errors
-from keras_recnet.training import ema, logs
-from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
-from keras_recnet.training.config.loading import Config, differences, load, with_current_defaults
-from keras_recnet.training.config.schema import OptimizerConfig
-from keras_recnet.training.cosaliency_task import CoSaliencyTask
-from keras_recnet.training.data import Data
-from keras_recnet.training.loop import Loop, State, peak_memory_mb, total_steps
-from keras_recnet.training.progress import Progress, format_duration
-from keras_recnet.training.saliency_task import SaliencyTask
-from keras_recnet.training.task import TrainingTask
-
-LOG_BYTES = 50_000_000  # space for tables, events, curves and sample sheets
-TASKS = {"saliency": SaliencyTask, "cosaliency": CoSaliencyTask}
+from keras_recnet.files import silence_stderr
+from keras_recnet.training.checkpoints import CheckpointFolder
+from keras_recnet.training.config.loading import load
+from keras_recnet.training.preparation import prepare
 
 
 def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume: bool = False, stream=None) -> Path:
@@ -48,261 +32,16 @@ def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume:
     config = load(config_path, overrides)
     options = [part for entry in overrides for part in ("--set", entry)]
     command = shlex.join(["keras-recnet", "train", os.fspath(config_path), *options])
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
+    stream = stream or sys.stderr
     try:
-        return _train(config, command, resume, stream or sys.stderr)
+        prepared = prepare(config, command, resume, stream)
+        # the frameworks take seconds to import, so everything that can be checked without them comes first
+        with silence_stderr():
+            from keras_recnet.training import session
+
+        return session.run(config, prepared, command, stream)
     except KeyboardInterrupt:
         resumable = CheckpointFolder(Path(config.output) / "checkpoints").paths()
         advice = f"Resume with: {command} --resume" if resumable else f"Start again with: {command}"
         print(f"\nStopped; there was nothing new to save. {advice}", file=sys.stderr)
         raise SystemExit(130) from None
-    finally:
-        keras.config.set_dtype_policy(policy)
-
-
-def _train(config: Config, command: str, resume: bool, stream) -> Path:
-    def log(text: str):
-        print(text, file=stream, flush=True)
-
-    folder, resume_command = Path(config.output), f"{command} --resume"
-    checkpoints = CheckpointFolder(folder / "checkpoints", config.checkpoint.keep)
-    checkpoint = _checkpoint_to_resume(config, checkpoints, resume_command, resume, log)
-    _check_config(config)
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.remove_unfinished()
-    task = TASKS[config.task](config)
-    files = task.find_files(folder)
-
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
-        _make_deterministic()
-    model = task.build_model()
-    _check_free_space(config, model, checkpoints)
-    log(describe_device())
-    data = task.build_data(files, model, log)
-    _check_data(folder, data, checkpoint)
-    steps = total_steps(config, data.training.steps_per_epoch)
-    train_model, eval_model = _compile(task, model, steps)
-
-    state = State(config=config.fixed(), data=data.fingerprint)
-    if checkpoint:
-        checkpoint.restore(model)
-        state = State.from_dict(checkpoint.state)
-        log(f"Resuming from {checkpoint.path}: epoch {state.epoch + 1}, {state.step:,} of {steps:,} steps done")
-    parameters = model.count_params() / 1e6
-    log(f"{data.counts}; {steps:,} steps of {config.batch_size} {task.unit}; {parameters:.2f} M parameters")
-    log(f"Output folder: {folder}")
-    _write_config(config, folder)
-    run_logs = logs.Logs(folder, state.step, config.tensorboard)
-    progress = Progress(steps, config.batch_size, state.step, stream=stream, unit=task.unit)
-    loop = Loop(config, model, train_model, eval_model, data, state, checkpoints, run_logs, progress)
-    if not _run(loop, resume_command):
-        log(f"Stopped at step {state.step:,}; checkpoint written. Resume with: {resume_command}")
-        raise SystemExit(130)
-    preset = _write_preset(config, model, state, checkpoints, command, log)
-    log(f"Use it with: keras-recnet {task.usage} -o OUT --preset {shlex.quote(str(preset))}")
-    return preset
-
-
-def _checkpoint_to_resume(
-    config: Config, checkpoints: CheckpointFolder, resume_command: str, resume: bool, log: Callable[[str], object]
-) -> Checkpoint | None:
-    folder = config.output
-    if not resume:
-        if checkpoints.paths() or checkpoints.best.exists():
-            raise ConfigError(
-                f"{folder}: this folder already has a run. Resume it with: {resume_command}; or start a new run in "
-                f"another folder: --set output=FOLDER"
-            )
-        return None
-    checkpoint = checkpoints.newest(log)
-    if checkpoint is None:
-        raise ConfigError(
-            f"{folder}: this folder has no checkpoint to resume from. Start the run without --resume, or give the "
-            f"folder of the run: --set output=FOLDER"
-        )
-    before = with_current_defaults(checkpoint.state["config"])
-    if changed := differences(before, config.fixed()):
-        raise ConfigError(
-            f"{folder}: this run was started with a different configuration and cannot be resumed with this one. "
-            f"Differences (then → now): {'; '.join(changed)}. Undo them, or start a new run with --set output=FOLDER."
-        )
-    if config.preset.weights == "best" and State.from_dict(checkpoint.state).best():
-        try:
-            read(checkpoints.best)
-        except DataError as error:
-            raise DataError(
-                f"{error} It has the weights of the preset. Restore it, or save the last weights instead: "
-                f"--set preset.weights=last"
-            ) from error
-    return checkpoint
-
-
-def _check_config(config: Config) -> None:
-    """Raise the errors that can be found before the data is read."""
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise MissingExtraError(
-            "tensorboard: the package is not installed. Install it with: pip install tensorboard, or use: "
-            "--set tensorboard=false"
-        )
-    if config.steps is not None:
-        _schedule(config.optimizer, config.optimizer.learning_rate, config.steps)
-
-
-def _check_free_space(config: Config, model: keras.Model, checkpoints: CheckpointFolder) -> None:
-    slots = {"adamw": 2, "sgd": 1}[config.optimizer.name] + (config.ema is not None)
-    check_disk(config.output, checkpoints.bytes_needed(model, slots) - checkpoints.bytes_used() + LOG_BYTES)
-
-
-def _check_data(folder: Path, data: Data, checkpoint: Checkpoint | None) -> None:
-    if checkpoint and checkpoint.state["data"] != data.fingerprint:
-        raise DataError(
-            f"{folder}: the training or validation images have changed since this run was started. Restore them, or "
-            f"start a new run with --set output=FOLDER."
-        )
-
-
-def _compile(task: TrainingTask, model: keras.Model, steps: int) -> tuple[keras.Model, keras.Model]:
-    """Compile the model, and return the compiled models for training and for validation."""
-    loss, train_model = task.loss(model), task.train_model(model)
-    train_model.compile(build_optimizer(task.config, model, steps), loss)
-    train_model.optimizer.build(train_model.trainable_variables)
-    if train_model is not model:
-        model.compile(train_model.optimizer, loss)
-    eval_model, scores = task.eval_model(model, train_model)
-    eval_model.compile(None, loss, **scores)
-    return train_model, eval_model
-
-
-def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
-    """Build the optimizer for a training of `steps` steps, with its own learning rate for the backbone if set."""
-    options = config.optimizer
-    average = {} if config.ema is None else {"use_ema": True, "ema_momentum": config.ema}
-
-    def build(rate: float):
-        schedule = _schedule(options, rate, steps)
-        if options.name == "sgd":
-            decay = options.weight_decay or None
-            return ema.SGD(
-                schedule, momentum=options.momentum, weight_decay=decay, global_clipnorm=options.clip, **average
-            )
-        return ema.AdamW(schedule, weight_decay=options.weight_decay, global_clipnorm=options.clip, **average)
-
-    if options.backbone_learning_rate is None:
-        return build(options.learning_rate)
-    return optimizers.two_rates(model, build(options.backbone_learning_rate), build(options.learning_rate))
-
-
-def _schedule(options: OptimizerConfig, rate: float, steps: int):
-    warmup = options.warmup_steps
-    if isinstance(warmup, float):
-        warmup = round(warmup * steps)
-    if warmup >= steps:
-        raise ConfigError(
-            f"optimizer.warmup_steps: {warmup} must be less than the {steps} steps of the training. "
-            f"Use --set optimizer.warmup_steps=0.1 for a tenth of the steps, or train longer."
-        )
-    if options.schedule == "cosine":
-        return optimizers.warmup_cosine(rate, steps, warmup)
-    if warmup:
-        raise ConfigError(
-            f"optimizer.warmup_steps: is supported with schedule: cosine only. Received: schedule={options.schedule!r}"
-        )
-    if options.schedule == "poly":
-        return keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0, power=options.power)
-    return rate
-
-
-def _run(loop: Loop, resume_command: str) -> bool:
-    """Run the loop; on a full disk, report which checkpoint to resume from."""
-    try:
-        with disk_errors(loop.folder):
-            return loop.run()
-    except DiskError as error:
-        paths = loop.checkpoints.paths()
-        if paths:
-            advice = f"{paths[-1].name} is complete; resume with: {resume_command}"
-        else:
-            advice = f"No checkpoint was written; start again with: {resume_command.removesuffix(' --resume')}"
-        raise DiskError(f"{error} {advice}") from error
-    finally:
-        with contextlib.suppress(OSError):  # a full disk has been reported already
-            loop.logs.close()
-
-
-def _write_preset(
-    config: Config,
-    model: keras.Model,
-    state: State,
-    checkpoints: CheckpointFolder,
-    command: str,
-    log: Callable[[str], object],
-) -> Path:
-    """Write the preset with the weights of the best or of the last epoch."""
-    folder = Path(config.output) / "preset"
-    if config.preset.weights == "best":
-        row = state.best()
-        if row is None:
-            raise RecNetError(
-                f"{config.output}: the validation error is not finite in any epoch, so there is no best epoch. Use "
-                f"--set precision=float32 and --set output=FOLDER."
-            )
-        # the variables in a checkpoint include seeds of dropout, which are not weights
-        values = dict(zip(map(id, model.variables), read(checkpoints.best).model, strict=True))
-        weights = [values[id(weight)] for weight in model.weights]
-    else:
-        row = state.history[-1]
-        with ema.averaged_weights(model):
-            weights = model.get_weights()
-    keras.config.set_dtype_policy("float32")
-    arguments = model.get_config()
-    if config.preset.image_size is not None:
-        arguments["image_size"] = config.preset.image_size
-    final = type(model).from_config(arguments)
-    final.set_weights(weights)
-    scores = {key: row[key] for key in row if key in ("epoch", "step") or key.startswith("val_")}
-    final.save_to_preset(folder, training={"command": command, "seed": config.seed, config.preset.weights: scores})
-    if config.preset.litert:
-        _add_litert(folder, log)
-    validation = f", validation MAE {row['val_mae']:.4f}, F {row['val_f']:.4f}" if "val_mae" in row else ""
-    log(
-        f"Finished in {format_duration(state.seconds)} with a peak memory of {peak_memory_mb():,.0f} MB\n"
-        f"{config.preset.weights.capitalize()} epoch: {row['epoch']}{validation}\n"
-        f"Preset: {folder}"
-    )
-    return folder
-
-
-def _add_litert(folder: Path, log: Callable[[str], object]) -> None:
-    if keras.backend.backend() != "tensorflow":
-        log("The preset has no LiteRT file, because the conversion needs the TensorFlow backend.")
-        return
-    from keras_recnet.export import exporting
-
-    exporting.add_to_preset(folder)
-
-
-def _write_config(config: Config, folder: Path) -> None:
-    """Record the configuration with all defaults."""
-    import yaml
-
-    with atomic_path(folder / "config.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-
-
-def _make_deterministic() -> None:
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-
-
-def describe_device() -> str:
-    """Describe the device and the backend of the training."""
-    backend = keras.backend.backend()
-    gpus = keras.distribution.list_devices("gpu")
-    if gpus:
-        return f"Training on {', '.join(gpus)} with the {backend} backend"
-    return f"Training on the CPU ({os.cpu_count()} cores) with the {backend} backend; no GPU was found"

@@ -1,33 +1,35 @@
 """Training of a RecNet on single images."""
 
-import keras
 import numpy as np
 
-from keras_recnet import losses, metrics, pipelines
+from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
-from keras_recnet.models import RecNet
 from keras_recnet.training import sample_sheet, synthetic
-from keras_recnet.training.data import HELD_OUT, Data, ProgressLog, fingerprint, folders, names_of
+from keras_recnet.training.data import HELD_OUT, Data, Faults, ProgressLog, fingerprint, folders, names_of
 from keras_recnet.training.task import TrainingTask
 
 
 class SaliencyTask(TrainingTask):
     """Training of a RecNet on single images."""
 
-    model_class = RecNet
+    network = "RecNet"
     usage = "predict PHOTO.jpg"
     unit = "images"
 
     def find_files(self, output):
         config = self.config
         training, validation = self._split(output)
-        if len(training) < config.batch_size:
-            raise ConfigError(
-                f"batch_size: {config.batch_size} is more than the {len(training)} training images. "
-                f"Use --set batch_size={len(training)}, or add images."
-            )
-        # filling the memory cache decodes every file anyway
-        pipelines.check_pairs([*training, *validation], decode=config.data.cache is None)
+        faults = Faults()
+        with faults.collect():
+            # filling the memory cache decodes every file anyway
+            pipelines.check_pairs([*training, *validation], decode=config.data.cache is None)
+        with faults.collect():
+            if len(training) < config.batch_size:
+                raise ConfigError(
+                    f"batch_size: {config.batch_size} is more than the {len(training)} training images. "
+                    f"Use --set batch_size={len(training)}, or add images."
+                )
+        faults.raise_all()
         return training, validation
 
     def build_data(self, files, model, log):
@@ -60,12 +62,18 @@ class SaliencyTask(TrainingTask):
         )
 
     def loss(self, model):
+        from keras_recnet import losses
+
         arguments = self.config.loss.model_dump()
         if model.branches == "foreground" and "cooperative_weight" not in self.config.loss.model_fields_set:
             arguments["cooperative_weight"] = 0.0  # it needs two branches
         return losses.SaliencyLoss(**arguments)
 
     def eval_model(self, model, train_model):
+        import keras
+
+        from keras_recnet import metrics
+
         scores = [
             metrics.SaliencyMAE(fusion=model.fusion, name="mae"),
             metrics.SaliencyFMeasure(fusion=model.fusion, name="f"),
@@ -73,8 +81,10 @@ class SaliencyTask(TrainingTask):
         return keras.Model(train_model.inputs, train_model.outputs), {"metrics": scores}
 
     def _from_preset(self, preset, arguments):
+        from keras_recnet import models
+
         self._check_arguments(arguments, ("image_size", "fusion"))
-        return RecNet.from_preset(self.config.init, **arguments)
+        return models.RecNet.from_preset(self.config.init, **arguments)
 
     def _split(self, output):
         config, data = self.config, self.config.data

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-
-import keras
+from typing import TYPE_CHECKING
 
 from keras_recnet import presets
 from keras_recnet.errors import ConfigError, PresetError
 from keras_recnet.training.config.loading import Config, names_backbone_weights
 from keras_recnet.training.data import Data
+
+if TYPE_CHECKING:
+    import keras
 
 
 class TrainingTask:
@@ -18,12 +20,12 @@ class TrainingTask:
         config: the whole configuration.
 
     Attributes:
-        model_class: class of the network.
+        network: name of the class of the network in `keras_recnet.models`.
         usage: arguments of `keras-recnet` that apply the trained preset.
         unit: what a batch consists of, in the plural.
     """
 
-    model_class: type[keras.Model]
+    network: str
     usage: str
     unit: str
 
@@ -42,7 +44,18 @@ class TrainingTask:
         """
         raise NotImplementedError
 
-    def build_model(self) -> keras.Model:
+    def check_keys(self) -> None:
+        """Check that the keys of the configuration fit together.
+
+        Raises:
+            ConfigError: with all conflicts.
+        """
+
+    def steps_per_epoch(self, training: list) -> int:
+        """Return the steps per epoch with the training files of `find_files`."""
+        return len(training) // self.config.batch_size
+
+    def build_model(self) -> "keras.Model":
         """Build the network with its initial weights.
 
         Raises:
@@ -50,17 +63,19 @@ class TrainingTask:
             PresetError: if there is no preset of the name in `init`.
             WeightsError: if the weights are missing or do not fit.
         """
+        from keras_recnet import models
+
         arguments = self.config.model.model_dump(exclude_unset=True)
         preset, init = self.preset(), self.config.init
         try:
             if preset is not None:
                 return self._from_preset(preset, arguments)
             weights = {"imagenet": "imagenet", "random": None}.get(init, init)
-            return self.model_class(**arguments, backbone_weights=weights)
+            return getattr(models, self.network)(**arguments, backbone_weights=weights)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model: {error}") from error
 
-    def build_data(self, files: tuple[list, list], model: keras.Model, log: Callable[[str], object]) -> Data:
+    def build_data(self, files: tuple[list, list], model: "keras.Model", log: Callable[[str], object]) -> Data:
         """Build the data sets, and fill their caches.
 
         Args:
@@ -74,15 +89,15 @@ class TrainingTask:
         """
         raise NotImplementedError
 
-    def loss(self, model: keras.Model) -> keras.losses.Loss:
+    def loss(self, model: "keras.Model") -> "keras.losses.Loss":
         """Build the loss."""
         raise NotImplementedError
 
-    def train_model(self, model: keras.Model) -> keras.Model:
+    def train_model(self, model: "keras.Model") -> "keras.Model":
         """Return the model that `fit` trains: the whole model, or a part that shares its weights."""
         return model
 
-    def eval_model(self, model: keras.Model, train_model: keras.Model) -> tuple[keras.Model, dict]:
+    def eval_model(self, model: "keras.Model", train_model: "keras.Model") -> "tuple[keras.Model, dict]":
         """Return a model for validation that shares the weights of `train_model`, and its metrics for `compile`."""
         raise NotImplementedError
 
@@ -100,7 +115,7 @@ class TrainingTask:
         except PresetError as error:
             raise PresetError(f"init: {error} Other values: imagenet, random, a file of backbone weights.") from error
 
-    def _from_preset(self, preset: presets.Preset, arguments: dict) -> keras.Model:
+    def _from_preset(self, preset: presets.Preset, arguments: dict) -> "keras.Model":
         raise NotImplementedError
 
     def _check_arguments(self, arguments: dict, allowed: tuple[str, ...] = ()):

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,15 +49,22 @@ def test_train_reports_an_error_without_a_traceback(monkeypatch, capfd, error, s
         (["smoke", "--set", "epoch=3"], "epoch: unknown key. Did you mean 'epochs'?"),
         (["smoke", "--set", "epochs=many"], "epochs"),
         (["recnet_lite0", "--set", "data.root=gone"], "data.root: gone: no such folder"),
+        (["finetune", "--set", "init=recnet_lite", "--set", "data.root=gone"], "Did you mean 'recnet_lite0'"),
+        (["finetune", "--set", "data.root=gone", "--resume", "--set", "output=gone"], "no checkpoint to resume from"),
+        (["smoke", "--set", "optimizer.warmup_steps=99", "--set", "output=gone"], "99 must be less than the 16 steps"),
     ],
 )
-def test_train_reports_a_wrong_command_before_it_loads_tensorflow(arguments, message):
+def test_train_reports_a_wrong_command_before_it_loads_tensorflow(tmp_path, arguments, message):
     code = (
         "import sys\nfrom keras_recnet.cli import main\n"
         "assert main.main(['train', *sys.argv[1:]]) == 2\n"
         "assert not {'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((root, os.environ.get("PYTHONPATH", "")))}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert message in done.stderr
 

@@ -1,9 +1,12 @@
+import io
+
 import numpy as np
 import pytest
 
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.training.config.loading import load
 from keras_recnet.training.data import names_of
+from keras_recnet.training.preparation import prepare, warmup_steps
 from keras_recnet.training.saliency_task import SaliencyTask
 
 
@@ -97,6 +100,30 @@ def test_holding_out_all_images_is_an_error(photos, tmp_path):
     (photos / "validation.txt").write_text("\n".join(f"{index:04d}" for index in range(20)), encoding="utf-8")
     with pytest.raises(DataError, match="20 of 20 images are held out for validation, and none is left"):
         task_of(f"data.root={photos}").find_files(tmp_path)
+
+
+def test_all_faults_of_the_configuration_and_the_data_are_reported_together(photos, tmp_path):
+    (photos / "images" / "0003.png").write_bytes(b"")
+    overrides = ["init=gone", f"data.root={photos}", f"output={tmp_path / 'run'}", "optimizer.schedule=poly"]
+    with pytest.raises(ConfigError) as info:
+        prepare(load("finetune", [*overrides, "batch_size=19"]), "keras-recnet train finetune", True, io.StringIO())
+    for message in (
+        "no checkpoint to resume from",
+        "init: There is no preset and no folder 'gone'",
+        "0003.png",
+        "batch_size: 19 is more than the 18 training images",
+    ):
+        assert message in str(info.value)
+
+
+def test_finetune_suits_20_pairs(photos, tmp_path):
+    config = load("finetune", [f"data.root={photos}", f"output={tmp_path / 'run'}"])
+    prepared = prepare(config, "", False, io.StringIO())
+    assert prepared.task.steps_per_epoch(prepared.files[0]) == 2
+    assert warmup_steps(config.optimizer, 2 * config.epochs) == 2
+    config = load("finetune", [f"data.root={photos}", f"output={tmp_path / 'run'}", "optimizer.warmup_steps=20"])
+    with pytest.raises(ConfigError, match="warmup_steps: 20 must be less than the 20 steps"):
+        prepare(config, "", False, io.StringIO())
 
 
 def test_unusable_files_are_named_before_training(photos, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
-from keras_recnet.training import checkpoints, logs, loop, progress, run
+from keras_recnet.training import checkpoints, logs, loop, progress, session
 from keras_recnet.training.checkpoints import read
 from keras_recnet.training.config.loading import load
 from keras_recnet.training.run import train
@@ -250,7 +250,7 @@ def nan_errors(monkeypatch):
                     evaluate(*args, **options) | ({"mae": float("nan")} if self.state.epoch in epochs else {})
                 )
 
-        monkeypatch.setattr(run, "Loop", Loop)
+        monkeypatch.setattr(session, "Loop", Loop)
 
     return nan_errors
 
