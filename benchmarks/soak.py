@@ -136,7 +136,7 @@ def soak(options, folder, log):
     from keras_recnet import Predictor
     from keras_recnet.export.serving.grpc_client import GrpcClient
     from keras_recnet.export.serving.rest_client import RestClient
-    from keras_recnet.parallel import ordered
+    from keras_recnet.parallel import ordered_map
 
     good = list(good_images())
     expected = maps_of(folder, good)
@@ -153,7 +153,7 @@ def soak(options, folder, log):
         work = Soak(clients, good, expected, bad, options.bad, options.seed)
         begin = time.monotonic()
         results = stack.enter_context(
-            contextlib.closing(ordered(work, range(options.requests), workers=options.threads))
+            contextlib.closing(ordered_map(work, range(options.requests), workers=options.threads))
         )
         for done, (kind, problem, elapsed) in enumerate(results, start=1):
             kinds[kind] += 1
@@ -229,7 +229,7 @@ def main():
             from keras_recnet.export import export_model
 
             folder = Path(temporary) / NAME
-            export_model(NAME, folder, format="savedmodel", signatures=["encoded"], say=print)
+            export_model(NAME, folder, format="savedmodel", signatures=["encoded"], log=print)
         # TensorFlow writes a line for every broken JPEG.
         return bool(soak(options, folder, nowhere))
 

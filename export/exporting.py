@@ -41,7 +41,7 @@ def export_model(
     signatures: Sequence[str] | None = None,
     max_pixels: int | None = None,
     input_dtype: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Export a model, and verify the artifact against Keras in a process that cannot import this library.
 
@@ -59,7 +59,7 @@ def export_model(
         signatures: names of the signatures to export; None: all.
         max_pixels: largest image in a request to a SavedModel; None: 50 million pixels.
         input_dtype: dtype of the images of a LiteRT file, `"float32"` (None) or `"uint8"`. A SavedModel accepts both.
-        say: called with a line of text at each stage.
+        log: called with a line of text at each stage.
 
     Returns:
         The contents of `export.json`, and `folder`: among others `model`, `licence`, `versions`, `signatures`, `files`,
@@ -101,7 +101,7 @@ def export_model(
             signatures=signatures,
             max_pixels=max_pixels,
             input_dtype=input_dtype,
-            say=say,
+            log=log,
         )
         card = report.pop("card")
         description = {
@@ -120,14 +120,14 @@ def export_model(
         return _finish(out, artifact, description, card)
 
 
-def write_and_verify(source, artifact: Path, *, kind: str, say=lambda line: None, **options) -> tuple[dict, dict]:
+def write_and_verify(source, artifact: Path, *, kind: str, log=lambda line: None, **options) -> tuple[dict, dict]:
     """Write an artifact and compare it with Keras.
 
     Args:
         source: a model, or the name or folder of a preset.
         artifact: the folder or file to write.
         kind: the format.
-        say: called with a line of text at each stage.
+        log: called with a line of text at each stage.
         **options: `precision`, `size`, `signatures`, `max_pixels` and `input_dtype` of `export_model`.
 
     Returns:
@@ -141,10 +141,10 @@ def write_and_verify(source, artifact: Path, *, kind: str, say=lambda line: None
         described, file, card = _source(source, Path(scratch))
         calls = Path(scratch) / "calls"
         calls.mkdir()
-        say(f"Converting to {kind} …")
+        log(f"Converting to {kind} …")
         _run_worker(kind=kind, source=os.fspath(file), artifact=os.fspath(artifact), calls=os.fspath(calls), **options)
         report = json.loads((calls / "report.json").read_text())
-        say("Verifying in a separate process …")
+        log("Verifying in a separate process …")
         verification.run(kind, artifact, calls)
         verified = verification.compare(calls, verification.TOLERANCE[kind, options["precision"]])
     return {**report, "model": {**described, **report["model"]}, "card": card}, verified

@@ -125,8 +125,8 @@ def _difference(folder, expected, received, tolerance):
     if isinstance(expected, list):  # PNG files, empty ones for images without a map
         tolerance += PNG_ROUNDING
         expected, received = ([_read_map(folder / name) for name in names] for names in (expected, received))
-        shapes = [[one.shape for one in several] for several in (expected, received)]
-        expected, received = (np.concatenate([one.ravel() for one in several]) for several in (expected, received))
+        shapes = [[array.shape for array in arrays] for arrays in (expected, received)]
+        expected, received = (np.concatenate([array.ravel() for array in arrays]) for arrays in (expected, received))
     else:
         expected, received = np.load(folder / expected), np.load(folder / received)
         shapes = [expected.shape, received.shape]
@@ -172,7 +172,7 @@ def _image_cases(model, kind, names, max_pixels, dtype):
     def maps(images):
         return _resize_maps(_predict(inference, _resize_images(images, size)), images.shape[1:3])
 
-    batches = [np.stack([drawing, 255 - drawing]) for drawing in drawings[:1]] + [one[None] for one in drawings[1:]]
+    batches = [np.stack([drawing, 255 - drawing]) for drawing in drawings[:1]] + [image[None] for image in drawings[1:]]
     for name, as_type in (("serving_default", np.float32), ("uint8", np.uint8)):
         if name in names:
             for images in batches:

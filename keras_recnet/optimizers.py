@@ -43,8 +43,8 @@ def warmup_cosine(rate: float, steps: int, warmup_steps: int = 0) -> keras.optim
 class BackboneMap(keras.optimizers.OptimizerMap):
     """Optimizer map with one optimizer for the variables at the given paths and another for all other variables.
 
-    `keras.optimizers.OptimizerMap` trains in the same way, but saves one copy of the optimizer per path, so that a
-    compiled model cannot be loaded. It also treats paths as regular expressions; here a path must match exactly.
+    `keras.optimizers.OptimizerMap` trains identically, but saves one copy of the optimizer per path, so that a model
+    compiled with it cannot be loaded. It also treats paths as regular expressions; here a path must match exactly.
 
     Args:
         backbone_optimizer: optimizer for the variables in `paths`.
@@ -96,7 +96,7 @@ def two_rates(
       optimizer and assign each variable (`LossScaleOptimizer.set_weights` skips the variables of inner optimizers).
 
     Args:
-        model: a model with an attribute `backbone`, one of its submodels. Freeze layers before the call.
+        model: a model with an attribute `backbone`, one of its submodels. Freeze layers before calling this function.
         backbone_optimizer: `keras.optimizers.Optimizer` for `model.backbone`.
         rest_optimizer: `keras.optimizers.Optimizer` for all other trainable variables.
 
@@ -128,7 +128,7 @@ def two_rates(
     untrained = [path for key, path in backbone.items() if key not in trained]
     if untrained:
         raise ValueError(
-            f"`model.backbone` has {len(untrained)} trainable variables that the model does not train, the first is "
+            f"`model.backbone` has {len(untrained)} trainable variables that the model does not train, for example "
             f"{untrained[0]!r}. Received: model={model.name!r}, backbone={model.backbone.name!r}"
         )
     # Variable paths of a nested model have no prefix, so a layer outside of it can have the same path.
@@ -159,14 +159,14 @@ def learning_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
         parts = optimizer._optimizer_map
         named = {"backbone": parts.backbone_optimizer, "rest": parts.rest_optimizer}
     else:
-        named = {one.name: one for one in optimizer.optimizers}
-    return {name: float(ops.convert_to_numpy(one.learning_rate)) for name, one in named.items()}
+        named = {inner.name: inner for inner in optimizer.optimizers}
+    return {name: float(ops.convert_to_numpy(inner.learning_rate)) for name, inner in named.items()}
 
 
 def _check_plain(optimizer):
     wrappers = (keras.optimizers.MultiOptimizer, keras.optimizers.LossScaleOptimizer)
     if not isinstance(optimizer, keras.optimizers.Optimizer) or isinstance(optimizer, wrappers):
         raise ValueError(
-            f"Expected a Keras optimizer that does not wrap others (`compile` adds loss scaling). "
+            f"Expected a Keras optimizer that does not wrap another one (`compile` adds loss scaling). "
             f"Received: {optimizer!r}"
         )

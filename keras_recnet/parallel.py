@@ -10,17 +10,17 @@ from pathlib import Path
 
 def cores() -> int:
     """Return the number of CPU cores available to this process."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+    if hasattr(os, "sched_getaffinity"):  # missing on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def ordered(function: Callable, items: Iterable, *, workers: int, executor: Executor | None = None) -> Iterator:
+def ordered_map(function: Callable, items: Iterable, *, workers: int, executor: Executor | None = None) -> Iterator:
     """Yield `function(item)` for each item in order, computed by `workers` threads or by `executor`.
 
-    At most `2 * workers` items are read ahead of the yielded one, so infinite iterables work and memory is bounded. An
-    exception is raised when the turn of its item comes. On an exception, and when the iterator is closed, pending calls
-    are cancelled and running calls are awaited. The executor is shut down at the end.
+    At most `2 * workers` items are read ahead, so infinite iterables work and memory is bounded. An exception is raised
+    in place of the result of its item. On an exception, and when the iterator is closed, pending calls are cancelled.
+    The executor is shut down at the end, after running calls have finished.
     """
     executor = executor or ThreadPoolExecutor(workers, thread_name_prefix="keras_recnet")
     pending = collections.deque()
@@ -36,10 +36,10 @@ def ordered(function: Callable, items: Iterable, *, workers: int, executor: Exec
 
 
 def child_python(code: str, *arguments: str, **environment: str) -> dict:
-    """Return the arguments of `subprocess.run` or `Popen` that run Python code with this copy of the library.
+    """Return keyword arguments for `subprocess.run` or `Popen` to run Python code with this copy of the library.
 
-    A child would otherwise import whatever `keras_recnet` it finds first: with an installed package and a checkout as
-    the current folder, that can be the other copy.
+    Otherwise, the child could import a different copy, for example an installed package instead of the checkout in the
+    current folder.
 
     Args:
         code: Python source, as for `python -c`.

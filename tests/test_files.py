@@ -113,7 +113,7 @@ def test_read_names_accepts_a_byte_order_mark_and_blank_lines(tmp_path, start):
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "cannot be read"), (b" \n", "is empty"), (b"\xff\xd8\xff", "cannot be read")]
 )
-def test_read_names_names_a_list_that_is_unusable(tmp_path, content, message):
+def test_an_unusable_list_of_names_is_an_error(tmp_path, content, message):
     path = tmp_path / "list.txt"
     if content is not None:
         path.write_bytes(content)

@@ -214,7 +214,7 @@ def unrelated_backbone():
     [
         (lambda: nested(freeze=["first", "second"]), "no trainable variables"),
         (lambda: nested(head="second"), r"rename the layer. Received: \['second/kernel', 'second/bias'\]"),
-        (unrelated_backbone, r"does not train, the first is 'first/kernel'. Received"),
+        (unrelated_backbone, r"does not train, for example 'first/kernel'. Received"),
     ],
 )
 def test_a_backbone_that_cannot_be_separated_is_refused(model, message):

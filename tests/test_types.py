@@ -98,9 +98,9 @@ def test_wrong_uses_are_errors(mypy):
     lines = PROGRAM.splitlines()
     output = mypy("\n".join([*lines, *WRONG]))
     for number, (line, error) in enumerate(WRONG.items(), len(lines) + 1):
-        found = [text for text in output.splitlines() if text.startswith(f"program.py:{number}: error:")]
-        assert found, f"no error for {line}\n{output}"
-        assert error in found[0]
+        errors = [text for text in output.splitlines() if text.startswith(f"program.py:{number}: error:")]
+        assert errors, f"no error for {line}\n{output}"
+        assert error in errors[0]
     assert f"Found {len(WRONG)} errors" in output
 
 

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_recnet.export.savedmodel.resizing import resize_rgb
 
-GOOD, UNDECODABLE, TOO_LARGE = 0, 1, 2
+OK, UNDECODABLE, TOO_LARGE = 0, 1, 2
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 24  # bytes up to the end of width and height
 _PARALLEL = 2  # images in parallel: each can take a few hundred megabytes
@@ -22,8 +22,8 @@ def decode(files, size: tuple[int, int], max_pixels: int):
         max_pixels: images with more pixels, according to their header, are not decoded.
 
     Returns:
-        The images, float32 `(batch, height, width, 3)`, RGB in 0…255, zeros unless the status is `GOOD`; the original
-        sizes, int32 `(batch, 2)`; and the status, int32 `(batch,)`: `GOOD`, `UNDECODABLE` or
+        The images, float32 `(batch, height, width, 3)`, RGB in 0…255, zeros unless the status is `OK`; the original
+        sizes, int32 `(batch, 2)`; and the status, int32 `(batch,)`: `OK`, `UNDECODABLE` or
         `TOO_LARGE`.
     """
     signature = (
@@ -45,13 +45,13 @@ def encode(maps, sizes, status):
     Args:
         maps: float32 `(batch, h, w, 1)` in 0…1.
         sizes: int32 `(batch, 2)`, height and width to resize to.
-        status: int32 `(batch,)`; a file is empty unless the status is `GOOD`.
+        status: int32 `(batch,)`; a file is empty unless the status is `OK`.
 
     Returns:
         string `(batch,)`, 8-bit grayscale PNG files.
     """
     return tf.map_fn(
-        lambda row: tf.cond(tf.equal(row[2], GOOD), lambda: _encode_one(row[0], row[1]), lambda: tf.constant(b"")),
+        lambda row: tf.cond(tf.equal(row[2], OK), lambda: _encode_one(row[0], row[1]), lambda: tf.constant(b"")),
         (maps, sizes, status),
         fn_output_signature=tf.TensorSpec((), tf.string),
         parallel_iterations=_PARALLEL,
@@ -69,10 +69,10 @@ def _decode_one(file, size, max_pixels):
         lambda: blank,
     )
     broken = tf.reduce_any(tf.math.is_nan(image))
-    status = tf.where(pixels > max_pixels, TOO_LARGE, tf.where((pixels == 0) | broken, UNDECODABLE, GOOD))
+    status = tf.where(pixels > max_pixels, TOO_LARGE, tf.where((pixels == 0) | broken, UNDECODABLE, OK))
     image = tf.where(broken, blank, image)
-    good = tf.equal(status, GOOD)
-    return image, tf.where(good, tf.cast(shape, tf.int32), tf.zeros((2,), tf.int32)), tf.cast(status, tf.int32)
+    ok = tf.equal(status, OK)
+    return image, tf.where(ok, tf.cast(shape, tf.int32), tf.zeros((2,), tf.int32)), tf.cast(status, tf.int32)
 
 
 def _with_default(value, function, default):

@@ -17,10 +17,10 @@ from PIL import Image
 from keras_recnet.errors import ImageError, MissingExtraError, RecNetError
 from keras_recnet.export.serving.codec import decode_map, encode_image
 from keras_recnet.imaging.reading import MAX_PIXELS, snapshot
-from keras_recnet.parallel import ordered
+from keras_recnet.parallel import ordered_map
 
 SIGNATURE, IMAGES, MAPS, STATUS = "encoded", "image_bytes", "saliency_bytes", "status"
-GOOD = 0
+OK = 0
 _REFUSED = {
     1: "undecodable: the server finds no complete JPEG or PNG in it. Copy or save it again.",
     2: "too large: it has more pixels than the server accepts. Send a smaller one.",
@@ -209,7 +209,7 @@ class Client(abc.ABC):
     def _map(self, images, batch_size, jobs, errors):
         numbered = enumerate(map(snapshot, images))
         batches = iter(lambda: list(itertools.islice(numbered, batch_size)), [])
-        with contextlib.closing(ordered(self._maps, batches, workers=jobs)) as results:
+        with contextlib.closing(ordered_map(self._maps, batches, workers=jobs)) as results:
             for saliency_map in itertools.chain.from_iterable(results):
                 if errors == "raise" and isinstance(saliency_map, RequestImageError):
                     raise saliency_map
@@ -241,7 +241,7 @@ class Client(abc.ABC):
             raise error.with_message(f"{first if len(files) == 1 else f'{first} to {last}'}: {error}") from error
         results = {}
         for (index, name, file), answer in zip(files, answers, strict=True):
-            if answer.status == GOOD:
+            if answer.status == OK:
                 results[index] = self._map_in(answer.png, file, _label(index, name))
             else:
                 reason = _REFUSED.get(answer.status, f"refused by the server with status {answer.status}.")

@@ -22,7 +22,7 @@ def find(
     precisions: list[str] | None = None,
     size: tuple[int, int] | None = None,
     workspace: Path,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[Candidate]:
     """Return the candidates of a preset or of a folder written by `keras-recnet export`.
 
@@ -33,7 +33,7 @@ def find(
         precisions: some of `candidates.PRECISIONS`. None selects the precision of existing files, otherwise float32.
         size: height and width of the input; None selects the preset's own.
         workspace: folder for exports that do not exist yet, for example a LiteRT file in another precision.
-        say: called with a message before each export, which can take a few minutes.
+        log: called with a message before each export, which can take a few minutes.
 
     Raises:
         ConfigError: if an export has another engine, precision or size than requested.
@@ -44,14 +44,14 @@ def find(
     folder = Path(target)
     if folder.is_dir() and not (folder / presets.CONFIG).is_file():
         return [_of_export(folder, engines, precisions, size)]
-    return _PresetCandidates(presets.find(target), size, workspace, say).find(engines, precisions)
+    return _PresetCandidates(presets.find(target), size, workspace, log).find(engines, precisions)
 
 
 class _PresetCandidates:
     """Finds the candidates of a preset."""
 
-    def __init__(self, preset, size, workspace, say):
-        self._preset, self._workspace, self._say = preset, workspace, say
+    def __init__(self, preset, size, workspace, log):
+        self._preset, self._workspace, self._log = preset, workspace, log
         self._size = tuple(size or preset.config["image_size"])
         self._is_own_size = self._size == tuple(preset.config["image_size"])
         self._litert = None
@@ -88,7 +88,7 @@ class _PresetCandidates:
             return self._litert
         from keras_recnet.export import export_model
 
-        self._say(f"Exporting {self._preset.name} to {engine}, {precision} …")
+        self._log(f"Exporting {self._preset.name} to {engine}, {precision} …")
         metadata = export_model(
             self._preset.folder,
             self._workspace / f"{engine}-{precision}",

@@ -100,7 +100,7 @@ def bench(
             others = [candidates.peer(file, against_size) for file in against]
             others += [candidates.product(matrix)] if rate else []
             requested = {"engines": engines, "precisions": precisions, "size": size}
-            own = discovery.find(target, **requested, workspace=Path(workspace), say=say)
+            own = discovery.find(target, **requested, workspace=Path(workspace), log=say)
             benchmark = Benchmark([*own, *others], settings)
             with progress(runs if seconds is None else 0) as advance:
                 benchmark.run(advance)

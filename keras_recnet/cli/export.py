@@ -43,7 +43,7 @@ def export(preset, format, out, signatures, as_json, **options):
     from keras_recnet.export import export_model
 
     names = signatures and [name.strip() for name in signatures.split(",")]
-    report = export_model(preset, out, format=format, signatures=names, say=say, **options)
+    report = export_model(preset, out, format=format, signatures=names, log=say, **options)
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False))
     _print(report)

@@ -10,7 +10,7 @@ from keras_recnet.cli.running import EXIT_STATUS
 @click.command(epilog=EXIT_STATUS)
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per preset")
 def presets(as_json):
-    """List the presets that ship with this package."""
+    """List the presets included in this package."""
     from keras_recnet.presets import available
 
     for preset in available():

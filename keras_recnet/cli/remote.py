@@ -86,7 +86,7 @@ def _command(client, default_url):
 
 def _write_maps(client, tasks, writer, batch_size, jobs, advance):
     from keras_recnet.export.serving.client import RequestImageError
-    from keras_recnet.imaging.reading import Picture
+    from keras_recnet.imaging.reading import DecodedImage
     from keras_recnet.inference.inputs import STANDARD_STREAM
     from keras_recnet.inference.outputs import Result
 
@@ -102,7 +102,7 @@ def _write_maps(client, tasks, writer, batch_size, jobs, advance):
             with result.recording():
                 if isinstance(saliency_map, RequestImageError):
                     raise saliency_map
-                writer.save(task.outputs, Picture(None, saliency_map.shape), saliency_map)
+                writer.save(task.outputs, DecodedImage(None, saliency_map.shape), saliency_map)
                 result.outputs, result.size = task.outputs, saliency_map.shape
             advance(1)
             yield result

@@ -119,7 +119,7 @@ def prepare(data_sets: Iterable[DataSet], *, allow_missing: bool = False, ablati
     for data_set in data_sets:
         if not data_set.maps:
             raise ConfigError(f"{data_set.name}: nothing to score. Add --maps NAME=DIR, or --preset and --images.")
-    rows = [published(one.published, ablations=ablations) if one.published else [] for one in data_sets]
+    rows = [published(entry.published, ablations=ablations) if entry.published else [] for entry in data_sets]
     return [
         Prepared(data_set, pair(data_set, allow_missing=allow_missing), published_rows)
         for data_set, published_rows in zip(data_sets, rows, strict=True)
@@ -157,10 +157,10 @@ def score(
         DiskError: if the disk is full; all scores so far are kept.
     """
     out = Path(out)
-    faults = [*faults, *(fault for one in prepared for fault in one.pairs.faults)]
-    records = {one.data_set.name: {method: {} for method in one.data_set.maps} for one in prepared}
+    faults = [*faults, *(fault for entry in prepared for fault in entry.pairs.faults)]
+    records = {entry.data_set.name: {method: {} for method in entry.data_set.maps} for entry in prepared}
     with ResultLog(out / "per_image.jsonl") as log:
-        tasks = [task for one in prepared for task in _tasks(one.data_set.name, one.pairs, log)]
+        tasks = [task for entry in prepared for task in _tasks(entry.data_set.name, entry.pairs, log)]
         with progress(len(tasks)) as advance, contextlib.closing(work(tasks, jobs=jobs)) as results:
             for result in results:
                 for record in result.records:
@@ -170,7 +170,7 @@ def score(
                     records[data_set][method][name] = log.records[data_set, method, name]
                 faults += result.faults
                 advance()
-    results = [_aggregate(one, records[one.data_set.name], common_only, faults) for one in prepared]
+    results = [_aggregate(entry, records[entry.data_set.name], common_only, faults) for entry in prepared]
     evaluation = Evaluation(results, faults)
     write(evaluation, out)
     return evaluation

@@ -18,7 +18,7 @@ from keras_recnet.evaluation.datasets import Fault
 from keras_recnet.evaluation.map_files import load, read_map, read_mask
 from keras_recnet.evaluation.result_log import Record
 from keras_recnet.evaluation.scoring import score
-from keras_recnet.parallel import ordered
+from keras_recnet.parallel import ordered_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def work(tasks: Iterable[Task], *, jobs: int) -> Iterator[TaskResult]:
         context.set_forkserver_preload([__name__])
     executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialize)
     try:
-        with closing(ordered(run_task, tasks, workers=2 * jobs, executor=executor)) as results:
+        with closing(ordered_map(run_task, tasks, workers=2 * jobs, executor=executor)) as results:
             yield from results
     except BrokenProcessPool as error:
         raise DataError(

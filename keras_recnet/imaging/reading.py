@@ -48,7 +48,7 @@ _NO_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded image, upright (EXIF orientation applied).
 
     Attributes:
@@ -66,7 +66,7 @@ class Picture:
     turn: Image.Transpose | None = None
 
 
-def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -> Picture:
+def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -> DecodedImage:
     """Read an image.
 
     These rules hold for every format:
@@ -109,7 +109,7 @@ def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -
             image = image.transpose(turn)
             alpha = alpha and alpha.transpose(turn)
         rgb, alpha = np.asarray(image), alpha and np.asarray(alpha)
-    return Picture(rgb, size if swapped else size[::-1], alpha, profile, turn)
+    return DecodedImage(rgb, size if swapped else size[::-1], alpha, profile, turn)
 
 
 @contextlib.contextmanager

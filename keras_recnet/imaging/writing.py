@@ -16,15 +16,15 @@ OPTIONS = {
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True},
 }
-SOFTWARE = "keras_recnet"  # marks the PNG files that this library writes
+SOFTWARE = "keras_recnet"  # identifies PNG files written by this library
 
 
 def encode(array: np.ndarray, path: str | os.PathLike = "", *, profile: bytes | None = None) -> bytes:
-    """Encode an image in the format that the suffix of `path` names, by default PNG.
+    """Encode an image in the format given by the suffix of `path`, by default PNG.
 
     Args:
         array: uint8 `(H, W)` grey, `(H, W, 3)` RGB or, except in JPEG, `(H, W, 4)` RGBA.
-        path: the file to write.
+        path: the output file, of which only the suffix is used.
         profile: ICC profile of the colours, or None.
     """
     format = FORMATS.get(os.path.splitext(path)[1].lower(), "PNG")
@@ -36,18 +36,18 @@ def encode(array: np.ndarray, path: str | os.PathLike = "", *, profile: bytes | 
 
 
 def is_own_output(path: str | os.PathLike) -> bool:
-    """Return whether a file is a PNG that `encode` wrote."""
+    """Return whether a file is a PNG written by `encode`."""
     if is_device(path):
         return False
-    mark = f"Software\0{SOFTWARE}".encode()
+    signature = f"Software\0{SOFTWARE}".encode()
     try:
         with open(path, "rb") as file:
             if file.read(8) != b"\x89PNG\r\n\x1a\n":
                 return False
-            while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-                length = int.from_bytes(head[:4])
-                start = file.read(min(length, len(mark)))
-                if head[4:] == b"tEXt" and start == mark and length == len(mark):
+            while len(header := file.read(8)) == 8 and header[4:] != b"IDAT":
+                length = int.from_bytes(header[:4])
+                start = file.read(min(length, len(signature)))
+                if header[4:] == b"tEXt" and start == signature and length == len(signature):
                     return True
                 file.seek(length - len(start) + 4, os.SEEK_CUR)  # 4 bytes of checksum
     except OSError:  # reported when the image is read

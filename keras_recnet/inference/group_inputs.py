@@ -88,7 +88,7 @@ def find_groups(
     for path, name in _unique_names({path: name for path, (name, *_) in by_path.items()}).items():
         _, source, members = by_path[path]
         groups.append(
-            ImageGroup(name, source, [InputImage(one.path, Path(name, one.relative.name)) for one in members])
+            ImageGroup(name, source, [InputImage(image.path, Path(name, image.relative.name)) for image in members])
         )
 
     patterns = collections.defaultdict(list)

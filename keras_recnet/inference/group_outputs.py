@@ -1,4 +1,4 @@
-"""Predict groups of images and write their outputs: the work of `keras-recnet cosal`."""
+"""Predict groups of images and write their outputs, as `keras-recnet cosal` does."""
 
 import contextlib
 import time
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from keras_recnet.imaging import KINDS_OF_THE_MAP
 from keras_recnet.imaging.contact_sheet import Sheet
-from keras_recnet.imaging.reading import Picture
+from keras_recnet.imaging.reading import DecodedImage
 from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.group_inputs import GroupJob
 from keras_recnet.inference.outputs import OutputWriter, Result
-from keras_recnet.parallel import cores, ordered
+from keras_recnet.parallel import cores, ordered_map
 
-SINGLE_IMAGE = "a group of one image: its map shows what is salient in that image alone"
+SINGLE_IMAGE_NOTE = "a group of one image: its map shows what is salient in that image alone"
 
 
 def write_group_maps(
@@ -33,14 +33,14 @@ def write_group_maps(
         predictor: a `GroupPredictor`.
         jobs: the groups and the files to write.
         writer: draws and writes the outputs.
-        orders: as in `GroupPredictor.map`.
-        seed: as in `GroupPredictor.map`.
-        workers: number of threads; None: one more than the process has cores.
-        advance: called with the number of images that were finished, for a progress bar: half an image when it has
-            been encoded, half when its outputs are written.
+        orders: see `GroupPredictor.map`.
+        seed: see `GroupPredictor.map`.
+        workers: number of threads; None: available CPU cores plus one.
+        advance: called for a progress bar with the number of images completed since the last call: 0.5 after an image
+            is encoded, 0.5 after its outputs are written.
 
     Yields:
-        A `Result` per image, in order, and after the images of a group one for its sheet.
+        A `Result` per image, in order; after the images of each group, one for its sheet.
 
     Raises:
         DiskError: if the disk is full or the output folder is not writable; the remaining jobs are dropped.
@@ -65,12 +65,12 @@ def _write_group(predictor, job, writer, with_sheet, orders, seed, workers, adva
     options = {"orders": orders, "seed": seed, "jobs": workers}
     with predictor.encode(sources, **options, progress=lambda: advance(0.5)) as group:
         sheet = Sheet(list(group.sizes.values())) if with_sheet and group.sizes else None
-        note = f"{job.name}: {SINGLE_IMAGE}." if len(group.places) == 1 else None
+        note = f"{job.name}: {SINGLE_IMAGE_NOTE}." if len(group.positions) == 1 else None
 
         def process(index):
             return _write_image(predictor, job, index, group, writer, sheet, note)
 
-        with contextlib.closing(ordered(process, range(len(sources)), workers=workers)) as results:
+        with contextlib.closing(ordered_map(process, range(len(sources)), workers=workers)) as results:
             for result in results:
                 advance(0.5)
                 yield result
@@ -95,14 +95,14 @@ def _write_image(predictor, job, index, group, writer, sheet, note):
         if index in group.errors:
             raise group.errors[index]
         result.note = note
-        picture, whole = None, not KINDS_OF_THE_MAP.issuperset(missing)
+        decoded, whole = None, not KINDS_OF_THE_MAP.issuperset(missing)
         if whole or sheet is not None:
-            picture = predictor.read(image.source, whole=whole)
-        saliency_map, variance = group.map(index, picture)
+            decoded = predictor.read(image.source, whole=whole)
+        saliency_map, variance = group.map(index, decoded)
         if variance is not None:
             result.variance = float(variance.mean())
         if sheet is not None:
-            sheet.put(group.places[index], picture.rgb, saliency_map)
-        writer.save(missing, picture or Picture(None, saliency_map.shape), saliency_map)
+            sheet.put(group.positions[index], decoded.rgb, saliency_map)
+        writer.save(missing, decoded or DecodedImage(None, saliency_map.shape), saliency_map)
         result.outputs, result.size = image.outputs, group.sizes[index]
     return result

@@ -11,11 +11,11 @@ import numpy as np
 
 from keras_recnet import presets
 from keras_recnet.errors import ImageError, MissingExtraError, PresetError
-from keras_recnet.imaging.reading import MAX_PIXELS, Picture
+from keras_recnet.imaging.reading import MAX_PIXELS, DecodedImage
 from keras_recnet.imaging.resizing import resize, resize_map
 from keras_recnet.inference.group_stream import GroupMap, GroupStream
 from keras_recnet.inference.predictor import height_and_width, read_snapshot, select_engine, snapshots
-from keras_recnet.parallel import cores, ordered
+from keras_recnet.parallel import cores, ordered_map
 
 DEFAULT_GROUP_PRESET = "rcau_lite0"
 KEEP_FEATURES = 128
@@ -150,7 +150,7 @@ class GroupPredictor:
 
     def _map(self, images, orders, seed, jobs, errors):
         with self.encode(images, orders=orders, seed=seed, jobs=jobs, stop_at_errors=errors == "raise") as group:
-            yield from ordered(group.map_or_error, range(len(images)), workers=jobs)
+            yield from ordered_map(group.map_or_error, range(len(images)), workers=jobs)
 
     @contextlib.contextmanager
     def encode(
@@ -178,13 +178,13 @@ class GroupPredictor:
         jobs = jobs or cores() + 1
         with GroupStream(self.engine, orders=orders, seed=seed, keep=self.keep_features) as stream:
             group = EncodedGroup(self, images, stream)
-            encoded = ordered(functools.partial(self._encode_one, stop_at_errors), images, workers=jobs)
+            encoded = ordered_map(functools.partial(self._encode_one, stop_at_errors), images, workers=jobs)
             with contextlib.closing(encoded):
                 for index, (size, features) in enumerate(encoded):
                     if isinstance(features, Exception):
                         group.errors[index] = features
                     else:
-                        group.places[index], group.sizes[index] = stream.count, size
+                        group.positions[index], group.sizes[index] = stream.count, size
                         stream.add(features)
                     progress()
             stream.finish()
@@ -192,14 +192,14 @@ class GroupPredictor:
 
     def _encode_one(self, stop_at_errors, image):
         try:
-            picture = self.read(image)
-            return picture.size, self.engine.encode(picture.rgb)
+            decoded = self.read(image)
+            return decoded.size, self.engine.encode(decoded.rgb)
         except (ImageError, MissingExtraError, MemoryError) as error:
             if stop_at_errors:
                 raise
             return None, error
 
-    def read(self, image, *, whole: bool = False) -> Picture:
+    def read(self, image, *, whole: bool = False) -> DecodedImage:
         """Read an image at the network's input size, or with `whole` at its own size."""
         return read_snapshot(image, fit=None if whole else self.engine.size, max_pixels=self.max_pixels)
 
@@ -210,29 +210,29 @@ class EncodedGroup:
     Attributes:
         errors: index of an image that could not be read → its error; the image is left out.
         sizes: index of any other image → its `(height, width)`.
-        places: index of any other image → its position among the images of the state.
+        positions: index of any other image → its position among the images of the state.
     """
 
     def __init__(self, predictor, images, stream):
         self._predictor, self._images, self._stream = predictor, images, stream
         self.errors: dict[int, Exception] = {}
         self.sizes: dict[int, tuple[int, int]] = {}
-        self.places: dict[int, int] = {}
+        self.positions: dict[int, int] = {}
 
-    def map(self, index: int, picture: Picture | None = None) -> GroupMap:
+    def map(self, index: int, decoded: DecodedImage | None = None) -> GroupMap:
         """Decode the map of an image, at the size of the image.
 
         Args:
             index: index of the image.
-            picture: the image, if it has already been read again.
+            decoded: the image, if it has already been read again.
 
         Raises:
             ImageError: if the image cannot be read again.
         """
-        features = self._stream.features(self.places[index])
+        features = self._stream.features(self.positions[index])
         if features is None:
-            picture = picture or self._predictor.read(self._images[index])
-            features = self._predictor.engine.encode(resize(picture.rgb, self._predictor.engine.size))
+            decoded = decoded or self._predictor.read(self._images[index])
+            features = self._predictor.engine.encode(resize(decoded.rgb, self._predictor.engine.size))
         saliency, variance = self._stream.decode(features)
         size = self.sizes[index]
         return GroupMap(resize_map(saliency, size), None if variance is None else resize_map(variance, size))

@@ -12,10 +12,10 @@ import numpy as np
 
 from keras_recnet.errors import ImageError, MissingExtraError
 from keras_recnet.imaging import KINDS_OF_THE_MAP, cutout, drawing
-from keras_recnet.imaging.reading import Picture, read
+from keras_recnet.imaging.reading import DecodedImage, read
 from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.inputs import STANDARD_STREAM, ImageJob
-from keras_recnet.parallel import cores, ordered
+from keras_recnet.parallel import cores, ordered_map
 
 # output types in the colors of the image, which keep its ICC profile
 _COLOR_KINDS = ("cutout", "overlay", "attention")
@@ -105,24 +105,24 @@ class OutputWriter:
             return outputs
         return {kind: path for kind, path in outputs.items() if not os.path.exists(path)}
 
-    def save(self, outputs: dict, picture: Picture, saliency_map: np.ndarray, predictor=None) -> None:
+    def save(self, outputs: dict, decoded: DecodedImage, saliency_map: np.ndarray, predictor=None) -> None:
         """Draw and write the outputs of an image.
 
         Args:
             outputs: output type → path.
-            picture: the image, in full size if a type shows its colors.
+            decoded: the image, in full size if a type shows its colors.
             saliency_map: float32 `(H, W)` in 0…1.
             predictor: a `Predictor`, for `attention` only.
         """
         for kind, path in outputs.items():
             if kind == "attention":
-                drawn = self._draw_attention(predictor, picture, saliency_map)
+                drawn = self._draw_attention(predictor, decoded, saliency_map)
             else:
-                drawn = self._draw(kind, picture, saliency_map)
-            write(encode(drawn, path, profile=picture.profile if kind in _COLOR_KINDS else None), path)
+                drawn = self._draw(kind, decoded, saliency_map)
+            write(encode(drawn, path, profile=decoded.profile if kind in _COLOR_KINDS else None), path)
             self.written.append(path)
 
-    def _draw(self, kind, picture, saliency_map):
+    def _draw(self, kind, decoded, saliency_map):
         if kind == "mask":
             return drawing.to_8_bits(saliency_map)
         if kind == "binary":
@@ -130,13 +130,13 @@ class OutputWriter:
         if kind == "heatmap":
             return drawing.heatmap(saliency_map)
         if kind == "overlay":
-            return drawing.overlay(picture.rgb, saliency_map)
-        drawn = cutout.cutout(picture.rgb, saliency_map, picture.alpha)
+            return drawing.overlay(decoded.rgb, saliency_map)
+        drawn = cutout.cutout(decoded.rgb, saliency_map, decoded.alpha)
         return drawn if self.background is None else cutout.on_background(drawn, self.background)
 
-    def _draw_attention(self, predictor, picture, saliency_map):
+    def _draw_attention(self, predictor, decoded, saliency_map):
         pixel = self.pixel or tuple(map(int, np.unravel_index(saliency_map.argmax(), saliency_map.shape)))
-        return drawing.attention(picture.rgb, predictor.attention(picture, pixel), pixel)
+        return drawing.attention(decoded.rgb, predictor.attention(decoded, pixel), pixel)
 
 
 def write_maps(
@@ -176,14 +176,14 @@ def write_maps(
             if job.source == STANDARD_STREAM:
                 data, name = sys.stdin.buffer.read(), "standard input"
             fit = predictor.engine.size if KINDS_OF_THE_MAP.issuperset(missing) else None
-            picture = read(data, fit=fit, max_pixels=predictor.max_pixels, name=name)
+            decoded = read(data, fit=fit, max_pixels=predictor.max_pixels, name=name)
             if "attention" in missing and writer.pixel:
-                _check_pixel(writer.pixel, picture.size, name)
-            writer.save(missing, picture, predictor.predict(picture, parallel=workers > 1), predictor)
-            result.outputs, result.size = job.outputs, picture.size
+                _check_pixel(writer.pixel, decoded.size, name)
+            writer.save(missing, decoded, predictor.predict(decoded, parallel=workers > 1), predictor)
+            result.outputs, result.size = job.outputs, decoded.size
         return result
 
-    with contextlib.closing(ordered(process, jobs, workers=workers)) as results:
+    with contextlib.closing(ordered_map(process, jobs, workers=workers)) as results:
         for result in results:
             advance(1)
             yield result

@@ -11,9 +11,9 @@ from PIL import Image
 
 from keras_recnet import presets
 from keras_recnet.errors import ImageError, PresetError
-from keras_recnet.imaging.reading import MAX_PIXELS, Picture, read
+from keras_recnet.imaging.reading import MAX_PIXELS, DecodedImage, read
 from keras_recnet.imaging.resizing import resize, resize_map
-from keras_recnet.parallel import cores, ordered
+from keras_recnet.parallel import cores, ordered_map
 
 DEFAULT_PRESET = "recnet_lite0"
 ENGINES = ("litert", "keras")
@@ -112,19 +112,19 @@ class Predictor:
         """
         return self.predict(self._read(image))
 
-    def predict(self, picture: Picture, *, parallel: bool = False) -> np.ndarray:
+    def predict(self, decoded: DecodedImage, *, parallel: bool = False) -> np.ndarray:
         """Predict the map of an image that was read before, as a call does.
 
         Args:
-            picture: an image as returned by `keras_recnet.imaging.reading.read`.
+            decoded: an image as returned by `keras_recnet.imaging.reading.read`.
             parallel: whether other threads predict at the same time, so that this image should use one core only.
         """
         engine = self._engine_for_parallel_use() if parallel else self.engine
-        rgb = resize(picture.rgb, engine.size)
+        rgb = resize(decoded.rgb, engine.size)
         saliency_map = engine(rgb)
         if self.flip:
             saliency_map = (saliency_map + engine(np.ascontiguousarray(rgb[:, ::-1]))[:, ::-1]) / 2
-        return resize_map(saliency_map, picture.size)
+        return resize_map(saliency_map, decoded.size)
 
     def _engine_for_parallel_use(self):
         if not self._one_thread_per_image:
@@ -134,11 +134,11 @@ class Predictor:
                 self._parallel_engine = self.engine.single_threaded()
             return self._parallel_engine
 
-    def attention(self, picture: Picture, pixel: tuple[int, int]) -> np.ndarray:
+    def attention(self, decoded: DecodedImage, pixel: tuple[int, int]) -> np.ndarray:
         """Compute the attention weights of one pixel, as `RecNet.attention_map`. Needs the Keras engine.
 
         Args:
-            picture: an image as returned by `keras_recnet.imaging.reading.read`.
+            decoded: an image as returned by `keras_recnet.imaging.reading.read`.
             pixel: (row, column) in the full-size image.
 
         Returns:
@@ -150,8 +150,8 @@ class Predictor:
         if self.engine.name != "keras":
             raise PresetError("Attention needs the Keras engine (--engine keras; in Python engine='keras').")
         height, width = self.engine.size
-        place = (pixel[0] * height // picture.size[0], pixel[1] * width // picture.size[1])
-        return self.engine.attention(resize(picture.rgb, self.engine.size), place)
+        place = (pixel[0] * height // decoded.size[0], pixel[1] * width // decoded.size[1])
+        return self.engine.attention(resize(decoded.rgb, self.engine.size), place)
 
     @overload
     def map(
@@ -177,16 +177,16 @@ class Predictor:
             raise ValueError(f"`errors` must be 'raise' or 'return'. Received: errors={errors!r}")
         jobs = jobs or cores() + 1
         predict = functools.partial(self._predict_or_error, errors, jobs > 1)
-        return ordered(predict, snapshots(images, self._read), workers=jobs)
+        return ordered_map(predict, snapshots(images, self._read), workers=jobs)
 
     def _predict_or_error(self, errors, parallel, image):
         try:
-            picture = self._read(image)
+            decoded = self._read(image)
         except ImageError as error:
             if errors == "raise":
                 raise
             return error
-        return self.predict(picture, parallel=parallel)
+        return self.predict(decoded, parallel=parallel)
 
     def _read(self, image):
         return read_snapshot(image, fit=self.engine.size, max_pixels=self.max_pixels)
@@ -218,11 +218,11 @@ def snapshots(images: Iterable, read: Callable) -> Iterator:
             yield np.array(image) if hasattr(image, "__array__") else image
 
 
-def read_snapshot(image, **options) -> Picture:
+def read_snapshot(image, **options) -> DecodedImage:
     """Call `keras_recnet.imaging.reading.read` for an image or what `snapshots` yielded in its place."""
     if isinstance(image, ImageError):
         raise image
-    return image if isinstance(image, Picture) else read(image, **options)
+    return image if isinstance(image, DecodedImage) else read(image, **options)
 
 
 def height_and_width(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

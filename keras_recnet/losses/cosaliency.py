@@ -1,7 +1,7 @@
 """Losses on RCAUNet's logits: per image, and between the images of a group.
 
-Groups consist of images `(batch, images, height, width, 3)`, masks `(batch, images, height, width, 1)` in 0…1 and
-logits of the same shape as the masks. `RCAUNet.compute_loss` gives padded images the weight 0.
+Images have shape `(batch, images, height, width, 3)`, masks in 0…1 and logits `(batch, images, height, width, 1)`.
+`RCAUNet.compute_loss` assigns padded images a weight of 0.
 """
 
 import math
@@ -54,7 +54,7 @@ def co_perceptual(images, y_true, y_pred, features, valid=None, pooling="average
     loss of a group with fewer than two counted images is 0. The gradient flows only through the maps.
 
     Args:
-        images: `(batch, images, height, width, 3)`, RGB in 0…255. Masking precedes φ's own preprocessing.
+        images: `(batch, images, height, width, 3)`, RGB in 0…255. Masked before φ's own preprocessing.
         y_true: masks, `(batch, images, height, width, 1)`, in 0…1.
         y_pred: maps (not logits), `(batch, images, height, width, 1)`, in 0…1.
         features: φ, a function from images `(batch, height, width, 3)` to a list of feature maps.
@@ -76,23 +76,23 @@ def co_perceptual(images, y_true, y_pred, features, valid=None, pooling="average
     if valid is not None:
         counted = counted * ops.cast(valid, "float32")
     weight = ops.expand_dims(counted, -1)
-    groups = ops.shape(counted)
+    group_shape = ops.shape(counted)
 
     def represent(masked):
         maps = features(ops.reshape(masked, (-1, *masked.shape[2:])))
         if pooling == "average":
             maps = [ops.mean(x, axis=(1, 2)) for x in maps]
-        vectors = ops.concatenate([ops.reshape(x, (*groups, math.prod(x.shape[1:]))) for x in maps], axis=-1)
+        vectors = ops.concatenate([ops.reshape(x, (*group_shape, math.prod(x.shape[1:]))) for x in maps], axis=-1)
         return ops.cast(vectors, "float32")
 
     predicted = represent(images * y_pred)
     target = ops.stop_gradient(represent(images * y_true))
-    number = ops.sum(counted, axis=1, keepdims=True)
-    mean = ops.divide_no_nan(ops.sum(target * weight, axis=1, keepdims=True), ops.expand_dims(number, -1))
+    count = ops.sum(counted, axis=1, keepdims=True)
+    mean = ops.divide_no_nan(ops.sum(target * weight, axis=1, keepdims=True), ops.expand_dims(count, -1))
     spread = ops.sum(counted * _squared_norm(target - mean), axis=1, keepdims=True)
-    others = number * _squared_norm(predicted - mean) + spread - _squared_norm(predicted - target)
-    size = predicted.shape[-1]
-    return counted * ops.divide_no_nan(others, size * ops.maximum(number - 1, 0)), counted
+    others = count * _squared_norm(predicted - mean) + spread - _squared_norm(predicted - target)
+    num_values = predicted.shape[-1]
+    return counted * ops.divide_no_nan(others, num_values * ops.maximum(count - 1, 0)), counted
 
 
 def _squared_norm(x):
@@ -139,12 +139,12 @@ class CoPerceptualLoss:
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.pooling = pooling
         self.weights = weights
-        # A function, because Keras would track a network as part of the model.
+        # wrapped in a function so that Keras does not track φ as part of the model
         self._features = None if features is None else lambda size: features
 
     def __call__(self, images, y_true, y_pred, valid=None):
         size = self.image_size or tuple(images.shape[2:4])
-        images, y_true, y_pred = (self._resized(x, size) for x in (images, y_true, y_pred))
+        images, y_true, y_pred = (self._resize(x, size) for x in (images, y_true, y_pred))
         values, counted = co_perceptual(images, y_true, y_pred, self._network(size), valid=valid, pooling=self.pooling)
         return ops.divide_no_nan(ops.sum(values), ops.sum(counted))
 
@@ -159,13 +159,13 @@ class CoPerceptualLoss:
         return self._features(size)
 
     @staticmethod
-    def _resized(x, size):
+    def _resize(x, size):
         if tuple(x.shape[2:4]) == tuple(size):
             return x
-        groups = ops.shape(x)[:2]
+        group_shape = ops.shape(x)[:2]
         x = ops.reshape(ops.cast(x, "float32"), (-1, *x.shape[2:]))
         x = ops.image.resize(x, size, interpolation="bilinear", antialias=True)
-        return ops.reshape(x, (*groups, *x.shape[1:]))
+        return ops.reshape(x, (*group_shape, *x.shape[1:]))
 
     def get_config(self):
         return {
@@ -184,19 +184,19 @@ class CoSaliencyLoss(keras.losses.Loss):
     """RCAUNet's loss: cross-entropy per image plus the co-perceptual loss between the images of a group.
 
     `Σ_n w_n ℓ_n / Σ_n w_n + λ · co-perceptual`, where ℓ_n is the cross-entropy of an image plus weighted dice and IoU
-    (see `SaliencyLoss`), and w_n is 0 for padded images and otherwise 1 or the sample weight.
+    (see `SaliencyLoss`), and w_n is the sample weight (default: 1), or 0 for padded images.
 
     The paper's cross-entropy (Eq. 12) is a sum over pixels. With the mean over pixels, λ = 0.1 becomes 0.1 / (H·W).
 
-    This class does not see the images, so `RCAUNet` adds the co-perceptual loss. It does so only in training, which
-    keeps the validation loss comparable between all epochs.
+    A Keras loss does not receive the images, so `RCAUNet` adds the co-perceptual loss. It does so only in training,
+    which keeps validation losses comparable across epochs.
 
     Args:
         cross_entropy: `"plain"` or `"structure"`, see `SaliencyLoss`.
         dice_weight: weight of the dice loss.
         iou_weight: weight of the IoU loss.
         pixel_reduction: `"mean"` or `"sum"` over the pixels of an image.
-        smooth: number added to numerator and denominator of dice and IoU, in pixels.
+        smooth: constant added to the numerator and denominator of dice and IoU, in pixels.
         co_perceptual: a `CoPerceptualLoss`, or None.
         co_perceptual_weight: λ; None: the paper's 0.1, divided by the number of pixels if `pixel_reduction="mean"`.
         start_epoch: first epoch of `fit` with the co-perceptual loss, counted from 0.
@@ -269,8 +269,8 @@ class CoSaliencyLoss(keras.losses.Loss):
                 f"Expected masks and logits (batch, images, height, width, 1). Received: y_true.shape="
                 f"{tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
             )
-        merged = [ops.reshape(x, (-1, *x.shape[2:])) for x in (y_true, y_pred)]
-        return ops.reshape(self._image_loss.call(*merged), ops.shape(y_pred)[:2])
+        flat = [ops.reshape(x, (-1, *x.shape[2:])) for x in (y_true, y_pred)]
+        return ops.reshape(self._image_loss.call(*flat), ops.shape(y_pred)[:2])
 
     def prepare(self, image_size: tuple[int, int]) -> None:
         """Build the network of the co-perceptual loss for images of this size."""
@@ -315,7 +315,7 @@ class StartCoPerceptual(keras.callbacks.Callback):
     `RCAUNet.fit` adds it. The training function is retraced at that epoch, so earlier epochs have no extra cost.
 
     Args:
-        loss: the `CoSaliencyLoss` with which the model is compiled.
+        loss: the `CoSaliencyLoss` that the model is compiled with.
     """
 
     def __init__(self, loss):

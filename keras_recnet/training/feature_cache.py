@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_recnet.files import atomic_path, sha256
-from keras_recnet.parallel import cores, ordered
+from keras_recnet.parallel import cores, ordered_map
 from keras_recnet.pipelines import Group, ImageSource, Pair
 from keras_recnet.training.checkpoints import check_disk
 from keras_recnet.training.data import ProgressLog, fingerprint
@@ -125,7 +125,7 @@ class FeatureSource:
             for name, shape in shapes.items()
         }
         reader = ImageSource(self.image_size, cache=None)
-        images_and_masks = ordered(reader.read, self._rows, workers=cores())
+        images_and_masks = ordered_map(reader.read, self._rows, workers=cores())
         progress = ProgressLog(self.log, "Computing features")
         row, total = 0, len(self._rows)
         while row < total:

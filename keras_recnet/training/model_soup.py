@@ -1,4 +1,4 @@
-"""Model soups: weighted means of the weights of several trainings."""
+"""Model soups: weighted means of the weights of several training runs."""
 
 import math
 import os
@@ -11,19 +11,18 @@ from keras_recnet.models.recnet import RecNet
 
 
 def average_presets(shares: Mapping[str | os.PathLike, float], **overrides) -> RecNet:
-    """Return a RecNet with the weighted mean of the weights of several presets.
+    """Build a model soup: a RecNet whose weights are the weighted mean of those of several presets.
 
-    Trainings from the same initial weights often end in the same basin of the loss. The model with their mean weights
-    then predicts about the mean of their maps, at the cost of one network. The statistics of batch normalization are
-    averaged like weights. Measure on validation images whether the mean is better: for trainings from different initial
-    weights it is useless.
+    Training runs from the same initial weights often end in the same loss basin. The soup then predicts approximately
+    the mean of their maps, at the cost of one network. Batch normalization statistics are averaged like weights. Check
+    on validation images that the soup is better; averaging runs from different initial weights does not work.
 
     ```
     average_presets({"runs/a/preset": 0.75, "runs/b/preset": 0.25}, image_size=320).save_to_preset("runs/ab")
     ```
 
     Args:
-        shares: name or folder of a preset → its positive share; the shares are normalized to a sum of 1.
+        shares: name or folder of a preset → its positive share; the shares are normalized to sum to 1.
         **overrides: constructor arguments to change, such as `image_size`.
 
     Returns:
@@ -44,9 +43,9 @@ def average_presets(shares: Mapping[str | os.PathLike, float], **overrides) -> R
     (first, model), *others = models.items()
     for preset, other in others:
         if _architecture(other) != _architecture(model):
-            raise PresetError(f"{preset}: the architecture differs from that of {first}, so they have no mean.")
-    corresponding = zip(*(one.get_weights() for one in models.values()), strict=True)
-    model.set_weights([np.average(weights, axis=0, weights=list(shares.values())) for weights in corresponding])
+            raise PresetError(f"{preset}: the architecture differs from that of {first}; they cannot be averaged.")
+    weight_lists = zip(*(each.get_weights() for each in models.values()), strict=True)
+    model.set_weights([np.average(weights, axis=0, weights=list(shares.values())) for weights in weight_lists])
     return model
 
 

@@ -126,7 +126,7 @@ def test_ends_when_all_candidates_have_crashed(create):
     assert result.seconds == {"map": [2.0]}
 
 
-def test_stops_when_a_candidate_cannot_be_loaded(create):
+def test_a_candidate_that_cannot_be_loaded_stops_the_benchmark(create):
     benchmark, log, processes = create([A, B], {("b", 1, "finish_loading"): LoadError("b: damaged")})
     with pytest.raises(LoadError, match="b: damaged"):
         benchmark.run()

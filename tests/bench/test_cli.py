@@ -26,7 +26,7 @@ def peer(write_onnx, tmp_path):
     return write_onnx(tmp_path / "peer.onnx", (1, 3, 16, 16))
 
 
-def test_writes_json_for_a_preset_and_a_peer(run, peer):
+def test_a_preset_and_a_peer_are_written_as_json(run, peer):
     status, stdout, stderr = run("--engine", "litert", "--against", peer, "--threads", 1, "--burst", 2, "--json")
     assert (status, stderr) == (0, "")
     report = json.loads(stdout)
@@ -34,14 +34,14 @@ def test_writes_json_for_a_preset_and_a_peer(run, peer):
     own, other = report["candidates"]
     assert (own["network"], own["engine"], own["precision"]) == ("tiny", "litert", "float16")
     assert (other["network"], other["engine"], other["source"]) == ("peer", "onnx", str(peer))
-    for one in (own, other):
-        assert set(one["memory"]) == {"baseline", "latency", "throughput"}
-        assert one["memory"]["baseline"] < one["memory"]["latency"] <= one["memory"]["throughput"]
-        (part,) = one["parts"].values()
+    for each in (own, other):
+        assert set(each["memory"]) == {"baseline", "latency", "throughput"}
+        assert each["memory"]["baseline"] < each["memory"]["latency"] <= each["memory"]["throughput"]
+        (part,) = each["parts"].values()
         assert len(part["times"]) == part["runs"] == 3
         assert min(part["times"]) <= part["p50"] <= part["p90"] <= max(part["times"])
-        assert len(one["throughput"]["bursts"]) == benchmark.MIN_ROUNDS
-        assert (one["threads"], one["error"]) == (1, None)
+        assert len(each["throughput"]["bursts"]) == benchmark.MIN_ROUNDS
+        assert (each["threads"], each["error"]) == (1, None)
     ratio = other["parts"]["map"]["p50"] / own["parts"]["map"]["p50"]
     assert own["parts"]["map"]["times_as_fast_as"] == {"peer": pytest.approx(ratio)}
 
@@ -138,7 +138,7 @@ def test_ctrl_c_ends_the_processes_and_prints_the_measurements_so_far(run, peer,
     assert stderr == "Interrupted. The measurements so far are shown.\n"
     report = json.loads(stdout)
     assert report["interrupted"]
-    assert [one["parts"]["map"]["runs"] for one in report["candidates"]] == [2, 1]
+    assert [each["parts"]["map"]["runs"] for each in report["candidates"]] == [2, 1]
     assert all(process._process.poll() is not None for process in processes)
 
 

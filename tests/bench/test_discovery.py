@@ -11,41 +11,41 @@ from keras_recnet.errors import ConfigError, MissingExtraError, PresetError
 
 @pytest.fixture
 def exports(monkeypatch):
-    """Replace the export, which is slow, by small files. Returns the list of exports."""
-    requests = []
+    """Mock the slow export with one that writes a small file. Returns the list of its calls."""
+    calls = []
 
     def export_model(source, out, *, format, precision, size, signatures):
-        requests.append((format, precision, size, signatures))
+        calls.append((format, precision, size, signatures))
         folder = out / "1" if format == "savedmodel" else out
         folder.mkdir(parents=True)
         (folder / "model.tflite").write_bytes(b"1234567")
         return {"folder": str(folder)}
 
     monkeypatch.setattr(export, "export_model", export_model, raising=False)
-    return requests
+    return calls
 
 
-def kinds(candidates):
-    return [(one.engine, one.precision) for one in candidates]
+def variants(result):
+    return [(candidate.engine, candidate.precision) for candidate in result]
 
 
 def test_a_preset_has_a_candidate_per_file(tiny_preset, tmp_path, exports):
-    found = find(str(tiny_preset), workspace=tmp_path)
-    assert kinds(found) == [("litert", "float16"), ("keras", "float32")]
-    litert, keras = found
+    result = find(str(tiny_preset), workspace=tmp_path)
+    assert variants(result) == [("litert", "float16"), ("keras", "float32")]
+    litert, keras = result
     assert litert.source == str(tiny_preset / "model.tflite")
     assert litert.bytes == (tiny_preset / "model.tflite").stat().st_size
     assert keras.source == str(tiny_preset)
     assert keras.bytes == (tiny_preset / "model.weights.h5").stat().st_size
-    assert {(one.network, one.size, one.takes_groups) for one in found} == {("tiny", (64, 64), False)}
+    assert {(each.network, each.size, each.takes_groups) for each in result} == {("tiny", (64, 64), False)}
     assert not exports
 
 
 def test_missing_files_of_all_engines_and_precisions_are_exported(tiny_preset, tmp_path, exports):
     messages = []
     engines, precisions = ["litert", "savedmodel", "keras"], ["float16", "float32"]
-    found = find(str(tiny_preset), engines=engines, precisions=precisions, workspace=tmp_path, say=messages.append)
-    assert kinds(found) == [(engine, precision) for engine in engines for precision in precisions]
+    result = find(str(tiny_preset), engines=engines, precisions=precisions, workspace=tmp_path, log=messages.append)
+    assert variants(result) == [(engine, precision) for engine in engines for precision in precisions]
     serving = ["serving_default"]
     assert exports == [
         ("litert", "float32", None, None),
@@ -53,11 +53,11 @@ def test_missing_files_of_all_engines_and_precisions_are_exported(tiny_preset, t
         ("savedmodel", "float32", None, serving),
     ]
     assert len(messages) == 3
-    assert found[1].source == str(tmp_path / "litert-float32" / "model.tflite")
-    assert (found[2].source, found[2].bytes) == (str(tmp_path / "savedmodel-float16" / "1"), 7)
+    assert result[1].source == str(tmp_path / "litert-float32" / "model.tflite")
+    assert (result[2].source, result[2].bytes) == (str(tmp_path / "savedmodel-float16" / "1"), 7)
 
 
-def test_another_size_is_exported(tiny_preset, tmp_path, exports):
+def test_a_different_input_size_is_exported(tiny_preset, tmp_path, exports):
     (litert,) = find(str(tiny_preset), engines=["litert"], size=(96, 64), workspace=tmp_path)
     assert exports == [("litert", "float16", (96, 64), None)]
     assert litert.size == (96, 64)
@@ -65,7 +65,7 @@ def test_another_size_is_exported(tiny_preset, tmp_path, exports):
     assert (keras.engine, keras.size) == ("keras", (96, 64))
 
 
-def test_a_cosaliency_preset_is_exported_with_all_its_parts(tiny_group_preset, tmp_path, exports):
+def test_a_cosaliency_preset_is_exported_with_all_signatures(tiny_group_preset, tmp_path, exports):
     (served,) = find(str(tiny_group_preset), engines=["savedmodel"], workspace=tmp_path)
     assert served.takes_groups
     assert set(exports[0][3]) == {"group", "encode", "step", "decode"}
@@ -119,7 +119,7 @@ def test_an_export_is_one_candidate(litert_export, saved_model_export, tmp_path)
     assert served.bytes == 3 + (saved_model_export / "10" / "export.json").stat().st_size
 
 
-def test_the_metadata_may_be_missing(litert_export, saved_model_export, tmp_path):
+def test_an_export_without_metadata_is_still_found(litert_export, saved_model_export, tmp_path):
     for file in (litert_export / "export.json", saved_model_export / "10" / "export.json"):
         file.unlink()
     assert find(str(litert_export), workspace=tmp_path)[0].network == "litert_export"
@@ -150,7 +150,7 @@ def test_a_missing_preset_or_file_is_an_error(tiny_preset, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     del config["files"]["model.weights.h5"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert kinds(find(str(folder), workspace=tmp_path)) == [("litert", "float16")]
+    assert variants(find(str(folder), workspace=tmp_path)) == [("litert", "float16")]
     with pytest.raises(PresetError, match=r"no model\.weights\.h5"):
         find(str(folder), engines=["keras"], workspace=tmp_path)
 

@@ -32,7 +32,7 @@ def test_equals_the_value_computed_by_hand(function, expected):
     assert flops.count_function(function, image=IMAGE) == expected
 
 
-def test_counts_inner_functions_with_the_size_of_the_inputs():
+def test_inner_functions_are_counted_with_the_size_of_the_inputs():
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))])
     def inner(image):
         return tf.nn.conv2d(tf.image.resize(image, (4, 4)), kernel(1, 1, 3, 5), 1, "SAME")
@@ -62,7 +62,7 @@ def test_a_cosaliency_litert_file_has_the_operations_of_each_part(tiny_group_mod
     assert counts["encode"] > counts["decode"] > 0
 
 
-def test_reads_the_precision_and_signatures_of_a_litert_file(tiny_preset, tmp_path):
+def test_the_precision_and_signatures_of_a_litert_file_are_read(tiny_preset, tmp_path):
     assert flops.litert_precision(tiny_preset / "model.tflite") == "float16"
     assert "serving_default" in flops.litert_signatures(tiny_preset / "model.tflite")
     (tmp_path / "model.tflite").write_bytes(np.zeros(100, "uint8"))

@@ -63,7 +63,7 @@ def test_a_folder_is_a_group(run, birds, tmp_path, tiny_group_preset):
     assert opened(out / "birds" / "2.cutout.png").mode == "RGBA"
 
 
-def test_recursive_makes_a_group_of_each_sub_folder(run, birds, save_photo, tmp_path):
+def test_recursive_makes_a_group_of_each_subfolder(run, birds, save_photo, tmp_path):
     save_photo("data/deep/cats/1.jpg")
     status, _, stderr = run(birds.parent, "-o", tmp_path / "out", "--recursive")
     assert status == 0
@@ -199,7 +199,7 @@ def test_ctrl_c_reports_what_is_done(run, birds, tmp_path, monkeypatch):
     assert "Interrupted after 0 of 3 images." in stderr
 
 
-def test_loads_neither_tensorflow_nor_keras(tiny_group_preset, birds, tmp_path):
+def test_cosal_loads_neither_tensorflow_nor_keras(tiny_group_preset, birds, tmp_path):
     code = (
         "import sys\nfrom keras_recnet.cli import main\n"
         "assert main.main(sys.argv[1:]) == 0\n"

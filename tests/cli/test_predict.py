@@ -38,7 +38,7 @@ def many(save_photo, tmp_path, bomb):
     for number in range(50):
         save_photo(f"many/{'sub/' if number % 2 else ''}{number:02}.jpg", (40 + number, 60), quality=90)
     (folder / "truncated.jpg").write_bytes((folder / "00.jpg").read_bytes()[:700])
-    (folder / "text.png").write_text("This is no picture.\n" * 10)
+    (folder / "text.png").write_text("This is not an image.\n" * 10)
     (folder / "empty.png").touch()
     bomb.rename(folder / "bomb.png")
     return folder

@@ -49,7 +49,7 @@ def test_prints_the_table_and_the_path_of_the_report(run, make_set, tmp_path):
 def test_lists_every_fault_and_scores_the_rest(run, make_set):
     folder = make_set(["a", "b", "c", "d"])
     masks, maps = folder / "masks", folder / "maps" / "ours"
-    (maps / "a.png").write_text("no picture")
+    (maps / "a.png").write_text("not an image")
     (maps / "b.png").unlink()
     save(draw(9)[1], maps / "z.png")
     status, stdout, stderr = run("--masks", masks, "--maps", f"ours={maps}")
@@ -100,7 +100,7 @@ def test_a_list_of_data_sets_with_a_grouped_one(run, make_set, tmp_path):
 
 def test_predicts_the_maps_of_a_preset_first(run, make_set, tiny_preset, tmp_path):
     folder = make_set(["a", "b", "c"], images=True)
-    (folder / "images" / "b.jpg").write_bytes(b"no picture")
+    (folder / "images" / "b.jpg").write_bytes(b"not an image")
     (folder / "masks" / "c.png").unlink()
     options = ("--masks", folder / "masks", "--images", folder / "images", "--preset", tiny_preset)
     status, stdout, stderr = run(*options)

@@ -18,7 +18,7 @@ def data_set(folder, **options):
     return DataSet("set", folder / "masks", {"ours": folder / "maps" / "ours"}, **options)
 
 
-def test_pairs_by_name_in_sub_folders_ignoring_suffixes(make_set):
+def test_maps_and_masks_are_paired_by_name_in_subfolders_ignoring_suffixes(make_set):
     folder = make_set(["b", "sub/a"])
     (folder / "maps/ours/b.png").rename(folder / "maps/ours/b.PNG")
     save(BLACK, folder / "maps/ours/.hidden.png")
@@ -29,7 +29,7 @@ def test_pairs_by_name_in_sub_folders_ignoring_suffixes(make_set):
     assert pairs.faults == []
 
 
-def test_files_without_partner_are_faults(make_set):
+def test_files_without_a_counterpart_are_faults(make_set):
     folder = make_set(["a", "b", "c"])
     (folder / "maps/ours/b.png").unlink()
     save(BLACK, folder / "maps/ours/z.png")
@@ -60,18 +60,18 @@ def test_a_data_set_that_cannot_be_scored_is_an_error(make_set, tmp_path):
         pair(data_set(folder))
 
 
-@pytest.mark.parametrize("place", ["masks", "maps/ours/sub", "images/sub"])
-def test_an_unreadable_folder_is_an_error(make_set, monkeypatch, place):
+@pytest.mark.parametrize("subfolder", ["masks", "maps/ours/sub", "images/sub"])
+def test_an_unreadable_folder_is_an_error(make_set, monkeypatch, subfolder):
     folder = make_set(["a", "sub/b"], images=True)
     scandir = os.scandir
 
-    def refuse(path):
-        if os.fspath(path) == str(folder / place):
+    def deny(path):
+        if os.fspath(path) == str(folder / subfolder):
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)  # root may read every folder
-    with pytest.raises(DataError, match=rf"{place}: cannot be read \(Permission denied\)"):
+    monkeypatch.setattr(os, "scandir", deny)  # not chmod, which does not restrict root
+    with pytest.raises(DataError, match=rf"{subfolder}: cannot be read \(Permission denied\)"):
         pair(data_set(folder, images=folder / "images"), allow_missing=True)
 
 
@@ -120,7 +120,7 @@ def test_a_data_set_is_named_after_its_folder():
     assert default_name("data/ECSSD/") == "ECSSD"
 
 
-def test_reads_a_list_of_data_sets(tmp_path):
+def test_a_list_of_data_sets_is_read(tmp_path):
     path = tmp_path / "sets.yaml"
     path.write_text(
         "- masks: ECSSD/masks\n  images: ECSSD/images\n  maps: {ours: maps/a, theirs: /maps/b}\n  published: ECSSD\n"
@@ -159,7 +159,7 @@ def test_a_missing_list_is_an_error(tmp_path):
         read_list(tmp_path / "gone.yaml")
 
 
-def test_reads_the_published_rows_of_both_papers():
+def test_published_rows_contain_the_numbers_of_both_papers():
     rows = published("ecssd")
     assert len(rows) == 13
     assert rows[-1].method == "RecNet"

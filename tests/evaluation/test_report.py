@@ -50,10 +50,10 @@ addEventListener("load", () => {
 
 @pytest.fixture(scope="module")
 def browser():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser:
         pytest.skip(f"no browser found (looked for {', '.join(BROWSERS)})")
-    return found
+    return browser
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_is_a_single_small_file(report):
     assert "a&lt;b&gt;&amp;c" in text
 
 
-def test_shows_the_worst_the_best_and_the_largest_differences(report):
+def test_the_report_shows_the_worst_the_best_and_the_largest_differences(report):
     path, result = report
     text = path.read_text()
     records = result.records["ours"]

@@ -44,7 +44,7 @@ def written(out):
     return {name: (out / name).read_bytes() for name in WRITTEN}
 
 
-def test_writes_numbers_tables_curves_and_a_report(make_set, tmp_path, figures_drawn):
+def test_numbers_tables_curves_and_a_report_are_written(make_set, tmp_path, figures_drawn):
     folder = make_set(["a", "b", "c"], methods=("ours", "theirs"), images=True)
     evaluation = evaluate([data_set(folder, ("ours", "theirs"), published="ECSSD")], tmp_path / "out", jobs=1)
     assert evaluation.good
@@ -70,7 +70,7 @@ def test_a_thousand_pairs_with_ten_faults(make_set, tmp_path):
     (masks / "0001.png").unlink()  # a map without a mask
     (maps / "0002.png").write_bytes((maps / "0002.png").read_bytes()[:50])
     (maps / "0003.png").write_bytes(b"")
-    (maps / "0004.png").write_text("no picture")
+    (maps / "0004.png").write_text("not an image")
     (maps / "0005.png").unlink()
     nan = draw(5, (16, 24))[1] / 255
     nan[3, 3] = np.nan

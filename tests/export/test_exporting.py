@@ -108,7 +108,7 @@ def test_a_crashed_conversion_is_reported(tiny_preset, tmp_path, monkeypatch):
         export_model(tiny_preset, tmp_path / "out", format="savedmodel")
 
 
-def test_refuses_a_file_and_a_folder_with_other_files(tiny_preset, tmp_path):
+def test_a_file_and_a_folder_with_other_files_are_refused(tiny_preset, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(ConfigError, match="is a file"):
@@ -124,7 +124,7 @@ def test_refuses_a_file_and_a_folder_with_other_files(tiny_preset, tmp_path):
     assert (folder / "holiday.jpg").read_text() == "mine"
 
 
-def test_refuses_wrong_arguments(tiny_preset, tmp_path, monkeypatch):
+def test_invalid_arguments_are_refused(tiny_preset, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="Received: format='onnx'"):
         export_model(tiny_preset, tmp_path / "out", format="onnx")
     with pytest.raises(ConfigError, match="Received: precision='int4'"):

@@ -126,6 +126,6 @@ def test_the_first_order_is_the_given_one_and_a_seed_fixes_the_others():
         lambda model: list(itertools.islice(stream(model, [np.zeros((SIZE, SIZE))]), 1)),
     ],
 )
-def test_wrong_arguments_are_named_with_their_value(model, bad):
+def test_invalid_arguments_are_errors_with_their_value(model, bad):
     with pytest.raises(ValueError, match="Received"):
         bad(model)

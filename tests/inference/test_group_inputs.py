@@ -62,6 +62,6 @@ def test_outputs_are_in_a_folder_per_group(tree):
     assert task.sheet == Path("out/birds.sheet.png")
     assert task.images[1].outputs == {"mask": Path("out/birds/2.png"), "heatmap": Path("out/birds/2.heatmap.png")}
     (task,) = plan_group_jobs(groups, "x.png", ["sheet"])
-    assert (task.sheet, [one.outputs for one in task.images]) == (Path("x.png"), [{}, {}])
+    assert (task.sheet, [image.outputs for image in task.images]) == (Path("x.png"), [{}, {}])
     with pytest.raises(ValueError, match="takes one sheet"):
         plan_group_jobs(groups, "x.png", ["mask"])

@@ -66,8 +66,8 @@ def test_an_unreadable_image_is_left_out(predictor, photos):
         predictor([*photos, b"text" * 10])
     first, error, *others = predictor.map([photos[0], b"text" * 10, *photos[1:]], errors="return")
     assert isinstance(error, ImageError)
-    for found, expected in zip((first, *others), predictor(photos), strict=True):
-        np.testing.assert_array_equal(found.saliency, expected)
+    for received, expected in zip((first, *others), predictor(photos), strict=True):
+        np.testing.assert_array_equal(received.saliency, expected)
 
 
 def test_threads_share_one_predictor(predictor, photos):
@@ -82,7 +82,7 @@ def test_threads_share_one_predictor(predictor, photos):
         np.testing.assert_array_equal(maps[-1], expected[-1])
 
 
-def test_wrong_arguments_are_named_with_their_value(predictor, tiny_group_preset, photos):
+def test_invalid_arguments_are_errors_with_their_value(predictor, tiny_group_preset, photos):
     for wrong in ({"errors": "ignore"}, {"orders": 0}):
         with pytest.raises(ValueError, match="Received"):
             list(predictor.map(photos, **wrong))

@@ -18,7 +18,7 @@ from keras_recnet.imaging.reading import read
 from keras_recnet.inference.engines import LiteRTEngine
 from keras_recnet.inference.group_predictor import GroupPredictor
 from keras_recnet.inference.predictor import Predictor
-from keras_recnet.parallel import ordered
+from keras_recnet.parallel import ordered_map
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_missing_packages_are_named(tiny_preset, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [{"engine": "onnx"}])
-def test_wrong_arguments_are_named_with_their_value(tiny_preset, predictor, arguments):
+def test_invalid_arguments_are_errors_with_their_value(tiny_preset, predictor, arguments):
     with pytest.raises(ValueError, match="Received: engine='onnx'"):
         Predictor(tiny_preset, **arguments)
     with pytest.raises(ValueError, match="Received: errors='ignore'"):
@@ -186,8 +186,8 @@ def test_map_raises_or_returns_errors_in_order(predictor, save_photo, tmp_path):
 
 def test_map_reads_its_input_lazily(predictor):
     taken = itertools.count()
-    pictures = (np.full((8, 8, 3), next(taken) % 256, np.uint8) for _ in itertools.count())
-    maps = predictor.map(pictures, jobs=2)
+    arrays = (np.full((8, 8, 3), next(taken) % 256, np.uint8) for _ in itertools.count())
+    maps = predictor.map(arrays, jobs=2)
     for _ in range(10):
         next(maps)
     maps.close()
@@ -221,8 +221,8 @@ def test_the_number_of_interpreters_is_limited_by_the_cores(tiny_preset, monkeyp
     file = presets.find(tiny_preset).file(presets.LITERT)
     for threads, at_once in ((1, 4), (2, 2), (4, 1), (8, 1)):
         engine = LiteRTEngine(file, threads=threads)
-        picture = np.zeros((*engine.size, 3), np.uint8)
-        list(ordered(engine, [picture] * 60, workers=6))
+        array = np.zeros((*engine.size, 3), np.uint8)
+        list(ordered_map(engine, [array] * 60, workers=6))
         assert 1 <= len(engine._interpreters.idle) <= at_once
 
 
@@ -285,20 +285,20 @@ def test_ordered_drops_waiting_items_after_an_error():
             raise ValueError("two")
 
     with pytest.raises(ValueError, match="two"):
-        list(ordered(work, range(1000), workers=2))
+        list(ordered_map(work, range(1000), workers=2))
     assert len(done) < 12
 
 
 def test_attention_needs_the_keras_engine(predictor, keras_predictor, save_photo):
-    picture = read(save_photo("photo.png", (48, 96)))
-    weights = keras_predictor.attention(picture, (47, 95))
+    decoded = read(save_photo("photo.png", (48, 96)))
+    weights = keras_predictor.attention(decoded, (47, 95))
     assert weights.shape == (8, 8)
     expected = keras_predictor.engine.model.attention_map(
         read(save_photo("p.png", (48, 96)), fit=(64, 64)).rgb, (62, 63)
     )
     np.testing.assert_allclose(weights, expected, rtol=1e-4)
     with pytest.raises(PresetError, match="needs the Keras engine"):
-        predictor.attention(picture, (0, 0))
+        predictor.attention(decoded, (0, 0))
 
 
 def test_images_above_the_pixel_limit_are_refused(tiny_preset, save_photo):

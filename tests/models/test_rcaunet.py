@@ -18,7 +18,7 @@ from keras_recnet.metrics import SaliencyMAE
 from keras_recnet.models import RCAUNet, RecNet
 
 SIZE = 64
-# For such short trainings, eager execution is faster than tracing or compiling, except on JAX.
+# For such short training runs, eager execution is faster than tracing or compiling, except on JAX.
 QUICKLY = {"run_eagerly": True, "jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
 RECNET = {
     "integration_filters": 4,

@@ -45,14 +45,14 @@ def save_kind(kind, path):
 
 
 @pytest.mark.parametrize("kind", ["grey", "rgb", "16 bits", "palette", "bits", "alpha"])
-def test_every_kind_becomes_rgb(kind, tmp_path):
+def test_every_kind_of_image_is_converted_to_rgb(kind, tmp_path):
     expected = save_kind(kind, tmp_path / "a.png")
     image = read(tmp_path / "a.png").rgb
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, expected)
 
 
-def test_cmyk_becomes_rgb(tmp_path):
+def test_cmyk_is_converted_to_rgb(tmp_path):
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
     np.testing.assert_allclose(read(tmp_path / "a.jpg").rgb[4, 4], (255, 0, 0), atol=3)
 
@@ -78,7 +78,7 @@ def test_the_exif_orientation_is_applied(orientation, extension, tmp_path):
     np.testing.assert_allclose(read(path).rgb.astype(int), np.asarray(image), atol=4 if extension == ".jpg" else 0)
 
 
-def test_a_large_jpeg_is_decoded_smaller_but_large_enough(tmp_path):
+def test_a_large_jpeg_is_decoded_at_the_smallest_sufficient_scale(tmp_path):
     Image.effect_noise((640, 480), 50).convert("RGB").save(tmp_path / "a.jpg", exif=with_orientation(6))
     assert read(tmp_path / "a.jpg").rgb.shape == (640, 480, 3)
     assert read(tmp_path / "a.jpg", at_least=100).rgb.shape == (160, 120, 3)
@@ -113,7 +113,7 @@ def test_an_unusable_file_is_named(keep, extension, message, tmp_path):
 
 
 def test_a_text_file_named_png_is_not_an_image(tmp_path):
-    (tmp_path / "a.png").write_text("not a picture at all, and longer than any magic number")
+    (tmp_path / "a.png").write_text("not an image at all, and longer than any magic number")
     with pytest.raises(ImageError, match=r"a\.png: not an image"):
         read(tmp_path / "a.png")
 
@@ -129,7 +129,7 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
 
 
 def read_mask(path, size=(4, 2)):
-    """The mask in `path`, read with an image of `size`."""
+    """Read the mask in `path` with an image of `size`."""
     image = path.with_name("image.png")
     Image.new("RGB", size).save(image)
     return read_pair(Pair("a", image, path))[1]
@@ -157,7 +157,7 @@ def palette_mask(*colours):
         pytest.param(palette_mask((0, 0, 0), (255, 255, 255)), id="palette"),
         pytest.param(palette_mask((0, 0, 0), (128, 0, 0)), id="palette of black and red"),
         pytest.param(Image.fromarray(MASK).convert("RGBA"), id="rgba"),
-        pytest.param(Image.fromarray(np.dstack([MASK * 0, MASK * 0, MASK * 0, MASK])), id="shape in the alpha"),
+        pytest.param(Image.fromarray(np.dstack([MASK * 0, MASK * 0, MASK * 0, MASK])), id="mask in the alpha channel"),
         pytest.param(Image.fromarray(np.dstack([MASK | 255, MASK | 255, MASK | 255, MASK])), id="white with alpha"),
     ],
 )
@@ -221,7 +221,7 @@ def test_an_image_that_is_not_a_mask_is_named(mask, message, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(100, 67), (1000, 667), (320, 213), (2000, 1334), (100, 66)])
-def test_a_mask_may_have_another_size_than_its_image(size, tmp_path):
+def test_a_mask_may_differ_in_size_from_its_image(size, tmp_path):
     Image.new("L", size, 255).save(tmp_path / "mask.png")
     assert read_mask(tmp_path / "mask.png", (1000, 667)).shape == size[::-1]
 
@@ -235,9 +235,9 @@ def test_a_mask_with_other_proportions_is_named(size, tmp_path):
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
-def test_a_mask_of_the_upright_image_stays_and_one_of_the_stored_image_is_turned(tmp_path, orientation, extension):
+def test_a_mask_is_rotated_only_if_it_matches_the_image_before_its_exif_rotation(tmp_path, orientation, extension):
     stored = np.zeros((30, 40), np.uint8)
-    stored[:10, :25] = 255  # a corner, so that no turn of it looks like another
+    stored[:10, :25] = 255  # a corner, so that all rotations differ
     Image.fromarray(stored).convert("RGB").save(tmp_path / f"a{extension}", exif=with_orientation(orientation))
     image = read(tmp_path / f"a{extension}").rgb
     upright = (image[..., 0] > 127).astype(np.uint8) * 255
@@ -254,7 +254,7 @@ def test_problems_of_both_files_are_reported(tmp_path):
     assert caught.value.problems == [f"{tmp_path / name}: no such file. Check the path." for name in ("a.jpg", "a.png")]
 
 
-def test_an_image_without_a_mask_has_nothing_salient(folders, save_pair):
+def test_an_image_without_a_mask_gets_an_empty_mask(folders, save_pair):
     save_pair("a", size=(40, 30))
     image, mask = read_pair(Pair("a", folders[0] / "a.jpg", None))
     np.testing.assert_array_equal(image, read(folders[0] / "a.jpg").rgb)

@@ -44,21 +44,21 @@ def arrays(dataset):
     return [(inputs["images"].numpy(), inputs["mask"].numpy(), targets.numpy()) for inputs, targets in dataset]
 
 
-def assert_same(one, other):
-    for batch, other_batch in zip(one, other, strict=True):
+def assert_same(a, b):
+    for batch, other_batch in zip(a, b, strict=True):
         for array, other_array in zip(batch, other_batch, strict=True):
             np.testing.assert_array_equal(array, other_array)
 
 
-def differ(one, other):
-    return any((images != other_images).any() for (images, *_), (other_images, *_) in zip(one, other, strict=True))
+def images_differ(a, b):
+    return any((images != other_images).any() for (images, *_), (other_images, *_) in zip(a, b, strict=True))
 
 
 # Contents of the batches
 
 
 @CACHES
-def test_batches_have_images_a_mask_and_targets(groups, cache):
+def test_batches_consist_of_images_a_mask_and_targets(groups, cache):
     data = make(groups, image_size=(12, 16), cache=cache)
     dataset = data.epoch(0)
     assert dataset.element_spec == (
@@ -72,7 +72,7 @@ def test_batches_have_images_a_mask_and_targets(groups, cache):
         assert images.min() >= 0
         assert targets.max() == 1
         assert targets.min() == 0
-        # padding follows the images, and is 0
+        # images are padded at the end, with 0
         assert (mask[:, :-1] >= mask[:, 1:]).all()
         assert mask[:, 0].all()
         assert not images[~mask].any()
@@ -80,7 +80,7 @@ def test_batches_have_images_a_mask_and_targets(groups, cache):
         assert images[mask].any(axis=(1, 2, 3)).all()
 
 
-def test_a_model_with_two_inputs_can_be_trained(groups):
+def test_a_keras_model_trains_on_the_dataset(groups):
     import keras
 
     images = keras.Input((6, 12, 12, 3), name="images")
@@ -95,12 +95,12 @@ def test_a_model_with_two_inputs_can_be_trained(groups):
 
 
 def members_of(data, epoch):
-    """`members` at every position of an epoch."""
+    """Return `data.members(epoch, position)` for all positions of an epoch."""
     return [data.members(epoch, position) for position in range(len(data))]
 
 
 @CACHES
-def test_a_batch_holds_the_members_at_its_positions(groups, cache):
+def test_batches_contain_the_images_listed_by_members(groups, cache):
     data = make(groups, augment=None, cache=cache)
     batches = arrays(data.epoch(3).unbatch())
     for (images, mask, targets), (_, pairs, distractors) in zip(batches, members_of(data, 3), strict=True):
@@ -111,7 +111,7 @@ def test_a_batch_holds_the_members_at_its_positions(groups, cache):
             np.testing.assert_array_equal(targets[n, ..., 0] * 255, 0 if is_distractor else np.float32(target))
 
 
-def test_distractors_come_from_other_groups_and_are_the_minority(groups):
+def test_distractors_come_from_other_groups_and_are_a_minority(groups):
     data = make(groups)
     counts = set()
     for epoch in range(20):
@@ -119,9 +119,9 @@ def test_distractors_come_from_other_groups_and_are_the_minority(groups):
             assert len(set(pairs)) == len(pairs)
             for pair, is_distractor in zip(pairs, distractors, strict=True):
                 assert (pair not in group.pairs) == is_distractor
-            own = len(distractors) - sum(distractors)
-            assert sum(distractors) <= min(2, own - 1)
-            assert own == min(len(group), 6 - sum(distractors))
+            members = len(distractors) - sum(distractors)
+            assert sum(distractors) <= min(2, members - 1)
+            assert members == min(len(group), 6 - sum(distractors))
             counts.add((group.name, sum(distractors)))
     assert counts == {*itertools.product("abcef", range(3)), ("d", 0), ("d", 1)}
 
@@ -160,22 +160,22 @@ def test_distractors_appear_at_every_position_and_images_in_every_order(groups):
     assert len([name for name in first if name.startswith("a/")]) == 9
 
 
-def test_every_epoch_has_each_group_once_in_a_new_order(groups):
+def test_each_epoch_contains_every_group_once_in_a_new_order(groups):
     data = make(groups)
     orders = [[group.name for group, *_ in members_of(data, epoch)] for epoch in range(4)]
     for order in orders:
         assert sorted(order) == list("abcdef")
-    for one, other in itertools.combinations(orders, 2):
-        assert one != other
+    for a, b in itertools.combinations(orders, 2):
+        assert a != b
 
 
 def test_images_of_large_groups_are_drawn_uniformly_in_every_epoch(groups):
     data = make(groups, images_per_group=3, distractors=0)
     counts = Counter(pair for epoch in range(300) for group, pairs, _ in members_of(data, epoch) for pair in pairs)
-    of_a = [counts[pair] for pair in groups[0].pairs]
-    assert sum(of_a) == 900
-    assert min(of_a) > 70
-    assert max(of_a) < 130
+    draws = [counts[pair] for pair in groups[0].pairs]
+    assert sum(draws) == 900
+    assert min(draws) > 70
+    assert max(draws) < 130
 
 
 @pytest.mark.parametrize(("share", "images_per_group"), [(1 / 6, 6), (0.25, 5)])
@@ -219,7 +219,7 @@ def test_masks_of_the_distractor_pool_are_ignored(groups, tmp_path):
                 assert not targets[n].any()
 
 
-def test_own_images_in_the_pool_are_never_distractors(groups):
+def test_a_group_never_draws_its_own_images_from_the_pool(groups):
     data = make(groups, distractors=2, distractor_pool=[*groups[0].pairs, *groups[2].pairs])
     for epoch in range(20):
         for group, pairs, distractors in members_of(data, epoch):
@@ -227,7 +227,7 @@ def test_own_images_in_the_pool_are_never_distractors(groups):
             assert drawn <= {"a", "c"} - {group.name}
 
 
-def test_groups_of_the_same_category_provide_no_distractors_for_each_other(groups):
+def test_distractors_never_have_the_category_of_the_group(groups):
     groups = [Group(group.name, group.pairs, category="animal" if group.name in "abc" else "") for group in groups]
     data = make(groups, distractors=2)
     for epoch in range(20):
@@ -236,7 +236,7 @@ def test_groups_of_the_same_category_provide_no_distractors_for_each_other(group
             assert not drawn & set("abc" if group.name in "abc" else group.name)
 
 
-def test_an_own_image_under_another_name_is_not_a_distractor(groups, tmp_path):
+def test_a_link_to_an_image_of_the_group_is_not_a_distractor(groups, tmp_path):
     linked = tmp_path / "again.jpg"
     linked.symlink_to(groups[1].pairs[0].image)
     other = Group("z", (Pair("z/again", linked, groups[1].pairs[0].mask), *groups[0].pairs[:1]))
@@ -248,11 +248,11 @@ def test_an_own_image_under_another_name_is_not_a_distractor(groups, tmp_path):
 
 
 def test_listed_distractors_are_used_in_evaluation_only(groups):
-    named = Group("x", (*groups[0].pairs[:3], groups[1].pairs[0]), (False, True, False, False))
-    data = make([named], batch_size=1, distractors=0, augment=None)
+    group = Group("x", (*groups[0].pairs[:3], groups[1].pairs[0]), (False, True, False, False))
+    data = make([group], batch_size=1, distractors=0, augment=None)
     for epoch in range(5):
         ((_, pairs, distractors),) = members_of(data, epoch)
-        assert sorted(pairs) == sorted(named.own)
+        assert sorted(pairs) == sorted(group.own)
         assert not any(distractors)
     ((_, mask, targets),) = arrays(data.evaluation())
     assert mask.shape == (1, 4)
@@ -264,7 +264,7 @@ def test_listed_distractors_are_used_in_evaluation_only(groups):
 
 @CACHES
 @pytest.mark.parametrize("augment", [None, Augment()])
-def test_evaluation_has_all_images_in_order_padded_to_the_largest_group(groups, cache, augment):
+def test_evaluation_yields_all_images_in_order_padded_to_the_largest_group(groups, cache, augment):
     data = make(groups, augment=augment, cache=cache, batch_size=4)
     batches = arrays(data.evaluation())
     assert [mask.shape for _, mask, _ in batches] == [(4, 9), (2, 7)]
@@ -292,7 +292,7 @@ def test_evaluation_splits_groups_into_parts_of_nearly_equal_size(groups):
 
 @CACHES
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_new_data_set_yields_the_same_batches(groups, cache, workers):
+def test_a_new_instance_yields_the_same_batches(groups, cache, workers):
     assert_same(arrays(make(groups, cache=cache).epoch(3)), arrays(make(groups, cache=cache, workers=workers).epoch(3)))
 
 
@@ -320,13 +320,13 @@ def test_training_concatenates_the_epochs(groups):
 
 
 @pytest.mark.parametrize("seed", [2, -1, 0, 2**70])
-def test_another_seed_yields_other_batches(groups, seed):
-    assert differ(arrays(make(groups).epoch(0)), arrays(make(groups, seed=seed).epoch(0)))
+def test_a_different_seed_yields_different_batches(groups, seed):
+    assert images_differ(arrays(make(groups).epoch(0)), arrays(make(groups, seed=seed).epoch(0)))
 
 
 def test_groups_do_not_depend_on_the_batch_size(groups):
-    one, other = (arrays(make(groups, batch_size=size).epoch(5).unbatch()) for size in (1, 3))
-    assert_same(one, other)
+    batches, other_batches = (arrays(make(groups, batch_size=size).epoch(5).unbatch()) for size in (1, 3))
+    assert_same(batches, other_batches)
 
 
 def test_the_remainder_is_dropped_or_kept(groups):
@@ -343,28 +343,28 @@ def test_each_image_of_a_group_is_augmented_differently(folders, save_pair):
     ((images, *_),) = arrays(
         make(find_groups(images=folders[0], masks=folders[1]), batch_size=1, distractors=0).epoch(0)
     )
-    for one, other in itertools.combinations(images[0, :4], 2):
-        assert (one != other).any()
+    for a, b in itertools.combinations(images[0, :4], 2):
+        assert (a != b).any()
 
 
 # Lifetime and errors
 
 
-def test_an_image_of_several_groups_is_cached_once(groups):
+def test_an_image_in_several_groups_is_cached_once(groups):
     seen = []
     again = Group("again", groups[0].pairs)
     make([*groups, again], progress=lambda *step: seen.append(step))
     assert seen[-1] == (sum(SIZES.values()),) * 2
 
 
-def test_a_dataset_outlives_its_data_set(groups):
+def test_a_tf_dataset_outlives_its_saliency_groups(groups):
     expected = arrays(make(groups).evaluation())
     dataset = make(groups).evaluation()
     gc.collect()
     assert_same(arrays(dataset), expected)
 
 
-def test_filling_the_cache_names_all_unusable_files(groups):
+def test_filling_the_cache_reports_all_unusable_files(groups):
     groups[0].pairs[3].mask.write_bytes(b"")
     groups[1].pairs[1].image.write_bytes(b"")
     with pytest.raises(PipelineDataError) as caught:
@@ -388,7 +388,7 @@ def test_filling_the_cache_names_all_unusable_files(groups):
         ({"distractor_pool": []}, "`distractors` needs images of other groups"),
     ],
 )
-def test_invalid_arguments_are_errors_with_what_was_received(groups, changes, message):
+def test_invalid_arguments_are_errors(groups, changes, message):
     with pytest.raises(ValueError, match=f"{message}.*Received: "):
         make(groups, **changes)
 

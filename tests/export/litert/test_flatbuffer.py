@@ -67,7 +67,7 @@ def test_computes_what_it_did_before(raw):
     np.testing.assert_array_equal(run(flatbuffer.finish(raw, input_dtype="uint8"), image), expected)
 
 
-def test_an_image_of_uint8_has_the_values_that_it_says(raw):
+def test_a_uint8_image_keeps_its_values(raw):
     details = Interpreter(model_content=flatbuffer.finish(raw, input_dtype="uint8")).get_input_details()
     assert [(detail["dtype"], detail["quantization"]) for detail in details] == [(np.uint8, (1.0, 0))]
     assert details[0]["shape"].tolist() == [1, 8, 8, 3]

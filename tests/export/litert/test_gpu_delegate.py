@@ -81,7 +81,7 @@ def test_the_units_ablations(options, tmp_path):
     ],
     ids=["no such operation", "reverse", "both operands broadcast", "five dimensions", "kernel computed at run time"],
 )
-def test_finds_unsupported_operations(function, expected, converted, tmp_path):
+def test_unsupported_operations_are_found(function, expected, converted, tmp_path):
     content = converted({"serving_default": lambda image: {"saliency": function(image)}}, image=IMAGE)
     problems = gpu_incompatible(in_file(content, tmp_path))
     if expected is None:
@@ -90,7 +90,7 @@ def test_finds_unsupported_operations(function, expected, converted, tmp_path):
         assert [line for line in problems if line.startswith(f"serving_default: {expected}")]
 
 
-def test_finds_a_cast_of_uint8(converted, tmp_path):
+def test_a_cast_of_uint8_is_found(converted, tmp_path):
     kernel, bias = np.ones((3, 3, 3, 4), "float32"), np.arange(4, dtype="float32")
 
     def convolution(image):
@@ -102,7 +102,7 @@ def test_finds_a_cast_of_uint8(converted, tmp_path):
     assert problems[0].startswith("serving_default: CAST [1, 8, 8, 3]: ")
 
 
-def test_finds_the_float16_biases_of_the_converter(tmp_path, monkeypatch):
+def test_float16_biases_of_the_converter_are_found(tmp_path, monkeypatch):
     image = keras.Input((8, 8, 3), name="image")
     model = keras.Model({"image": image}, {"saliency": keras.layers.Conv2D(4, 3, bias_initializer="ones")(image)})
     monkeypatch.setattr(flatbuffer, "finish", lambda content, **options: content)

@@ -59,9 +59,9 @@ def test_signatures_and_prediction_agree_on_photographs(signatures, predictor, p
     maps, status = encoded(signatures, files)
     assert status == [0] * len(files)
     for photo, from_file in zip(photographs, maps, strict=True):
-        picture = read(photo)
-        expected = predictor(picture.rgb)  # not of the file, of which it would only decode an eighth of the pixels
-        outputs = signatures["serving_default"](images=tf.constant(picture.rgb[None], tf.float32))
+        decoded = read(photo)
+        expected = predictor(decoded.rgb)  # not of the file, of which it would only decode an eighth of the pixels
+        outputs = signatures["serving_default"](images=tf.constant(decoded.rgb[None], tf.float32))
         assert from_file.shape == expected.shape == outputs["saliency"].shape[1:3]
         assert np.abs(from_file - 255 * expected).mean() < 1
         assert np.abs(outputs["saliency"][0, ..., 0] - expected).mean() < 1 / 255
@@ -144,12 +144,12 @@ def test_the_header_of_a_jpeg_shows_that_it_is_too_large(signatures):
     ("shape", "message"),
     [((0, 8, 8, 3), "`images` is empty"), ((1, 0, 8, 3), "`images` is empty"), ((1, 1, 50_000_001, 3), "50,000,000")],
 )
-def test_refuses_empty_and_large_tensors(signatures, shape, message):
+def test_empty_and_large_tensors_are_refused(signatures, shape, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signatures["uint8"](images=tf.zeros(shape, tf.uint8))
 
 
-def test_refuses_an_empty_batch_of_files(signatures):
+def test_an_empty_batch_of_files_is_refused(signatures):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"`image_bytes` is empty\. Send at least one image"):
         signatures["encoded"](image_bytes=tf.constant([], tf.string))
 
