@@ -12,7 +12,7 @@ MEANINGS = {
     "saliency": "map in 0…1",
     "foreground": "map in 0…1",
     "background": "map in 0…1",
-    "saliency_bytes": "PNG file of the map, 8-bit grey, 255 is 1; empty unless status is 0",
+    "saliency_bytes": "PNG file of the map, 8-bit gray, 255 is 1; empty unless status is 0",
     "status": "0 good, 1 undecodable, 2 too large",
 }
 FEATURES = "features of the image"

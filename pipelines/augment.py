@@ -17,9 +17,9 @@ class Augment:
     """Random augmentation of an image and its mask.
 
     Geometry (image and mask): a horizontal flip, and a crop whose height and width are drawn independently from
-    `min_crop`…1 of the sides, resized to the training size. Colour (image only), with `m` the mean grey of the crop:
+    `min_crop`…1 of the sides, resized to the training size. Color (image only), with `m` the mean gray of the crop:
 
-        `x ← brightness · (contrast · (saturate(x) − m) + m)`, `saturate(x) = s·x + (1 − s)·grey(x)`
+        `x ← brightness · (contrast · (saturate(x) − m) + m)`, `saturate(x) = s·x + (1 − s)·gray(x)`
 
     Args:
         flip: probability of a horizontal flip, 0…1.
@@ -38,7 +38,7 @@ class Augment:
     contrast: float = 0.2
     saturation: float = 0.2
 
-    # Random numbers per sample: flip, crop (height, width, top, left), and the three colour factors.
+    # Random numbers per sample: flip, crop (height, width, top, left), and the three color factors.
     DRAWS = 8
 
     def __post_init__(self):
@@ -66,7 +66,7 @@ class Augment:
         image, mask = split([resize(plane, size, box) for plane in planes])
         if flip < self.flip:
             image, mask = cv2.flip(image, 1), cv2.flip(mask, 1)
-        return self._recolour(image, *(2 * np.array([brightness, contrast, saturation]) - 1)), mask
+        return self._recolor(image, *(2 * np.array([brightness, contrast, saturation]) - 1)), mask
 
     def _box(self, height, width, top, left):
         """Return (left, top, right, bottom) of the crop, in fractions of the sides."""
@@ -74,8 +74,8 @@ class Augment:
         top, left = top * (1 - height), left * (1 - width)
         return left, top, left + width, top + height
 
-    def _recolour(self, image, brightness, contrast, saturation):
-        """Apply the three colour changes. They are linear in RGB, so one 3×4 matrix and one pass are enough."""
+    def _recolor(self, image, brightness, contrast, saturation):
+        """Apply the three color changes. They are linear in RGB, so one 3×4 matrix and one pass are enough."""
         b = 1 + self.brightness * brightness
         c = 1 + self.contrast * contrast
         s = 1 + self.saturation * saturation

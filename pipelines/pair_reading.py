@@ -10,7 +10,7 @@ from PIL import Image
 from keras_recnet.errors import DataError, ImageError
 from keras_recnet.imaging import reading
 
-# A mask with at least three levels, the brightest of which is darker than this, holds class labels, not grey values.
+# A mask with at least three levels, the brightest of which is darker than this, holds class labels, not gray values.
 LABEL_LEVELS = 16
 SHOWN_PROBLEMS = 20
 
@@ -55,7 +55,7 @@ class Pair:
 def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read an image and its mask.
 
-    The mask may be 0/1, 0/255, grey, RGB, palette or 16-bit; an alpha channel that is not constant is the mask. A mask
+    The mask may be 0/1, 0/255, gray, RGB, palette or 16-bit; an alpha channel that is not constant is the mask. A mask
     with two levels, one of them 0, becomes 0 and 255. It must have the proportions of the image (a pixel of rounding is
     allowed), not its size. A mask that matches only the image as stored, before the EXIF orientation is applied, is
     turned with it. If both match (a square, a half turn), the mask is taken as drawn on the upright image, which is
@@ -114,29 +114,29 @@ def size_problem(pair, mask_size, image_size):
 def _mask_values(mask, path):
     """`(height, width)` uint8 in 0…255 from a mask of any mode."""
     if mask.mode in reading.DEEP_MODES:
-        values = reading.grey_values(mask)
+        values = reading.gray_values(mask)
         # A mask of 0/1 or 0…255 may be stored in 16 bits.
         small = values.dtype.kind != "f" and values.min() >= 0 and values.max() <= 255
-        grey = values.astype(np.uint8) if small else reading.grey_to_8_bits(values, path)
+        gray = values.astype(np.uint8) if small else reading.gray_to_8_bits(values, path)
     else:
         mask = reading.without_alpha(mask)
-        if mask.mode not in ("1", "L") and _is_coloured(np.asarray(mask.convert("RGB"))):
-            raise ImageError(f"{path}: a colour image, not a mask. Are images and masks swapped?")
-        grey = np.asarray(mask.convert("L"))
+        if mask.mode not in ("1", "L") and _is_colored(np.asarray(mask.convert("RGB"))):
+            raise ImageError(f"{path}: a color image, not a mask. Are images and masks swapped?")
+        gray = np.asarray(mask.convert("L"))
 
-    levels = np.flatnonzero(np.bincount(grey.ravel(), minlength=256))
+    levels = np.flatnonzero(np.bincount(gray.ravel(), minlength=256))
     if list(levels) == [1] or (len(levels) == 2 and levels[0] == 0):
-        return np.where(grey > 0, np.uint8(255), np.uint8(0))
+        return np.where(gray > 0, np.uint8(255), np.uint8(0))
     if len(levels) > 2 and levels[-1] < LABEL_LEVELS:
         raise ImageError(f"{path}: contains label numbers 0…{levels[-1]}, not a mask of 0 and 255.")
-    return grey
+    return gray
 
 
-def _is_coloured(rgb):
-    """Return whether `(height, width, 3)` is a colour image, not a mask in RGB or with a palette."""
+def _is_colored(rgb):
+    """Return whether `(height, width, 3)` is a color image, not a mask in RGB or with a palette."""
     spread = rgb.max(axis=-1) - rgb.min(axis=-1)
-    # JPEG leaves traces of colour in a grey mask, and black with one other colour is a mask, too.
+    # JPEG leaves traces of color in a gray mask, and black with one other color is a mask, too.
     if (spread > 48).mean() <= 0.01:
         return False
-    colours = np.unique(rgb.reshape(-1, 3), axis=0)
-    return len(colours) > 2 or (len(colours) == 2 and bool(colours[0].any()))
+    colors = np.unique(rgb.reshape(-1, 3), axis=0)
+    return len(colors) > 2 or (len(colors) == 2 and bool(colors[0].any()))

@@ -50,7 +50,7 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
     }
 
     /**
-     * Compute the maps of a group: grey, white where co-salient, of the sizes of the upright images.
+     * Compute the maps of a group: gray, white where co-salient, of the sizes of the upright images.
      *
      * @param count number of images, at least 1.
      * @param picture returns the upright image of an index; called twice per image.

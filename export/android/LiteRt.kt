@@ -149,11 +149,11 @@ private class Weights(from: Int, to: Int) {
         val scale = from.toDouble() / to
         val reach = max(scale, 1.0)
         of = Array(to) { index ->
-            val centre = (index + 0.5) * scale
-            val begin = max((centre - reach + 0.5).toInt(), 0)
-            val end = min((centre + reach + 0.5).toInt(), from)
+            val center = (index + 0.5) * scale
+            val begin = max((center - reach + 0.5).toInt(), 0)
+            val end = min((center + reach + 0.5).toInt(), from)
             first[index] = begin
-            val weights = DoubleArray(end - begin) { max(0.0, 1 - abs(begin + it + 0.5 - centre) / reach) }
+            val weights = DoubleArray(end - begin) { max(0.0, 1 - abs(begin + it + 0.5 - center) / reach) }
             val sum = weights.sum()
             FloatArray(weights.size) { (weights[it] / sum).toFloat() }
         }
@@ -180,13 +180,13 @@ private class Weights(from: Int, to: Int) {
     }
 }
 
-/** Convert a map `(1, height, width, 1)` in 0…1 to a grey bitmap of another size. */
+/** Convert a map `(1, height, width, 1)` in 0…1 to a gray bitmap of another size. */
 fun readMap(from: ByteBuffer, height: Int, width: Int, outWidth: Int, outHeight: Int): Bitmap {
     from.rewind()
     val floats = from.asFloatBuffer()
     val pixels = IntArray(height * width) {
-        val grey = (floats.get(it) * 255 + 0.5f).toInt().coerceIn(0, 255)
-        Color.rgb(grey, grey, grey)
+        val gray = (floats.get(it) * 255 + 0.5f).toInt().coerceIn(0, 255)
+        Color.rgb(gray, gray, gray)
     }
     val small = Bitmap.createBitmap(pixels, width, height, Bitmap.Config.ARGB_8888)
     return Bitmap.createScaledBitmap(small, outWidth, outHeight, true)

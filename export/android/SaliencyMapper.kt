@@ -38,7 +38,7 @@ class SaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = true
     }
 
     /**
-     * Compute the saliency map of an image: grey, white where salient, of the size of the upright image.
+     * Compute the saliency map of an image: gray, white where salient, of the size of the upright image.
      *
      * @param picture a bitmap in memory, not `Bitmap.Config.HARDWARE`.
      * @param rotationDegrees clockwise rotation that makes the image upright, from EXIF or CameraX'

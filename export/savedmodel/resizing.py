@@ -6,7 +6,7 @@ import tensorflow as tf
 def resize_rgb(images, size: tuple[int, int]):
     """Resize images as Pillow does in prediction and training: in two steps, each rounded to integers.
 
-    Where a network is undecided between two objects, a difference below one grey level can change the map, and a server
+    Where a network is undecided between two objects, a difference below one gray level can change the map, and a server
     would return another map than `keras_recnet.saliency`.
 
     Args:

@@ -69,7 +69,7 @@ class Answer(NamedTuple):
 
     Attributes:
         status: 0 good, 1 undecodable, 2 too large.
-        png: the map, an 8-bit grey PNG file of the image's size; empty unless the status is 0.
+        png: the map, an 8-bit gray PNG file of the image's size; empty unless the status is 0.
     """
 
     status: int
@@ -252,14 +252,14 @@ class Client(abc.ABC):
         with Image.open(io.BytesIO(file)) as image:  # reads the header alone
             width, height = image.size
         try:
-            # 8 bits, color type grey: Pillow would read other files too
+            # 8 bits, color type gray: Pillow would read other files too
             if png[16:26] == struct.pack(">IIBB", width, height, 8, 0):
                 return decode_map(png)
             reason = ""
         except OSError as error:
             reason = f" ({error})"
         raise ServerError(
-            f"{label}: {self}: the map is not an 8-bit grey PNG file of {width} × {height} pixels{reason}. Check that "
+            f"{label}: {self}: the map is not an 8-bit gray PNG file of {width} × {height} pixels{reason}. Check that "
             f"the model is an exported RecNet."
         )
 

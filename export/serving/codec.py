@@ -11,7 +11,7 @@ from keras_recnet.imaging.reading import MAX_PIXELS, open_image, read, turn_of
 from keras_recnet.imaging.writing import encode
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-# Modes that TensorFlow decodes as Pillow does. CMYK has a color profile; transparency and 16-bit grey have our rules.
+# Modes that TensorFlow decodes as Pillow does. CMYK has a color profile; transparency and 16-bit gray have our rules.
 _PLAIN_MODES = frozenset(("RGB", "L", "P", "1"))
 # Names of the chunks of a PNG that can hold its orientation. Without them it need not be decoded.
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
@@ -61,7 +61,7 @@ def encode_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = Non
 
 
 def decode_map(file: bytes) -> np.ndarray:
-    """Decode a map: an 8-bit grey PNG file to float32 `(H, W)` in 0…1."""
+    """Decode a map: an 8-bit gray PNG file to float32 `(H, W)` in 0…1."""
     with Image.open(io.BytesIO(file), formats=("PNG",)) as image:
         return np.asarray(image, np.float32) / 255.0
 

@@ -9,8 +9,8 @@ from keras_recnet.errors import ImageError
 from keras_recnet.imaging.reading import (
     DEEP_MODES,
     SUFFIXES,
-    grey_range,
-    grey_values,
+    gray_range,
+    gray_values,
     open_image,
     upright,
     without_alpha,
@@ -55,9 +55,9 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
     with open_image(data, name=name) as file:
         image = upright(file)
         if image.mode in DEEP_MODES:
-            values = _scaled(grey_values(image), name)[0] * 255
+            values = _scaled(gray_values(image), name)[0] * 255
         else:
-            values, _ = _grey(without_alpha(image))
+            values, _ = _gray(without_alpha(image))
     mask = values > MASK_THRESHOLD
     if not mask.any() and values.any():
         raise ImageError(
@@ -76,7 +76,7 @@ def read_map(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
 
     Returns:
         float64 `(H, W)` in 0…1, not stretched, and notes on how it was read: `"16-bit"`, `"float"`, `"rgb"` (three
-        equal channels), `"colour"` (channels that differ: converted to luminance).
+        equal channels), `"color"` (channels that differ: converted to luminance).
 
     Raises:
         ImageError: if it cannot be decoded, contains NaN, or has an unknown range.
@@ -86,19 +86,19 @@ def read_map(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
     with open_image(data, name=name) as file:
         image = upright(file)
         if image.mode in DEEP_MODES:
-            return _scaled(grey_values(image), name)
-        values, notes = _grey(image)
+            return _scaled(gray_values(image), name)
+        values, notes = _gray(image)
         return values / 255, notes
 
 
-def _grey(image):
+def _gray(image):
     """Return uint8 `(H, W)` and notes."""
     if image.mode in ("1", "L", "LA"):
         return np.asarray(image.convert("L")), []
     rgb = np.asarray(image.convert("RGB"))
     if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 0] == rgb[..., 2]).all():
         return np.ascontiguousarray(rgb[..., 0]), [] if image.mode == "P" else ["rgb"]
-    return np.asarray(image.convert("RGB").convert("L")), ["colour"]
+    return np.asarray(image.convert("RGB").convert("L")), ["color"]
 
 
 def _from_npy(data, name):
@@ -130,5 +130,5 @@ def _scaled(values, name):
             f"{name}: float values must be in 0…1. Divide them, or save the map with 8 or 16 bits. "
             f"Received: {values.dtype} values in {values.min():g}…{values.max():g}"
         )
-    white = grey_range(values, name)
+    white = gray_range(values, name)
     return values.astype(np.float64) / white, {1: ["float"], 65535: ["16-bit"]}.get(white, [])

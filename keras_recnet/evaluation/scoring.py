@@ -162,7 +162,7 @@ def _e_measure(tp, fp, tn, fn):
 
 
 def _s_measure(stretched, mask):
-    """Compute S; NaN if the mask's centre is in the last row or column, which leaves a quadrant empty."""
+    """Compute S; NaN if the mask's center is in the last row or column, which leaves a quadrant empty."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # mean of an empty quadrant
         return Smeasure().cal_sm(stretched, mask)

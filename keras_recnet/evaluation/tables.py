@@ -22,9 +22,9 @@ NOTES = {
     "wrong. If the mask was drawn before the EXIF rotation of the image, rotate the mask",
     "16-bit": "{} map(s) with 16 bits: scored at that precision",
     "float": "{} floating-point map(s) in 0…1: scored at that precision",
-    "rgb": "{} map(s) saved as RGB with equal channels: read as grey",
-    "colour": "{} colour map(s): the luminance was scored. Are they heatmaps?",
-    "s_undefined": "{} image(s) whose mask is centred in the last row or column, where S is undefined: counted as 0",
+    "rgb": "{} map(s) saved as RGB with equal channels: read as gray",
+    "color": "{} color map(s): the luminance was scored. Are they heatmaps?",
+    "s_undefined": "{} image(s) whose mask is centered in the last row or column, where S is undefined: counted as 0",
 }
 MASK_NOTES = ("distractors", "full_mask")  # the same for all methods
 PUBLISHED = "published"

@@ -58,7 +58,7 @@ def error(saliency_map: np.ndarray, mask: np.ndarray) -> np.ndarray:
         saliency_map, mask: float `(H, W)` in 0…1.
 
     Returns:
-        uint8 `(H, W, 3)`, with the mask in dark grey.
+        uint8 `(H, W, 3)`, with the mask in dark gray.
     """
     false_positive = np.maximum(saliency_map - mask, 0.0)[..., None]
     false_negative = np.maximum(mask - saliency_map, 0.0)[..., None]

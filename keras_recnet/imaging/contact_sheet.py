@@ -9,7 +9,7 @@ from keras_recnet.imaging.resizing import resize
 LARGEST_CELL, SMALLEST_CELL = 224, 24
 MOST_PIXELS = 8_000_000  # of a sheet, unless its cells are already the smallest
 GAP, BETWEEN_PAIRS = 4, 16
-BACKGROUND = 238  # grey
+BACKGROUND = 238  # gray
 ASPECT = 1.4  # approximate width : height of a sheet of square photos
 
 

@@ -4,16 +4,16 @@ The network sees the photo at about 256 pixels per side, so the edges of its map
 `cutout` refines them in three steps. All are local and need no solver, so a 12-megapixel photo takes seconds and a few
 hundred megabytes:
 
-1. Alpha is the guided filter of the steepened map, with the colours of the photo as the guide: in every window, alpha
-   is the linear function of the colours that is closest to the map, so it changes where the colours change. The
+1. Alpha is the guided filter of the steepened map, with the colors of the photo as the guide: in every window, alpha
+   is the linear function of the colors that is closest to the map, so it changes where the colors change. The
    coefficients are computed at 1024 pixels per side and applied at full size (fast guided filter).
 2. Pixels well inside the object stay opaque and pixels well outside stay transparent, whatever the filter returns.
-3. A semi-transparent pixel is a mixture of object and background. Blur fusion estimates the colour of the object, so
+3. A semi-transparent pixel is a mixture of object and background. Blur fusion estimates the color of the object, so
    that no rim of the old background remains.
 
 References:
     He, Sun, Tang: Guided image filtering, 2013; He, Sun: Fast guided filter, 2015.
-    Forte: Approximate fast foreground colour estimation, 2021.
+    Forte: Approximate fast foreground color estimation, 2021.
 """
 
 import cv2
@@ -24,7 +24,7 @@ WORKING_SIDE = 1024
 STEEPNESS = 3.0  # of the map around 0.5, before it is filtered
 PASSES = 2  # of the filter; each moves the edge from its place in the map closer to its place in the photo
 RADIUS = 1 / 64  # of the guided filter: about four pixels of a 256-pixel map
-SMOOTHNESS = 1e-5  # of the guided filter (its ε, for colours in 0…1)
+SMOOTHNESS = 1e-5  # of the guided filter (its ε, for colors in 0…1)
 BAND = 1 / 85  # width of the uncertain band on each side of the edge
 SURE = 0.9
 MARGIN = 0.05  # alpha nearer than this to 0 or 1 becomes 0 or 1
@@ -65,7 +65,7 @@ def cutout(rgb: np.ndarray, saliency_map: np.ndarray, own_alpha: np.ndarray | No
 
 
 def on_background(rgba: np.ndarray, background: tuple[int, int, int] | np.ndarray) -> np.ndarray:
-    """Composite a cutout on a colour or an image.
+    """Composite a cutout on a color or an image.
 
     Args:
         rgba: uint8 `(H, W, 4)`.
@@ -113,7 +113,7 @@ def _alpha_plane(colors, saliency_map):
 
 
 def _guided_coefficients(guide, target, radius):
-    """He et al., Eq. 14 and 15 (colour guide), and the window means of Eq. 16."""
+    """He et al., Eq. 14 and 15 (color guide), and the window means of Eq. 16."""
 
     def mean(array):
         return cv2.blur(array, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT)
@@ -143,7 +143,7 @@ def _alpha(colors, plane):
 
 
 def _mixed_colors(colors, alpha):
-    """Estimate the colours of object and background around each pixel by two blurring passes (Forte 2021)."""
+    """Estimate the colors of object and background around each pixel by two blurring passes (Forte 2021)."""
     objects, ground = colors, colors
     for window in BLURS:
         side = max(1, round(max(alpha.shape) * window))

@@ -1,4 +1,4 @@
-"""Draw maps: grey, binary, as a heatmap, over the photo."""
+"""Draw maps: gray, binary, as a heatmap, over the photo."""
 
 import cv2
 import numpy as np

@@ -1,6 +1,6 @@
 """Read images: files, bytes, Pillow images and arrays become upright 8-bit RGB, or raise an error that names the file.
 
-Pillow decodes, because OpenCV fills the missing part of a truncated JPEG with grey and reports no error.
+Pillow decodes, because OpenCV fills the missing part of a truncated JPEG with gray and reports no error.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class DecodedImage:
         rgb: uint8 `(h, w, 3)`, composited on white where the image is transparent.
         size: `(height, width)` of the full image, also if `rgb` is smaller.
         alpha: uint8 `(h, w)`, the image's transparency, or None.
-        profile: the ICC profile of its colours, or None.
+        profile: the ICC profile of its colors, or None.
         turn: the transposition that made it upright, or None.
     """
 
@@ -73,10 +73,10 @@ def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -
 
     - an animation is its first frame, a TIFF its first page;
     - the EXIF orientation is applied;
-    - grey becomes RGB with three equal channels;
+    - gray becomes RGB with three equal channels;
     - 16-bit values are cut to their upper 8 bits, not stretched to the range in use;
     - transparent parts are composited on white;
-    - CMYK is converted with its embedded colour profile, if there is one.
+    - CMYK is converted with its embedded color profile, if there is one.
 
     Args:
         source: a path, the bytes of a file, a `PIL.Image.Image`, or an array: `(H, W)`, `(H, W, 1)`, `(H, W, 3)` in RGB
@@ -145,7 +145,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
                 )
             if not width or not height:
                 raise ImageError(f"{name}: the image has no pixels. Received: {width} × {height}")
-            _scale_transparent_colour(image)
+            _scale_transparent_color(image)
             yield image
     except (ImageError, MissingExtraError):
         raise
@@ -165,7 +165,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
     except Exception as error:  # decoders raise exceptions of every kind on damaged files
         if isinstance(error, ValueError) and "MAX_TEXT" in str(error):
             raise ImageError(
-                f"{name}: refused, its text, XMP or colour profile is larger than {MAX_PNG_METADATA >> 20} MB. Save it "
+                f"{name}: refused, its text, XMP or color profile is larger than {MAX_PNG_METADATA >> 20} MB. Save it "
                 f"again without this metadata."
             ) from error
         if isinstance(error, OSError) and error.errno is not None:
@@ -215,14 +215,14 @@ def without_alpha(mask: Image.Image) -> Image.Image:
     return alpha if low < high else rgba.convert("RGB")
 
 
-def grey_values(image: Image.Image) -> np.ndarray:
+def gray_values(image: Image.Image) -> np.ndarray:
     """The pixels of an image in one of the `DEEP_MODES`; those of a 16-bit PGM as uint16, though its mode is "I"."""
     values = np.asarray(image)
     return values.astype(np.uint16) if image.mode == "I" and image.format == "PPM" else values
 
 
-def grey_range(values: np.ndarray, name: str) -> int:
-    """The value of white in grey pixels of more than 8 bits.
+def gray_range(values: np.ndarray, name: str) -> int:
+    """The value of white in gray pixels of more than 8 bits.
 
     It is 65535 for uint16; for other integers 255 if no value is above it, because 32-bit TIFFs often hold 8-bit
     values, else 65535; for floats 1 if no value is above it, else 255.
@@ -235,23 +235,23 @@ def grey_range(values: np.ndarray, name: str) -> int:
         if low >= 0 and high <= white:
             return white
     raise ImageError(
-        f"{name}: unknown range of grey values. Save the image with 8 or 16 bits per channel. "
+        f"{name}: unknown range of gray values. Save the image with 8 or 16 bits per channel. "
         f"Received: {values.dtype} values in {low:g}…{high:g}"
     )
 
 
-def grey_to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
-    """Convert grey values of more than 8 bits to uint8: the upper 8 of 16 bits.
+def gray_to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
+    """Convert gray values of more than 8 bits to uint8: the upper 8 of 16 bits.
 
     Raises:
-        ImageError: as `grey_range`.
+        ImageError: as `gray_range`.
     """
-    white = grey_range(values, name)
+    white = gray_range(values, name)
     return np.floor(values * (1 / 256 if white == 65535 else 255 / white)).astype(np.uint8)
 
 
 def without_suffix(name: str) -> str:
-    """Normalise a name of a list: forward slashes, and no suffix of an image format (`cats\\a.2.JPG` → `cats/a.2`)."""
+    """Normalize a name of a list: forward slashes, and no suffix of an image format (`cats\\a.2.JPG` → `cats/a.2`)."""
     path = PurePosixPath(name.replace("\\", "/"))
     return (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).as_posix()
 
@@ -261,7 +261,7 @@ def snapshot(source):
     if isinstance(source, (bytearray, memoryview)):
         return bytes(source)
     if isinstance(source, Image.Image):
-        _scale_transparent_colour(source)
+        _scale_transparent_color(source)
         try:
             with _pillow_settings:
                 return source.copy()
@@ -336,11 +336,11 @@ def _image_of(source, name):
 
 
 def _to_rgb(image, name):
-    """Return the image in RGB on white, its alpha channel or None, and the colour profile of the result."""
+    """Return the image in RGB on white, its alpha channel or None, and the color profile of the result."""
     profile = image.info.get("icc_profile")
     if image.mode in DEEP_MODES:
-        values, transparent = grey_values(image), image.info.get("transparency")
-        image = Image.fromarray(grey_to_8_bits(values, name))
+        values, transparent = gray_values(image), image.info.get("transparency")
+        image = Image.fromarray(gray_to_8_bits(values, name))
         if transparent is None:
             return image.convert("RGB"), None, None
         image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
@@ -356,16 +356,16 @@ def _to_rgb(image, name):
     return image.convert("RGB"), None, None
 
 
-def _scale_transparent_colour(image):
-    """Scale a PNG's transparent colour to 8 bits, since Pillow scales only the pixels."""
-    colour = image.info.get("transparency")
-    if image.format != "PNG" or not image.tile or colour is None:
+def _scale_transparent_color(image):
+    """Scale a PNG's transparent color to 8 bits, since Pillow scales only the pixels."""
+    color = image.info.get("transparency")
+    if image.format != "PNG" or not image.tile or color is None:
         return
     mode = image.tile[0].args
     if mode in ("L;2", "L;4"):
-        image.info["transparency"] = colour * {"L;2": 85, "L;4": 17}[mode]
+        image.info["transparency"] = color * {"L;2": 85, "L;4": 17}[mode]
     elif mode == "RGB;16B":
-        image.info["transparency"] = tuple(value >> 8 for value in colour)
+        image.info["transparency"] = tuple(value >> 8 for value in color)
 
 
 def _cmyk_to_srgb(image, profile):
@@ -375,7 +375,7 @@ def _cmyk_to_srgb(image, profile):
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError):
-        return image.convert("RGB")  # with a damaged profile only the exact colours are lost
+        return image.convert("RGB")  # with a damaged profile only the exact colors are lost
 
 
 def _from_array(array, name):

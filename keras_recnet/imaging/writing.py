@@ -23,9 +23,9 @@ def encode(array: np.ndarray, path: str | os.PathLike = "", *, profile: bytes | 
     """Encode an image in the format given by the suffix of `path`, by default PNG.
 
     Args:
-        array: uint8 `(H, W)` grey, `(H, W, 3)` RGB or, except in JPEG, `(H, W, 4)` RGBA.
+        array: uint8 `(H, W)` gray, `(H, W, 3)` RGB or, except in JPEG, `(H, W, 4)` RGBA.
         path: the output file, of which only the suffix is used.
-        profile: ICC profile of the colours, or None.
+        profile: ICC profile of the colors, or None.
     """
     format = FORMATS.get(os.path.splitext(path)[1].lower(), "PNG")
     file = io.BytesIO()

@@ -8,12 +8,12 @@ import numpy as np
 
 
 def draw(rng: np.random.Generator, side: int = 80, kind: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a bright ellipse, rectangle or triangle on coloured noise.
+    """Draw a bright ellipse, rectangle or triangle on colored noise.
 
     Args:
         rng: source of all random numbers.
         side: height and width in pixels.
-        kind: 0 ellipse, 1 rectangle, 2 triangle, each in a similar colour every time; None: any shape and colour.
+        kind: 0 ellipse, 1 rectangle, 2 triangle, each in a similar color every time; None: any shape and color.
 
     Returns:
         RGB image `(side, side, 3)` uint8 and mask `(side, side)` uint8, 0 or 255.
@@ -21,17 +21,17 @@ def draw(rng: np.random.Generator, side: int = 80, kind: int | None = None) -> t
     coarse = rng.uniform(0, 140, (4, 4, 3)).astype("float32")
     image = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     mask = np.zeros((side, side), np.uint8)
-    centre = rng.uniform(0.35, 0.65, 2) * side
+    center = rng.uniform(0.35, 0.65, 2) * side
     radii = rng.uniform(0.15, 0.3, 2) * side
-    colour = rng.uniform(150, 255, 3) if kind is None else np.roll((255.0, 150.0, 60.0), kind) + rng.uniform(-30, 0, 3)
+    color = rng.uniform(150, 255, 3) if kind is None else np.roll((255.0, 150.0, 60.0), kind) + rng.uniform(-30, 0, 3)
     kind = rng.integers(3) if kind is None else kind
     if kind == 0:
-        cv2.ellipse(mask, (centre.tolist(), (2 * radii).tolist(), float(rng.uniform(0, 180))), 255, -1)
+        cv2.ellipse(mask, (center.tolist(), (2 * radii).tolist(), float(rng.uniform(0, 180))), 255, -1)
     else:
         angles = rng.uniform(0, 2 * np.pi) + np.arange(5 - kind) * 2 * np.pi / (5 - kind)
-        corners = centre + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        corners = center + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         cv2.fillPoly(mask, [corners.round().astype(np.int32)], 255)
-    image = np.where(mask[..., None] > 0, colour, image) + rng.normal(0, 8, image.shape)
+    image = np.where(mask[..., None] > 0, color, image) + rng.normal(0, 8, image.shape)
     return image.clip(0, 255).astype(np.uint8), mask
 
 

@@ -21,7 +21,7 @@ LAB_RANGES = ((0.0, 100.0), (-64.0, 64.0), (-64.0, 64.0))
 def gist(image: np.ndarray, *, size: int = GIST_SIZE, border: int = GIST_BORDER) -> np.ndarray:
     """GIST: the mean energy of Gabor filters in the cells of a 4×4 grid.
 
-    The central square of the image is resized, converted to grey and locally normalised; 4 scales × 8 orientations of
+    The central square of the image is resized, converted to gray and locally normalized; 4 scales × 8 orientations of
     filters are applied as products of Fourier transforms, and each cell holds the mean modulus of each response.
 
     Args:
@@ -35,10 +35,10 @@ def gist(image: np.ndarray, *, size: int = GIST_SIZE, border: int = GIST_BORDER)
     Reference:
         Oliva and Torralba, "Modeling the shape of the scene", IJCV 2001, with the parameters of the authors' `LMgist`.
     """
-    grey = resize(image, (size, size), _middle_square(image)).mean(-1, dtype=np.float32)
-    grey -= grey.min()
-    grey *= 255 / max(float(grey.max()), 1.0)
-    padded = np.pad(_prefilter(grey), border, "symmetric")
+    gray = resize(image, (size, size), _middle_square(image)).mean(-1, dtype=np.float32)
+    gray -= gray.min()
+    gray *= 255 / max(float(gray.max()), 1.0)
+    padded = np.pad(_prefilter(gray), border, "symmetric")
     spectrum = np.fft.fft2(padded)
     inner = slice(border, border + size)
     side = size // CELLS
@@ -54,7 +54,7 @@ def gist(image: np.ndarray, *, size: int = GIST_SIZE, border: int = GIST_BORDER)
 def gabor_filters(size: int) -> np.ndarray:
     """Transfer functions of Gabor filters, one-sided, so responses are complex.
 
-    At frequency `r` (cycles per pixel) and angle `t`: `exp(−3.5 (r / f − 1)² − 2π (t + θ)²)`, with centres
+    At frequency `r` (cycles per pixel) and angle `t`: `exp(−3.5 (r / f − 1)² − 2π (t + θ)²)`, with centers
     `f = 0.3 / 1.85^scale` and `θ = π orientation / 8`.
 
     Args:
@@ -65,15 +65,15 @@ def gabor_filters(size: int) -> np.ndarray:
     """
     y, x = np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size), indexing="ij")
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
-    centre = 0.3 / 1.85 ** np.arange(SCALES)
+    center = 0.3 / 1.85 ** np.arange(SCALES)
     turned = angle + np.pi * np.arange(ORIENTATIONS)[:, None, None] / ORIENTATIONS
     turned -= 2 * np.pi * (turned > np.pi)
-    radial = -3.5 * (radius / centre[:, None, None] - 1) ** 2
+    radial = -3.5 * (radius / center[:, None, None] - 1) ** 2
     return np.exp(radial[:, None] - 2 * np.pi * turned**2).astype(np.float32)
 
 
 def lab_histogram(image: np.ndarray) -> np.ndarray:
-    """Joint histogram of the Lab colours of an image, 8×8×8 bins *(the number of bins is ours)*.
+    """Joint histogram of the Lab colors of an image, 8×8×8 bins *(the number of bins is ours)*.
 
     Args:
         image: `(height, width, 3)` uint8 RGB.
@@ -94,7 +94,7 @@ def descriptors(gists: np.ndarray, histograms: np.ndarray) -> np.ndarray:
     """Vectors whose Euclidean distance is the global dissimilarity *(the combination is ours)*.
 
     GIST and the square root of the histogram (so that distances are Hellinger's), each divided by its root mean
-    square distance to the mean over all images, so that shape and colour count equally.
+    square distance to the mean over all images, so that shape and color count equally.
 
     Args:
         gists: `(images, 512)`.
@@ -136,15 +136,15 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
     return neighbours
 
 
-def _prefilter(grey):
-    """Local contrast normalisation: the logarithm without its low frequencies, divided by its local deviation."""
-    padded = np.pad(np.log1p(grey), PREFILTER_BORDER, "symmetric")
+def _prefilter(gray):
+    """Local contrast normalization: the logarithm without its low frequencies, divided by its local deviation."""
+    padded = np.pad(np.log1p(gray), PREFILTER_BORDER, "symmetric")
     odd = len(padded) % 2
     padded = np.pad(padded, (0, odd), "symmetric")
     low_pass = _low_pass(len(padded))
     fine = padded - np.fft.ifft2(np.fft.fft2(padded) * low_pass).real
     deviation = np.sqrt(np.abs(np.fft.ifft2(np.fft.fft2(fine**2) * low_pass)))
-    inner = slice(PREFILTER_BORDER, PREFILTER_BORDER + len(grey))
+    inner = slice(PREFILTER_BORDER, PREFILTER_BORDER + len(gray))
     return (fine / (0.2 + deviation))[inner, inner]
 
 

@@ -91,9 +91,9 @@ def test_16_bits_are_kept():
     np.testing.assert_allclose(saliency, [[1 / 65535, 1]])
 
 
-def test_colours_are_read_by_their_luminance_and_noted():
+def test_colors_are_read_by_their_luminance_and_noted():
     saliency, notes = read_map(encoded(np.array([[[255, 0, 0]]], np.uint8)), "map.png")
-    assert notes == ["colour"]
+    assert notes == ["color"]
     assert saliency == pytest.approx(0.299, abs=2e-3)
 
 

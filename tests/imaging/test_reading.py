@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from keras_recnet.errors import ImageError, MissingExtraError
 from keras_recnet.imaging.reading import FORMATS, read
 
-# Four quadrants of different colours, so that every rotation and flip is visible.
+# Four quadrants of different colors, so that every rotation and flip is visible.
 QUARTERS = np.kron(
     np.array([[[250, 10, 10], [10, 240, 10]], [[10, 10, 230], [240, 240, 240]]], np.uint8),
     np.ones((24, 32, 1), np.uint8),
@@ -112,8 +112,8 @@ def test_every_mode_becomes_rgb(image, expected):
 def test_sixteen_bit_files_keep_their_upper_bits():
     values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
     for file_format in ("PNG", "TIFF"):
-        grey = read(encoded(Image.fromarray(values), file_format)).rgb
-        np.testing.assert_array_equal(grey[..., 0], np.arange(256).reshape(16, 16))
+        gray = read(encoded(Image.fromarray(values), file_format)).rgb
+        np.testing.assert_array_equal(gray[..., 0], np.arange(256).reshape(16, 16))
 
 
 @pytest.mark.parametrize(("top", "factor"), [(255, 1), (65535, 257)])
@@ -140,12 +140,12 @@ def test_a_damaged_cmyk_profile_is_ignored():
     np.testing.assert_allclose(read(data).rgb[8, 8], (255, 0, 0), atol=4)
 
 
-def test_the_colour_profile_is_kept():
+def test_the_color_profile_is_kept():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert read(encoded(Image.fromarray(QUARTERS), icc_profile=profile)).profile == profile
 
 
-def test_a_transparent_colour_of_16_bits_shows_white_and_is_kept():
+def test_a_transparent_color_of_16_bits_shows_white_and_is_kept():
     values = np.array([[0x1234, 0x1235]], np.uint16)
     image = read(encoded(Image.fromarray(values), transparency=0x1234))
     assert image.alpha.tolist() == [[0, 255]]
@@ -237,7 +237,7 @@ def test_ambiguous_arrays_are_refused(array, message):
         (np.full((4, 4), 70000), "70000"),
     ],
 )
-def test_grey_values_of_unknown_range_are_refused(values, received):
+def test_gray_values_of_unknown_range_are_refused(values, received):
     with pytest.raises(ImageError, match=f"Received: .*{received}"):
         read(Image.fromarray(values.astype(np.int32) if values.dtype.kind == "i" else values))
 
@@ -294,7 +294,7 @@ def test_a_png_with_large_metadata_is_read_and_the_limit_of_pillow_stays():
 
 @pytest.mark.parametrize("size", [33 * 2**20, 65 * 2**20])
 def test_a_png_with_too_much_metadata_is_refused(size):
-    with pytest.raises(ImageError, match=r"^a\.png: refused, its text, XMP or colour profile is larger than 64 MB"):
+    with pytest.raises(ImageError, match=r"^a\.png: refused, its text, XMP or color profile is larger than 64 MB"):
         read(png_with_metadata(size), name="a.png")
 
 

@@ -9,7 +9,7 @@ RANDOM = np.random.default_rng(0)
 PICTURE = np.asarray(Image.fromarray(RANDOM.integers(0, 256, (6, 8, 4), np.uint8), "RGBX").resize((80, 60)))
 GEOMETRY = {"brightness": 0, "contrast": 0, "saturation": 0}
 STILL = {"flip": 0, "min_crop": 1}
-MIDDLE = 0.5  # the draw that leaves a colour as it is
+MIDDLE = 0.5  # the draw that leaves a color as it is
 
 
 def draws(flip=1.0, crop=(1, 1, 0, 0), brightness=MIDDLE, contrast=MIDDLE, saturation=MIDDLE):
@@ -54,10 +54,10 @@ def test_image_and_mask_stay_aligned(mask_scale):
         np.testing.assert_allclose(image[..., 0].astype(int), mask, atol=0 if mask_scale == 1 else 6)
 
 
-# Colour
+# Color
 
 
-def test_colour_leaves_the_mask_alone():
+def test_color_leaves_the_mask_alone():
     for row in RANDOM.random((20, Augment.DRAWS)):
         image, mask = Augment(**STILL)([PICTURE], (60, 80), row)
         np.testing.assert_array_equal(mask, PICTURE[..., 3])
@@ -71,19 +71,19 @@ def test_brightness_multiplies():
     np.testing.assert_allclose(image, np.minimum(PICTURE[..., :3] * 1.5, 255), atol=1)
 
 
-def test_zero_contrast_is_the_mean_grey():
+def test_zero_contrast_is_the_mean_gray():
     image, _ = Augment(**STILL, contrast=1)([PICTURE], (60, 80), draws(contrast=0))
     mean = PICTURE[..., :3].mean(axis=(0, 1)) @ (0.299, 0.587, 0.114)
     np.testing.assert_allclose(image, np.full((60, 80, 3), mean), atol=1)
 
 
-def test_zero_saturation_is_grey():
+def test_zero_saturation_is_gray():
     image, _ = Augment(**STILL, saturation=1)([PICTURE], (60, 80), draws(saturation=0))
-    grey = PICTURE[..., :3] @ (0.299, 0.587, 0.114)
-    np.testing.assert_allclose(image, np.repeat(grey[..., None], 3, axis=-1), atol=1)
+    gray = PICTURE[..., :3] @ (0.299, 0.587, 0.114)
+    np.testing.assert_allclose(image, np.repeat(gray[..., None], 3, axis=-1), atol=1)
 
 
-def test_the_three_colour_changes_follow_the_formula():
+def test_the_three_color_changes_follow_the_formula():
     augment = Augment(**STILL, brightness=0.2, contrast=0.4, saturation=0.6)
     image, _ = augment([PICTURE], (60, 80), draws(brightness=0.25, contrast=0.75, saturation=0))
     x = PICTURE[..., :3].astype(float)

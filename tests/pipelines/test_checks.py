@@ -30,7 +30,7 @@ def faulty(folders, save_pair):
     messages = {
         "damaged mask": "damaged mask.png: cannot be decoded",
         "empty": "empty.jpg: the file is empty",
-        "photo as mask": "photo as mask.png: a colour image, not a mask",
+        "photo as mask": "photo as mask.png: a color image, not a mask",
         "size": "size.png: 30×30 pixels do not have the proportions",
         "text": "text.png: not an image",
         "truncated": "truncated.jpg: cannot be decoded",
@@ -87,7 +87,7 @@ def test_several_faults_of_one_pair_are_reported_in_one_round(folders, save_pair
     )
     with pytest.raises(PipelineDataError) as caught:
         check_pairs(find_pairs(*folders), decode=True)
-    messages = (".jpg: cannot be decoded", ".png: 30×30 pixels", ".png: a colour image", ".png: 30×30 pixels")
+    messages = (".jpg: cannot be decoded", ".png: 30×30 pixels", ".png: a color image", ".png: 30×30 pixels")
     for problem, message in zip(caught.value.problems, messages, strict=True):
         assert message in problem
 

@@ -6,7 +6,7 @@ from keras_recnet.errors import ImageError
 from keras_recnet.imaging.reading import read
 from keras_recnet.pipelines import Pair, PipelineDataError, check_pairs, read_pair
 
-GREY = np.array([[0, 64, 128, 255], [255, 128, 64, 0]], np.uint8)
+GRAY = np.array([[0, 64, 128, 255], [255, 128, 64, 0]], np.uint8)
 MASK = np.array([[0, 0, 255, 255], [0, 255, 255, 255]], np.uint8)
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 
@@ -22,29 +22,29 @@ def with_orientation(orientation):
 
 def save_kind(kind, path):
     """Save an image of the given kind and return its RGB values."""
-    grey = np.repeat(GREY[..., None], 3, axis=-1)
-    if kind == "grey":
-        Image.fromarray(GREY).save(path)
+    gray = np.repeat(GRAY[..., None], 3, axis=-1)
+    if kind == "gray":
+        Image.fromarray(GRAY).save(path)
     elif kind == "rgb":
         Image.fromarray(RGB).save(path)
         return RGB
     elif kind == "16 bits":
-        Image.fromarray(GREY.astype(np.uint16) * 257).save(path)
+        Image.fromarray(GRAY.astype(np.uint16) * 257).save(path)
     elif kind == "palette":
-        Image.fromarray(grey).quantize(4, dither=Image.Dither.NONE).save(path)
+        Image.fromarray(gray).quantize(4, dither=Image.Dither.NONE).save(path)
     elif kind == "bits":
         Image.fromarray(MASK).convert("1").save(path)
         return np.repeat(MASK[..., None], 3, axis=-1)
     elif kind == "alpha":
-        alpha = np.full(GREY.shape, 255, np.uint8)
+        alpha = np.full(GRAY.shape, 255, np.uint8)
         alpha[0] = 0
-        Image.fromarray(np.dstack([grey, alpha])).save(path)
-        grey = grey.copy()
-        grey[0] = 255
-    return grey
+        Image.fromarray(np.dstack([gray, alpha])).save(path)
+        gray = gray.copy()
+        gray[0] = 255
+    return gray
 
 
-@pytest.mark.parametrize("kind", ["grey", "rgb", "16 bits", "palette", "bits", "alpha"])
+@pytest.mark.parametrize("kind", ["gray", "rgb", "16 bits", "palette", "bits", "alpha"])
 def test_every_kind_of_image_is_converted_to_rgb(kind, tmp_path):
     expected = save_kind(kind, tmp_path / "a.png")
     image = read(tmp_path / "a.png").rgb
@@ -135,11 +135,11 @@ def read_mask(path, size=(4, 2)):
     return read_pair(Pair("a", image, path))[1]
 
 
-def palette_mask(*colours):
+def palette_mask(*colors):
     mask = Image.fromarray((MASK > 0).astype(np.uint8))
     mask = mask.convert("P")
     mask.putdata(((MASK > 0).astype(np.uint8)).ravel())
-    mask.putpalette([value for colour in colours for value in colour])
+    mask.putpalette([value for color in colors for value in color])
     return mask
 
 
@@ -179,12 +179,12 @@ def test_a_constant_mask_is_read(value, tmp_path):
     assert (read_mask(tmp_path / "mask.png") == (255 if value else 0)).all()
 
 
-def test_a_soft_mask_keeps_its_grey_values(tmp_path):
-    Image.fromarray(GREY).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY)
+def test_a_soft_mask_keeps_its_gray_values(tmp_path):
+    Image.fromarray(GRAY).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GRAY)
 
 
-@pytest.mark.parametrize("under", [GREY, GREY * 0, GREY | 255])
+@pytest.mark.parametrize("under", [GRAY, GRAY * 0, GRAY | 255])
 def test_an_alpha_channel_that_is_not_constant_is_the_mask(tmp_path, under):
     for rgba in ([under, MASK], [under, under, under, MASK], [*RGB[:2, :4].transpose(2, 0, 1), MASK]):
         Image.fromarray(np.dstack(rgba)).save(tmp_path / "mask.png")
@@ -193,11 +193,11 @@ def test_an_alpha_channel_that_is_not_constant_is_the_mask(tmp_path, under):
 
 @pytest.mark.parametrize("alpha", [0, 128, 255])
 def test_a_constant_alpha_channel_is_ignored(tmp_path, alpha):
-    Image.fromarray(np.dstack([GREY, np.full_like(GREY, alpha)])).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GREY)
+    Image.fromarray(np.dstack([GRAY, np.full_like(GRAY, alpha)])).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), GRAY)
 
 
-def test_traces_of_colour_in_a_jpeg_mask_are_accepted(tmp_path):
+def test_traces_of_color_in_a_jpeg_mask_are_accepted(tmp_path):
     Image.fromarray(np.kron(MASK, np.ones((32, 32), np.uint8))).convert("RGB").save(tmp_path / "mask.jpg")
     values = read_mask(tmp_path / "mask.jpg")
     np.testing.assert_allclose(values[::32, ::32].astype(int), MASK, atol=12)
@@ -206,8 +206,8 @@ def test_traces_of_colour_in_a_jpeg_mask_are_accepted(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (Image.fromarray(RGB), "a colour image, not a mask"),
-        (palette_mask((0, 0, 255), (255, 0, 0)), "a colour image, not a mask"),
+        (Image.fromarray(RGB), "a color image, not a mask"),
+        (palette_mask((0, 0, 255), (255, 0, 0)), "a color image, not a mask"),
         (Image.fromarray(np.arange(8, dtype=np.uint8).reshape(2, 4)), "label numbers 0…7, not a mask"),
     ],
 )

@@ -161,9 +161,9 @@ def test_epochs_are_augmented_differently(folders, save_pair):
 def test_image_and_mask_are_augmented_alike(folders, cache):
     """Each image is a copy of its mask, so the two must be equal in every batch."""
     for number in range(6):
-        grey = resize(np.random.default_rng(number).integers(0, 256, (5, 5), np.uint8), (40, 50))
+        gray = resize(np.random.default_rng(number).integers(0, 256, (5, 5), np.uint8), (40, 50))
         for folder in folders:
-            Image.fromarray(grey).save(folder / f"{number}.png")
+            Image.fromarray(gray).save(folder / f"{number}.png")
     data = make(find_pairs(*folders), augment=Augment(brightness=0, contrast=0, saturation=0), cache=cache)
     for image, mask in arrays(data.epoch(0)):
         np.testing.assert_allclose(image[..., :1], mask * 255, atol=1e-3)

@@ -101,8 +101,8 @@ def test_a_sample_sheet_has_image_mask_and_map(tmp_path):
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     cell = sample_sheet.CELL + sample_sheet.GAP
     assert sheet.shape == (2 * cell, 6 * cell, 3)
-    centres = [tuple(sheet[cell // 2, cell // 2 + cell * column]) for column in range(6)]
-    assert centres[:3] == centres[3:] == [(200, 100, 50), (255, 255, 255), (127, 127, 127)]
+    centers = [tuple(sheet[cell // 2, cell // 2 + cell * column]) for column in range(6)]
+    assert centers[:3] == centers[3:] == [(200, 100, 50), (255, 255, 255), (127, 127, 127)]
 
 
 def test_samples_are_evenly_spaced():
@@ -116,5 +116,5 @@ def test_synthetic_images_depend_on_the_seed_only_and_fit_their_masks():
     np.testing.assert_array_equal(image, again)
     assert set(np.unique(mask)) == {0, 255}
     assert 0.02 < (mask > 0).mean() < 0.6
-    grey = image.mean(axis=-1)
-    assert grey[mask > 0].mean() > grey[mask == 0].mean() + 40
+    gray = image.mean(axis=-1)
+    assert gray[mask > 0].mean() > gray[mask == 0].mean() + 40

@@ -46,7 +46,7 @@ def test_all_signatures_of_each_recurrent_unit(group_file, recurrent_unit, argum
 
 
 def test_what_the_papers_networks_are_made_of(tmp_path):
-    """Caffe's preprocessing, dilation, dense blocks without normalisation, the joint softmax, all fusions."""
+    """Caffe's preprocessing, dilation, dense blocks without normalization, the joint softmax, all fusions."""
     image = keras.Input((32, 32, 3), name="image")
     fine = keras.layers.Conv2D(4, 3, 2)(keras.layers.ZeroPadding2D()(CaffePreprocessing()(image)))
     coarse = keras.layers.Conv2D(4, 3, dilation_rate=2, padding="same")(keras.layers.MaxPooling2D(4)(fine))

@@ -9,9 +9,9 @@ from keras_recnet.export.savedmodel import image_codec
 from keras_recnet.imaging.reading import read
 
 SIZE = (16, 24)
-GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
-CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
-DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGB_ALPHA: 4}
+DEPTHS = {GRAY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GRAY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
 FORMATS = [(color_type, depth) for color_type, depths in DEPTHS.items() for depth in depths]
 
 
@@ -66,6 +66,6 @@ def test_png_with_transparent_palette_entries(depth):
     assert_decoded_as_by_read(make_png(PALETTE, depth, alpha=b"\x80"), atol=1)
 
 
-@pytest.mark.parametrize(("color_type", "depth"), [case for case in FORMATS if case[0] in (GREY, RGB)])
+@pytest.mark.parametrize(("color_type", "depth"), [case for case in FORMATS if case[0] in (GRAY, RGB)])
 def test_png_with_a_transparent_color(color_type, depth):
     assert_decoded_as_by_read(make_png(color_type, depth, transparent_color=True))

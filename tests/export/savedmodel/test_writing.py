@@ -89,16 +89,16 @@ def save(array, **options):
 def test_maps_of_png_files_equal_those_of_their_pixels(signatures):
     rgb = sample_images.draw(SIZE)
     alpha = np.linspace(0, 255, SIZE[1]).astype(np.uint8)[None].repeat(SIZE[0], 0)
-    grey16 = (rgb[..., 0].astype(np.uint16) << 8) + 17
+    gray16 = (rgb[..., 0].astype(np.uint16) << 8) + 17
     palette = io.BytesIO()
     Image.fromarray(rgb).quantize(32).save(palette, "PNG")
-    files = [save(rgb[..., 0]), save(np.dstack([rgb, alpha])), save(grey16), palette.getvalue()]
+    files = [save(rgb[..., 0]), save(np.dstack([rgb, alpha])), save(gray16), palette.getvalue()]
     maps, status = encoded(signatures, files)
     assert status == [0] * 4
     for file, received in zip(files, maps, strict=True):
         pixels = tf.constant(read(file).rgb[None], tf.float32)
         expected = 255 * signatures["serving_default"](images=pixels)["saliency"].numpy()[0, ..., 0]
-        # half a grey level from the rounding to 8 bits, and more from compositing on white
+        # half a gray level from the rounding to 8 bits, and more from compositing on white
         assert np.abs(received - expected).max() < (2 if file is files[1] else 0.51)
 
 

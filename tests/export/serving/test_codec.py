@@ -40,11 +40,11 @@ def metadata(kind):
     ("name", "options"),
     [
         ("a.jpg", {}),
-        ("grey.jpg", {"mode": "L"}),
+        ("gray.jpg", {"mode": "L"}),
         ("progressive.jpg", {"progressive": True}),
         ("upright.jpg", {"exif": with_orientation(1)}),
         ("a.png", {}),
-        ("grey.png", {"mode": "L"}),
+        ("gray.png", {"mode": "L"}),
         ("palette.png", {"mode": "P"}),
         ("bits.png", {"mode": "1"}),
     ],

@@ -229,7 +229,7 @@ def test_reports_an_invalid_address():
 def test_reports_a_map_of_a_wrong_size_or_type(kind, saliency_map):
     with (
         connected(kind, [png(saliency_map)]) as client,
-        pytest.raises(ServerError, match=r"image 0: .*the map is not an 8-bit grey PNG file of 5 × 5 pixels"),
+        pytest.raises(ServerError, match=r"image 0: .*the map is not an 8-bit gray PNG file of 5 × 5 pixels"),
     ):
         client(np.zeros((5, 5, 3), np.uint8))
 
@@ -240,7 +240,7 @@ def test_reports_a_damaged_map(kind):
     with connected(kind, [good]) as client:
         assert client(np.zeros((5, 5, 3), np.uint8)).shape == (5, 5)
     for damaged in (b"", b"not a PNG file", good[:40]):
-        with connected(kind, [damaged]) as client, pytest.raises(ServerError, match="the map is not an 8-bit grey PNG"):
+        with connected(kind, [damaged]) as client, pytest.raises(ServerError, match="the map is not an 8-bit gray PNG"):
             client(np.zeros((5, 5, 3), np.uint8))
 
 

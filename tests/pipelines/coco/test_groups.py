@@ -40,11 +40,11 @@ class CocoSet:
         self.images, self.annotations = [], []
         self.categories = [{"id": 10 * number, "name": name} for number, name in enumerate(CATEGORIES, start=1)]
 
-    def add_image(self, name, colour=(0, 0, 0), size=(WIDTH, HEIGHT), file=True):
+    def add_image(self, name, color=(0, 0, 0), size=(WIDTH, HEIGHT), file=True):
         number = len(self.images) + 1
         self.images.append({"id": number, "file_name": name, "width": size[0], "height": size[1]})
         if file:
-            Image.new("RGB", size, colour).save(self.folder / name)
+            Image.new("RGB", size, color).save(self.folder / name)
         return number
 
     def annotate(self, image, category, segmentation, crowd=0):

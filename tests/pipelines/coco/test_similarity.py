@@ -67,9 +67,9 @@ def gabor_by_hand(n, scale, orientation):
 
 
 def prefiltered_by_hand(picture):
-    grey = picture.astype(np.float64).mean(-1)
-    grey = 255 * (grey - grey.min()) / (grey.max() - grey.min())
-    padded = mirrored(np.log(grey + 1), 5)
+    gray = picture.astype(np.float64).mean(-1)
+    gray = 255 * (gray - gray.min()) / (gray.max() - gray.min())
+    padded = mirrored(np.log(gray + 1), 5)
     width = 4 / math.sqrt(math.log(2))
 
     def low_pass(x, y):
@@ -104,7 +104,7 @@ def test_gist_shows_the_place_and_direction_of_structure():
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_gist_of_a_plain_colour_is_zero(value):
+def test_gist_of_a_plain_color_is_zero(value):
     found = gist(np.full((40, 30, 3), value, np.uint8))
     assert found.shape == (512,)
     np.testing.assert_allclose(found, 0, atol=1e-4)
@@ -137,7 +137,7 @@ def test_filters_are_one_sided():
 @pytest.mark.parametrize(
     ("rgb", "expected"),
     [
-        # L / 12.5, (a + 64) / 16, (b + 64) / 16 of the colours' known Lab values, within 0…7
+        # L / 12.5, (a + 64) / 16, (b + 64) / 16 of the colors' known Lab values, within 0…7
         ((0, 0, 0), (0, 4, 4)),  # 0, 0, 0
         ((255, 0, 0), (4, 7, 7)),  # 53.2, 80.1, 67.2
         ((0, 0, 255), (2, 7, 0)),  # 32.3, 79.2, −107.9
@@ -145,15 +145,15 @@ def test_filters_are_one_sided():
         ((210, 180, 140), (5, 4, 5)),  # 75.0, 5.0, 24.4: L is close to 75
     ],
 )
-def test_known_colours_fall_in_the_expected_bins(rgb, expected):
+def test_known_colors_fall_in_the_expected_bins(rgb, expected):
     histogram = lab_histogram(np.full((20, 30, 3), rgb, np.uint8)).reshape(8, 8, 8)
-    lightness, *colour = np.unravel_index(histogram.argmax(), histogram.shape)
+    lightness, *color = np.unravel_index(histogram.argmax(), histogram.shape)
     assert histogram.max() == 1
-    assert tuple(colour) == expected[1:]
+    assert tuple(color) == expected[1:]
     assert abs(lightness - expected[0]) <= (rgb == (210, 180, 140))
 
 
-def test_the_histogram_holds_the_share_of_each_colour():
+def test_the_histogram_holds_the_share_of_each_color():
     image = np.zeros((128, 128, 3), np.uint8)
     image[:32] = (255, 0, 0)
     image[32:64, :64] = (0, 128, 128)
@@ -181,7 +181,7 @@ def test_every_other_vector_can_be_a_neighbour():
     assert nearest(np.float32([[0], [5], [1]]), 2).tolist() == [[2, 1], [2, 0], [0, 1]]
 
 
-def test_shape_and_colour_count_equally():
+def test_shape_and_color_count_equally():
     random = np.random.default_rng(2)
     gists = random.random((50, 512)).astype(np.float32) * 100
     histograms = random.dirichlet(np.ones(512), 50).astype(np.float32)
