@@ -33,7 +33,7 @@ _Config = TypedDict(
     "_Config",
     {
         "task": Literal["saliency", "cosaliency"],
-        "class": Literal["RecNet", "RCAUNet"],
+        "class": str,
         "arguments": dict,
         "image_size": tuple[int, int],
         "files": dict[str, _File],

@@ -20,7 +20,6 @@ ADAPT_IMAGES = 1024  # images from which the group gate learns how images vary, 
 class CoSaliencyTask(TrainingTask):
     """Training of an RCAUNet on groups of images, or on cached features of its frozen part."""
 
-    network = "RCAUNet"
     usage = "cosal FOLDER"
     unit = "groups"
 

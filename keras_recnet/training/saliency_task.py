@@ -12,7 +12,6 @@ from keras_recnet.training.task import TrainingTask
 class SaliencyTask(TrainingTask):
     """Training of a RecNet on single images."""
 
-    network = "RecNet"
     usage = "predict PHOTO.jpg"
     unit = "images"
 

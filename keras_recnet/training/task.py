@@ -20,12 +20,10 @@ class TrainingTask:
         config: the whole configuration.
 
     Attributes:
-        network: name of the class of the network in `keras_recnet.models`.
         usage: arguments of `keras-recnet` that apply the trained preset.
         unit: what a batch consists of, in the plural.
     """
 
-    network: str
     usage: str
     unit: str
 
@@ -71,7 +69,7 @@ class TrainingTask:
             if preset is not None:
                 return self._from_preset(preset, arguments)
             weights = {"imagenet": "imagenet", "random": None}.get(init, init)
-            return getattr(models, self.network)(**arguments, backbone_weights=weights)
+            return getattr(models, presets.MODELS[self.config.task])(**arguments, backbone_weights=weights)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model: {error}") from error
 
