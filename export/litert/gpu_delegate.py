@@ -121,7 +121,7 @@ def _check_binary(node):
 
 def _check_convolution(node):
     if not 1 <= node.runtime_inputs <= 2:
-        return "only two of image, kernel and bias may be computed at run time"
+        return "one or two of image, kernel and bias must be computed at run time"
     image = node.inputs[2 if node.name == "TRANSPOSE_CONV" else 0]
     if len(image.shape) != 4 or len(node.inputs[1].shape) != 4:
         return "image and kernel must have 4 dimensions"
@@ -134,7 +134,7 @@ def _check_fully_connected(node):
     if node.options.weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT:
         return "shuffled weights"
     if node.inputs[0].constant or node.runtime_inputs > 2:
-        return "the input and at most one of kernel and bias must be computed at run time"
+        return "the input must not be constant, and kernel or bias must be"
     if node.options.keepNumDims and len(node.inputs[0].shape) != len(node.outputs[0].shape):
         return "input and output must have the same number of dimensions"
     return None
@@ -173,7 +173,7 @@ def _check_resize(node):
 
 def _check_dequantize(node):
     valid = len(node.inputs) == 1 and node.inputs[0].type in (_FLOAT16, _UINT8, _INT8)
-    return None if valid else "not from float16 or 8-bit integers"
+    return None if valid else "its input must be float16 or 8-bit"
 
 
 _CHECKS = {

@@ -50,7 +50,7 @@ def image_shape(image_size: int | tuple[int, int], stride: int) -> tuple[int, in
 
 
 def side_outputs(name: str, inputs, layers: dict, strides: dict[str, int], freeze_batch_normalization: bool):
-    """Build the functional model from an image to a dict of side outputs, set `strides` and freeze normalization."""
+    """Build the model that maps an image to its side outputs, set `strides`, and optionally freeze normalization."""
     model = keras.Model(inputs, layers, name=name)
     if freeze_batch_normalization:
         for layer in model.layers:

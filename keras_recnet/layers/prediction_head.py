@@ -8,10 +8,10 @@ from keras_recnet.layers._convolution import convolution
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class PredictionHead(keras.layers.Layer):
-    """Computes the logits of one branch: conv 3×3 and conv 3×3, each with a ReLU, and conv 1×1 to one channel.
+    """Computes the logits of one branch: two 3×3 convolutions with ReLU, then a 1×1 one to one channel.
 
-    The edge version (ours) adds finer side outputs. For each of them, from coarse to fine, the features are resized
-    bilinearly to its size and concatenated with a 1×1 convolution of it before the next conv 3×3. The number of 3×3
+    The edge version (ours) adds finer side outputs. From coarse to fine, the features are resized bilinearly to
+    the size of each and concatenated with its 1×1 convolution before the next 3×3 convolution. The number of 3×3
     convolutions is `max(2, 1 + finer)`.
 
     The last convolution is initialized from N(0, 0.01²) (ours; the paper does not state its initialization).
@@ -46,8 +46,8 @@ class PredictionHead(keras.layers.Layer):
         options = {"separable": separable, "normalization": normalization}
         self.convolutions = [convolution(filters, 3, **options, name=f"conv{i}") for i in range(max(2, 1 + finer))]
         self.laterals = [convolution(filters // 2, 1, **options, name=f"lateral{i}") for i in range(finer)]
-        # Initial probabilities are close to 1/2, as with Caffe's Gaussian fillers. With larger initial weights, the
-        # published learning rates with a loss summed over pixels diverge within five steps.
+        # Initial probabilities are close to 1/2, as with Caffe's Gaussian fillers. With larger initial weights,
+        # training at the published learning rates, with a loss summed over pixels, diverges within five steps.
         initializer = keras.initializers.RandomNormal(stddev=0.01)
         self.logits = keras.layers.Conv2D(1, 1, kernel_initializer=initializer, name="logits")
 

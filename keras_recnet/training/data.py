@@ -1,4 +1,4 @@
-"""Training and validation data of a run, and what both tasks need to find it."""
+"""Training and validation data of a run, and the code that both training tasks share to find it."""
 
 import contextlib
 import dataclasses
@@ -21,11 +21,11 @@ class Data:
 
     Attributes:
         training: training batches, a pure function of (seed, epoch, step).
-        validation: validation data; its `evaluation()` yields them in order, without augmentation. None: the training
-            has no validation.
+        validation: validation data; its `evaluation()` yields them in order, without augmentation. None if
+            there is no validation.
         fingerprint: short hash of the names of the training and validation images.
-        samples: called with a number; returns that many images, always the same: the input of the whole
-            model, the images `(count, height, width, 3)` and the masks `(count, height, width, 1)`.
+        samples: called with a count; always returns the same images, at most `count` of them, as a tuple of model
+            input, images `(count, height, width, 3)` and masks `(count, height, width, 1)`.
         counts: numbers of training and validation images, as text.
     """
 
@@ -48,7 +48,7 @@ class Faults:
 
     @contextlib.contextmanager
     def collect(self):
-        """Collect an error about the configuration, the data, the preset or a package that is raised in the block."""
+        """Collect an error that the block raises about the configuration, the data, the preset or a package."""
         try:
             yield
         except (ConfigError, DataError, PresetError, MissingExtraError) as error:

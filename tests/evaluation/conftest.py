@@ -1,4 +1,4 @@
-"""Small drawn pairs of a map and a mask."""
+"""Small synthetic map and mask pairs."""
 
 import numpy as np
 import pytest

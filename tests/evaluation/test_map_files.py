@@ -79,7 +79,7 @@ def test_a_mask_without_values_above_128_is_refused(top):
         (npy((VALUES / 255)[..., None]), ["float"]),
     ],
 )
-def test_a_map_of_every_kind_has_the_same_values(data, notes):
+def test_every_kind_of_map_gives_the_same_values(data, notes):
     saliency, found = read_map(data, "map")
     assert saliency.dtype == np.float64
     np.testing.assert_allclose(saliency, VALUES / 255, atol=1e-7)
@@ -91,7 +91,7 @@ def test_16_bits_are_kept():
     np.testing.assert_allclose(saliency, [[1 / 65535, 1]])
 
 
-def test_colors_are_read_by_their_luminance_and_noted():
+def test_colors_are_read_as_luminance_and_noted():
     saliency, notes = read_map(encoded(np.array([[[255, 0, 0]]], np.uint8)), "map.png")
     assert notes == ["color"]
     assert saliency == pytest.approx(0.299, abs=2e-3)
@@ -114,11 +114,11 @@ def test_colors_are_read_by_their_luminance_and_noted():
         (npy(np.array([{}])), r"not a readable .npy file"),
     ],
 )
-def test_an_invalid_map_is_named(data, message):
+def test_an_error_names_the_invalid_map(data, message):
     with pytest.raises(ImageError, match=f"^broken: .*{message}"):
         read_map(data, "broken")
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_an_error_names_the_missing_file(tmp_path):
     with pytest.raises(ImageError, match=r"gone.png: cannot be read"):
         load(tmp_path / "gone.png")

@@ -78,7 +78,7 @@ def test_is_a_single_small_file(report):
     assert "a&lt;b&gt;&amp;c" in text
 
 
-def test_the_report_shows_the_worst_the_best_and_the_largest_differences(report):
+def test_the_report_shows_worst_and_best_maps_and_largest_differences(report):
     path, result = report
     text = path.read_text()
     records = result.records["ours"]
@@ -110,7 +110,7 @@ def test_a_browser_shows_it_from_disk(browser, report, tmp_path, width, dark, gr
     title = re.search(r"<title>RESULTS(.*?)END</title>", process.stdout)
     assert title, process.stderr[-2000:]
     results = json.loads(html.unescape(title[1]))
-    # per method six worst, six best and one distractor with four thumbnails each, and six cases of two methods
+    # per method: 6 worst, 6 best, 1 distractor, 4 thumbnails each; then 6 comparisons of 6 thumbnails each
     assert results["images"] == 2 * 13 * 4 + 6 * 6
     assert results["broken"] == 0
     assert results["figures"] == 5

@@ -78,7 +78,7 @@ def test_a_cutout_is_composited_on_a_color():
 
 
 @pytest.mark.parametrize("size", [(10, 30), (60, 20), (7, 200)])
-def test_a_background_image_covers_the_cutout_and_is_cropped_in_the_middle(size):
+def test_a_background_image_covers_the_cutout_and_is_center_cropped(size):
     image = np.zeros((*size, 3), np.uint8)
     image[size[0] // 2, size[1] // 2] = 255
     laid = on_background(np.zeros((20, 20, 4), np.uint8), image)

@@ -145,7 +145,7 @@ def test_an_invalid_litert_file_is_refused_without_a_crash(copy):
         Predictor(copy)
 
 
-def test_missing_packages_are_named(tiny_preset, monkeypatch):
+def test_missing_packages_are_reported(tiny_preset, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(MissingExtraError, match="pip install ai-edge-litert"):
         Predictor(tiny_preset)

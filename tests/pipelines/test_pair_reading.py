@@ -95,7 +95,7 @@ def test_a_large_jpeg_is_decoded_at_the_smallest_sufficient_scale(tmp_path):
         pytest.param(12, "not an image|cannot be decoded", id="only the first bytes"),
     ],
 )
-def test_an_unusable_file_is_named(keep, extension, message, tmp_path):
+def test_an_unusable_file_is_reported(keep, extension, message, tmp_path):
     path = tmp_path / f"a{extension}"
     Image.effect_noise((64, 64), 50).convert("RGB").save(path)
     content = path.read_bytes()
@@ -211,7 +211,7 @@ def test_traces_of_color_in_a_jpeg_mask_are_accepted(tmp_path):
         (Image.fromarray(np.arange(8, dtype=np.uint8).reshape(2, 4)), "label numbers 0…7, not a mask"),
     ],
 )
-def test_an_image_that_is_not_a_mask_is_named(mask, message, tmp_path):
+def test_an_image_that_is_not_a_mask_is_reported(mask, message, tmp_path):
     mask.save(tmp_path / "mask.png")
     with pytest.raises(PipelineDataError, match=rf"mask\.png: .*{message}"):
         read_mask(tmp_path / "mask.png", mask.size)
@@ -227,7 +227,7 @@ def test_a_mask_may_differ_in_size_from_its_image(size, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(100, 70), (667, 1000), (300, 300)])
-def test_a_mask_with_other_proportions_is_named(size, tmp_path):
+def test_a_mask_with_other_proportions_is_reported(size, tmp_path):
     Image.new("L", size, 255).save(tmp_path / "mask.png")
     with pytest.raises(PipelineDataError, match=rf"{size[0]}×{size[1]} pixels do not have .*1000×667"):
         read_mask(tmp_path / "mask.png", (1000, 667))

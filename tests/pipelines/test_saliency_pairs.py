@@ -180,7 +180,7 @@ def test_a_dataset_outlives_its_data_set(pairs):
     assert_same(arrays(dataset), expected)
 
 
-def test_a_file_that_is_deleted_during_training_is_named(pairs):
+def test_a_file_that_is_deleted_during_training_is_reported(pairs):
     data = make(pairs, cache=None)
     for pair in pairs:
         pair.image.unlink()

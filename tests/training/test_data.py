@@ -126,7 +126,7 @@ def test_finetune_suits_20_pairs(photos, tmp_path):
         prepare(config, "", False, io.StringIO())
 
 
-def test_unusable_files_are_named_before_training(photos, tmp_path):
+def test_unusable_files_are_reported_before_training(photos, tmp_path):
     (photos / "images" / "0003.png").write_bytes(b"")
     (photos / "masks" / "0005.png").unlink()
     with pytest.raises(DataError, match=r"0005.png: image without mask"):
@@ -137,7 +137,7 @@ def test_unusable_files_are_named_before_training(photos, tmp_path):
 
 
 @pytest.mark.parametrize("cache", ["memory", "null"])
-def test_a_damaged_file_is_named_before_training_with_and_without_the_cache(photos, tmp_path, cache):
+def test_a_damaged_file_is_reported_before_training_with_and_without_the_cache(photos, tmp_path, cache):
     path = photos / "images" / "0007.png"
     rng = np.random.default_rng(0)
     path.write_bytes(path.read_bytes()[:2000] + rng.bytes(100))
