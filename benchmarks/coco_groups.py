@@ -2,9 +2,9 @@
 
     python benchmarks/coco_groups.py DUTS-TR/images DUTS-TR/masks
 
-The images replace those of COCO: each mask is the only instance of a random category. No image is left out for the size
-of its object (`area`), so the number is exact. `memory` is an upper bound of the peak of all processes: the first one
-and, for each worker, as much as the largest one. `CPU` is the CPU time of all processes, which depends little on the
+The images replace those of COCO: each mask is the only instance of a random category. No image is excluded by the size
+of its object (`area`), so the number is exact. `memory` is an upper bound of the peak of all processes: the main
+process, plus the largest worker for each worker. `CPU` is the CPU time of all processes, which depends little on the
 load of the machine.
 """
 

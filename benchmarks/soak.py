@@ -4,15 +4,15 @@
     python benchmarks/soak.py --requests 2000 --model models/recnet_lite0
 
 The server is the fake TF Serving of the tests: the protocols and batching of TF Serving over the real SavedModel, run
-in a session as TF Serving does. It only listens on the loopback address. Threads send small photographs of mixed
+in a session as in TF Serving. It only listens on the loopback address. Threads send small photographs of mixed
 sizes, half with the REST client and half with the gRPC client, and a bad file in one request of ten.
 
 The test passes if
 
 - every good image has the map that the SavedModel computes for it alone, within 2/255 on average, every bad file has
   its status, and nothing else fails;
-- these maps are those of `keras_recnet.saliency`, within 2/255 as the mean over all images: the two round differently
-  in the resize;
+- these maps equal those of `keras_recnet.saliency` within 2/255 on average over all images: the two round differently
+  in resizing;
 - the server's memory at the end is within 5 % of its memory after the first 1,000 requests: private memory, without
   resident pages of files and without freed memory that is not returned yet.
 
@@ -125,7 +125,7 @@ class Soak:
         return f"{name}: differs by {difference * 255:.2f}/255" if difference > TOLERANCE else None
 
     def _send_bad(self, client, random):
-        # a call would refuse some of the files before it sends them
+        # `client(data)` would refuse some files before sending them
         name, data, status = self.bad[int(random.integers(len(self.bad)))]
         (answer,) = client.send([data])
         return None if answer == (status, b"") else f"{name}: answered with status {answer.status}"

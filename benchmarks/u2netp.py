@@ -1,12 +1,12 @@
-"""Predict maps with U²-Netp, in the same way as rembg, to compare with ours.
+"""Predict maps with U²-Netp as rembg does, to compare them with ours.
 
     python -m pip install onnxruntime
     python benchmarks/u2netp.py u2netp.onnx ECSSD-100/images -o maps/u2netp
 
 Prints the number of maps written. The image is resized to 320×320 (Lanczos; `--resize` selects another filter), divided
 by its maximum, and normalized with ImageNet's mean and standard deviation. The first output of the network is stretched
-to 0…1 and resized to the size of the image (Lanczos), in 8 bits. Network: Qin et al., U²-Net, 2020 (Apache-2.0); the
-file is the one that rembg downloads.
+to 0…1 and resized to the size of the image (Lanczos), in 8 bits. Network: Qin et al., U²-Net, 2020 (Apache-2.0);
+rembg downloads the same file.
 """
 
 import argparse

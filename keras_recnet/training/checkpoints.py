@@ -84,7 +84,7 @@ class CheckpointFolder:
         _write(path, state, {"model": model.variables, "optimizer": model.optimizer.variables})
         paths = self.paths()
         index = paths.index(path)
-        # later steps are damaged files, or the run would have resumed from them
+        # later checkpoints are damaged, or the run would have resumed from them
         for old in (*paths[: max(0, index + 1 - self.keep)], *paths[index + 1 :]):
             old.unlink()
         return path

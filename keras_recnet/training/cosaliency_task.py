@@ -14,7 +14,7 @@ from keras_recnet.training.task import TrainingTask
 
 LIST = "groups.csv"
 TRAINING, VALIDATION = "train", "validation"  # values of the list's column `split`
-ADAPT_IMAGES = 1024  # images from which the group gate learns how images vary, without cached features
+ADAPT_IMAGES = 1024  # without cached features, the group gate adapts to about this many images
 
 
 class CoSaliencyTask(TrainingTask):
@@ -26,7 +26,7 @@ class CoSaliencyTask(TrainingTask):
     def find_files(self, output):
         config = self.config
         training, validation = self._split(output)
-        # filling the memory cache decodes every file; computing features has decoded them
+        # every file will be decoded for the memory cache, or has been for the features
         decoded = config.data.cache == "memory" or (self._cached_features and _is_complete(self._feature_folder))
         faults = Faults()
         with faults.collect():
@@ -86,7 +86,7 @@ class CoSaliencyTask(TrainingTask):
         if data.hard_negatives and train_data.distractor_sampler.pairs:
             similar = train_source.similar_categories(training, data.hard_negatives)
             train_data.distractor_sampler.prefer(similar, data.hard_negative_share)
-        # a fine-tuning keeps the statistics of the preset, which come from many more images
+        # fine-tuning keeps the preset's statistics, which come from many more images
         if model.group_gate and not self._fine_tunes:
             model.adapt(train_source.chunks(model.descriptor_inputs) if cached else _features(train_data, model))
         names, held_out = (

@@ -1,4 +1,4 @@
-"""Training and validation data of a run, and the code that both training tasks share to find it."""
+"""Training and validation data of a run, and the code with which both training tasks find them."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ class Data:
 
     Attributes:
         training: training batches, a pure function of (seed, epoch, step).
-        validation: validation data; its `evaluation()` yields them in order, without augmentation. None if
+        validation: validation data, which `evaluation()` yields in order, without augmentation. None if
             there is no validation.
         fingerprint: short hash of the names of the training and validation images.
         samples: called with a count; always returns the same images, at most `count` of them, as a tuple of model
@@ -90,7 +90,7 @@ def folders(
         Folder of images, folder of masks and `root`; None for those that are not given.
 
     Raises:
-        ConfigError: if keys cannot be combined, or one of a pair is missing.
+        ConfigError: if keys conflict, or only `images` or `masks` is given.
         DataError: if `root` is not a folder.
     """
     if data.synthetic is not None:

@@ -7,7 +7,7 @@ from keras import ops
 
 
 class _WithEMA:
-    """Mixin for a Keras optimizer: adds a warm-up to the EMA, and never overwrites the weights with it.
+    """Mixin for a Keras optimizer: adds a warm-up to the EMA, which never overwrites the weights.
 
     After update t = 0, 1, … the average a of a weight w is `a ← a + (1 − d)·(w − a)`, with `d = 0` for t = 0 and
     `d = min(ema_momentum, (1 + t) / (10 + t))` for t > 0. Without the warm-up, as in Keras, the average of a short
@@ -20,7 +20,7 @@ class _WithEMA:
 
     Reference:
         Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, SIAM J. Control Optim. 30(4), 1992.
-        The warm-up is that of `tf.train.ExponentialMovingAverage(num_updates=…)`.
+        The warm-up is as in `tf.train.ExponentialMovingAverage(num_updates=…)`.
     """
 
     _rate = None

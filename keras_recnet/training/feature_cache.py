@@ -54,7 +54,7 @@ class FeatureSource:
         self.inputs = {name: (tuple(outputs[name].shape[1:]), np.float16) for name in sorted(outputs)}
 
     def open(self, pairs: Sequence[Pair], workers: int) -> None:
-        """Open the files with the features of all pairs, and compute these if necessary."""
+        """Open the feature files of all pairs, and compute the features if necessary."""
         self._rows = {pair: row for row, pair in enumerate(pairs)}
         views = 1 + self.mirrored
         shapes = {name: (views, len(pairs), *shape) for name, (shape, _) in self.inputs.items()}

@@ -95,7 +95,7 @@ class StopSignal(keras.callbacks.Callback):
 
 @dataclasses.dataclass
 class Loop:
-    """Trains a compiled model to the end of its configuration.
+    """Trains a compiled model for the configured length.
 
     Args:
         config: the whole configuration.
@@ -191,7 +191,7 @@ class Loop:
         return {f"val_{name}": float(value) for name, value in results.items()}
 
     def _check_weights(self):
-        """Raise the error of a diverged training: the last step can ruin the weights although its loss is finite."""
+        """Raise an error if training diverged: the last step can ruin the weights although its loss is finite."""
         if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self.model.weights):
             raise self.diverged("The weights are")
 

@@ -11,7 +11,7 @@ from keras_recnet.models.recnet import RecNet
 
 
 def average_presets(shares: Mapping[str | os.PathLike, float], **overrides) -> RecNet:
-    """Build a model soup: a RecNet whose weights are the weighted mean of those of several presets.
+    """Build a model soup: a RecNet with the weighted mean of the weights of several presets.
 
     Training runs from the same initial weights often end in the same loss basin. The soup then predicts approximately
     the mean of their maps, at the cost of one network. Batch normalization statistics are averaged like weights. Check

@@ -1,4 +1,4 @@
-"""Checks before a training that need no framework: the configuration, the output folder and the data."""
+"""Checks before training, without a framework: the configuration, the output folder and the data."""
 
 import dataclasses
 import importlib.util
@@ -20,7 +20,7 @@ TASKS = {"saliency": SaliencyTask, "cosaliency": CoSaliencyTask}
 
 @dataclasses.dataclass
 class Prepared:
-    """What is checked and found before a framework is imported.
+    """Results of the checks before a framework is imported.
 
     Attributes:
         task: the training task.

@@ -20,7 +20,7 @@ class SaliencyTask(TrainingTask):
         training, validation = self._split(output)
         faults = Faults()
         with faults.collect():
-            # filling the memory cache decodes every file anyway
+            # filling the memory cache decodes every file later
             pipelines.check_pairs([*training, *validation], decode=config.data.cache is None)
         with faults.collect():
             if len(training) < config.batch_size:
@@ -65,7 +65,7 @@ class SaliencyTask(TrainingTask):
 
         arguments = self.config.loss.model_dump()
         if model.branches == "foreground" and "cooperative_weight" not in self.config.loss.model_fields_set:
-            arguments["cooperative_weight"] = 0.0  # it needs two branches
+            arguments["cooperative_weight"] = 0.0  # needs two branches
         return losses.SaliencyLoss(**arguments)
 
     def eval_model(self, model, train_model):

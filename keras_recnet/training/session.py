@@ -25,7 +25,7 @@ LOG_BYTES = 50_000_000  # space for tables, events, curves and sample sheets
 
 
 def run(config: Config, prepared: Prepared, command: str, stream) -> Path:
-    """Train as `keras_recnet.training.run.train`, after its checks."""
+    """Train, after the checks of `keras_recnet.training.run.train`."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
@@ -99,7 +99,7 @@ def _compile(task: TrainingTask, model: keras.Model, steps: int) -> tuple[keras.
 
 
 def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
-    """Build the optimizer for a training of `steps` steps, with its own learning rate for the backbone if set."""
+    """Build the optimizer for `steps` steps, with a separate learning rate for the backbone if set."""
     options = config.optimizer
     average = {} if config.ema is None else {"use_ema": True, "ema_momentum": config.ema}
 

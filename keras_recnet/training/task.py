@@ -37,7 +37,7 @@ class TrainingTask:
             output: the run's folder, where synthetic images are written.
 
         Raises:
-            ConfigError: if the `data` section does not specify the files, or there are fewer than a batch.
+            ConfigError: if the `data` section specifies no files, or too few for a batch.
             DataError: naming every file that cannot be used.
         """
         raise NotImplementedError
@@ -58,7 +58,7 @@ class TrainingTask:
 
         Raises:
             ConfigError: if the arguments in `model` are invalid, or contradict the preset in `init`.
-            PresetError: if there is no preset of the name in `init`.
+            PresetError: if the preset in `init` does not exist.
             WeightsError: if the weights are missing or do not fit.
         """
         from keras_recnet import models

@@ -97,7 +97,7 @@ def unknown_compression(data):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_the_one_before_a_damaged_checkpoint_is_used(small_model, tmp_path, damage):
+def test_the_checkpoint_before_a_damaged_one_is_used(small_model, tmp_path, damage):
     model, _, _ = small_model
     folder, skipped = CheckpointFolder(tmp_path), []
     folder.write(model, {"step": 1})
@@ -118,7 +118,7 @@ def test_flipped_bytes_never_change_the_restored_values(small_model, tmp_path):
             damaged[position] ^= 1 << rng.integers(8)
         second.write_bytes(damaged)
         checkpoint = folder.newest()
-        # an unused byte may be flipped, such as one of a date
+        # an unused byte may be flipped, such as in a date
         assert checkpoint.state["step"] in (1, 2)
         assert_equal(checkpoint.model + checkpoint.optimizer, expected.model + expected.optimizer)
 
@@ -155,7 +155,7 @@ def test_temporary_files_of_a_killed_run_are_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002.npz"]
 
 
-def test_restoring_another_model_is_an_error(small_model, tmp_path):
+def test_a_different_model_cannot_be_restored(small_model, tmp_path):
     import keras
 
     model, _, _ = small_model

@@ -229,7 +229,7 @@ def test_hard_negatives_come_from_similar_categories(groups, data):
                 assert category_of[pair] == (similar[group.category][0] if is_distractor else group.category)
 
 
-def test_features_are_kept_and_recomputed_for_other_weights(tmp_path, groups, model, data):
+def test_features_are_kept_until_the_weights_change(tmp_path, groups, model, data):
     pairs = [pair for group in groups for pair in group.pairs]
     before = (tmp_path / "features/masks.npy").stat().st_mtime_ns
     feature_source(tmp_path, model).open(pairs, workers=1)
@@ -240,7 +240,7 @@ def test_features_are_kept_and_recomputed_for_other_weights(tmp_path, groups, mo
     assert (tmp_path / "features/masks.npy").stat().st_mtime_ns > before
 
 
-def test_features_are_recomputed_for_other_masks_and_open_files_stay_readable(tmp_path, groups, model, data):
+def test_features_are_recomputed_if_masks_change_and_open_files_stay_readable(tmp_path, groups, model, data):
     before = np.array(data.source._files["masks"])
     path = sorted((tmp_path / "photos").rglob("masks/**/*.png"))[0]
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)

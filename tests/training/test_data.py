@@ -30,14 +30,14 @@ def test_a_tenth_is_held_out_and_the_seed_decides_which(photos, tmp_path):
     assert len(task_of(root, "data.validation=0.5").find_files(tmp_path)[1]) == 10
 
 
-def test_validation_txt_in_the_root_is_held_out(photos, tmp_path):
+def test_names_in_validation_txt_are_held_out(photos, tmp_path):
     (photos / "validation.txt").write_text("0003\n0011\n", encoding="utf-8")
     training, validation = task_of(f"data.root={photos}").find_files(tmp_path)
     assert names_of(validation) == ["0003", "0011"]
     assert len(training) == 18
 
 
-def test_two_folders_with_lists_of_included_excluded_and_held_out_names(photos, tmp_path):
+def test_lists_include_exclude_and_hold_out_names_in_two_folders(photos, tmp_path):
     (tmp_path / "train.txt").write_text("\n".join(f"{index:04d}" for index in range(10)), encoding="utf-8")
     (tmp_path / "bad.txt").write_text("0001\n", encoding="utf-8")
     (tmp_path / "held.txt").write_text("0002\n0019\n", encoding="utf-8")
@@ -58,7 +58,7 @@ def test_synthetic_images_are_written_to_the_output_folder(tmp_path):
     assert training[0].image.is_relative_to(tmp_path / "shapes")
 
 
-def test_batches_have_the_model_s_size(photos, tmp_path):
+def test_batches_have_the_input_size(photos, tmp_path):
     task = task_of(f"data.root={photos}")
     data = task.build_data(task.find_files(tmp_path), Model, print)
     images, masks = next(iter(data.training.epoch(0)))

@@ -36,7 +36,7 @@ def test_a_second_fit_continues_from_the_trained_weights():
     assert float(model.weights[0][0, 0]) == pytest.approx(1.0 - 6 * 0.1, abs=1e-6)
 
 
-def test_the_trained_weights_are_restored_exactly_also_after_an_error(small_model):
+def test_the_trained_weights_are_restored_exactly_even_after_an_error(small_model):
     model, x, y = small_model
     for _ in range(3):
         model.train_on_batch(x, y)

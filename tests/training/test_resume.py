@@ -25,7 +25,7 @@ TIMEOUT = 400  # seconds per process; it takes about 20 on two idle cores
 def start(output, *arguments):
     command = [*COMMAND, *(part for entry in (*OVERRIDES, f"output={output}") for part in ("--set", entry)), *arguments]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # of the machine that runs the tests
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # may be set where the tests run
     output.parent.mkdir(exist_ok=True)
     with open(output.parent / f"{output.name}.log", "a", encoding="utf-8") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment)

@@ -26,7 +26,7 @@ def rows_of(output):
 
 @pytest.fixture
 def smoke(tiny, tmp_path):
-    """Trains `smoke` with the tiny backbone, and returns what it prints."""
+    """Trains `smoke` with the tiny backbone, and returns its output."""
 
     def smoke(*overrides, resume=False):
         stream = io.StringIO()
@@ -107,7 +107,7 @@ def test_a_damaged_newest_checkpoint_is_skipped_and_a_damaged_best_one_is_an_err
     assert "Last epoch: 1" in smoke("epochs=1", "checkpoint.steps=7", "preset.weights=last", resume=True)
 
 
-def test_resuming_with_another_configuration_or_other_images_is_an_error(smoke, photos):
+def test_resuming_with_a_changed_configuration_or_images_is_an_error(smoke, photos):
     smoke("epochs=1", "data.synthetic=null", f"data.root={photos}")
     with pytest.raises(ConfigError, match=r"then → now\): optimizer.learning_rate: 0.002 → 0.5; seed: 1 → 2\. Undo"):
         smoke(
@@ -277,7 +277,7 @@ def test_mixed_precision_training_ends_with_a_float32_preset(smoke, tmp_path, pr
     smoke("epochs=1", f"precision={precision}", resume=True)
 
 
-def test_sgd_poly_schedule_clipping_one_rate_no_ema_and_a_short_last_epoch(smoke, tmp_path):
+def test_sgd_poly_clipping_one_rate_no_ema_and_a_short_last_epoch_work(smoke, tmp_path):
     smoke(
         "epochs=null",
         "steps=11",

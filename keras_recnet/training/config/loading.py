@@ -160,10 +160,10 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def _message(detail: dict, settings: Settings, source, root: type[Config]) -> str:
-    """Describe one of pydantic's errors with the place where its key was written."""
+    """Describe a pydantic error, with the place where its key was written."""
     parts, section = [], root
     for part in map(str, detail["loc"]):
-        # for a key of several types, pydantic appends the type that it tried, which is no key
+        # for a key of several types, pydantic appends the type it tried, which is not a key
         if section is None or (part not in section.model_fields and detail["type"] != "extra_forbidden"):
             break
         parts.append(part)

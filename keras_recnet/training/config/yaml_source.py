@@ -31,8 +31,8 @@ class Settings:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, limited to what a configuration needs.
 
-    It reads `2e-4` as a number, not as a string, and refuses aliases, which can be recursive, deep nesting and huge
-    whole numbers.
+    It reads `2e-4` as a number, not as a string, and refuses deep nesting, huge whole numbers and aliases, which can
+    be recursive.
     """
 
     depth = 0

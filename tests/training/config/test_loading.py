@@ -57,7 +57,7 @@ def test_there_is_a_configuration_per_row_of_table_2(name):
     assert config.loss.pixel_reduction == "sum"
 
 
-def test_sections_have_the_arguments_and_defaults_of_what_they_configure():
+def test_sections_match_the_arguments_and_defaults_of_their_classes():
     from keras_recnet.losses import CoPerceptualLoss, CoSaliencyLoss, SaliencyLoss
     from keras_recnet.models import RCAUNet, RecNet
     from keras_recnet.pipelines import Augment
@@ -175,7 +175,7 @@ def test_errors_name_the_file_line_and_key(write, text, message):
         load(write(text))
 
 
-def test_random_changes_of_a_configuration_are_errors_without_a_traceback(write):
+def test_randomly_changed_configurations_raise_config_errors_only(write):
     random = np.random.default_rng(0)
     text = (SHIPPED / "rcau_lite0.yaml").read_text(encoding="utf-8")
     snippets = [
@@ -221,7 +221,7 @@ def test_errors_in_set_name_the_entry():
         load("smoke", ["seed=[1"])
 
 
-def test_an_unknown_configuration_is_an_error_with_the_closest_name():
+def test_the_error_for_an_unknown_configuration_names_the_closest():
     with pytest.raises(ConfigError, match=r"'smok'. Did you mean 'smoke'\? Shipped configurations: ablation"):
         load("smok")
 
