@@ -77,10 +77,10 @@ def bench(
     """Measure latency, throughput, memory and size of a network.
 
     PRESET_OR_FOLDER is the name or folder of a preset, or a folder written by `keras-recnet export`. If a preset has no
-    file for an engine or precision, it is exported to a temporary folder first.
+    file for an engine or precision, the preset is exported to a temporary folder first.
 
-    Each network has its own process. The processes take turns, one run at a time, so that the system load affects all
-    networks equally. A run is timed on one decoded image of the input size, without reading or resizing.
+    Each network runs in its own process. The processes take turns, one run at a time, so that the system load affects
+    all networks equally. A run is timed on one decoded image of the input size, without reading or resizing.
     """
     if context.get_parameter_source("matrix").name == "COMMANDLINE" and not rate:
         raise click.UsageError("--matrix needs --rate.")

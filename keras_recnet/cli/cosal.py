@@ -64,10 +64,10 @@ def cosal(
 ):
     """Predict maps of the objects that a group of images has in common.
 
-    The images directly in a FOLDER are a group. With --recursive, each subfolder that contains images is a
+    The images directly in a FOLDER form a group. With --recursive, each subfolder that contains images is a
     separate group. Objects that appear in only one image of a group should remain dark.
 
-    A mask is an 8-bit PNG file of the image's size, OUT/GROUP/NAME.png. Other types are written to
+    A mask, OUT/GROUP/NAME.png, is an 8-bit PNG file of the image's size. Other types are written to
     OUT/GROUP/NAME.TYPE.png. --type sheet draws each image of a group next to its map, in OUT/GROUP.sheet.png. GROUP is
     the name of the folder, with as much of its path as needed to be unique.
 

@@ -8,7 +8,7 @@ import click
 from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, load_predictor, progress, say
 from keras_recnet.errors import DataError, MissingExtraError
 
-MAX_LISTED = 10  # allowed faults to print
+MAX_LISTED = 10  # maximum number of allowed faults to print
 
 
 @click.command(epilog=EXIT_STATUS)

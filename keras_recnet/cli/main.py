@@ -1,4 +1,4 @@
-"""`keras-recnet`: the group of all commands. Each command imports what is slow to load only when it runs."""
+"""`keras-recnet`: the group of all commands. Slow imports are deferred until a command runs."""
 
 import sys
 

@@ -124,7 +124,7 @@ def selected_kinds(kinds, **needs):
 
 
 def check_out(out):
-    """Raise a usage error if the output folder is an existing file, unless it is an image."""
+    """Raise a usage error if `out` is an existing file, unless it is an image file."""
     suffixes = (".png", ".jpg", ".jpeg", ".webp")
     if os.path.exists(out) and not os.path.isdir(out) and not out.lower().endswith(suffixes):
         raise click.UsageError(f"-o {out}: this is a file. Choose a folder, or a file NAME.png for a single image.")

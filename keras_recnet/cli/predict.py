@@ -37,10 +37,10 @@ def predict(
     """Predict the saliency maps of images.
 
     INPUT is a file, a folder (searched recursively), a quoted pattern such as "photos/**/*.jpg", or - for standard
-    input. The structure of folders is kept in the output folder. PNG files that this command wrote before are not
-    taken for images, unless they are named one by one.
+    input. The structure of folders is kept in the output folder. PNG files that an earlier run wrote are skipped,
+    unless they are named individually.
 
-    A mask is an 8-bit PNG of the size of the image, OUT/NAME.png. Other types are written to OUT/NAME.TYPE.png. If a
+    A mask, OUT/NAME.png, is an 8-bit PNG of the image's size. Other types are written to OUT/NAME.TYPE.png. If a
     folder contains both a.jpg and a.png, the suffix is kept: OUT/a.jpg.png.
     """
     kinds = options.selected_kinds(

@@ -1,4 +1,4 @@
-"""The command line of the clients of TF Serving."""
+"""The command line of the TF Serving clients."""
 
 import contextlib
 import functools
@@ -60,7 +60,7 @@ def _command(client, default_url):
         INPUT is a file, a folder (searched recursively), a quoted pattern such as "photos/**/*.jpg", or - for standard
         input. The structure of folders is kept in the output folder.
 
-        A map is an 8-bit PNG of the size of the image, OUT/NAME.png.
+        A map, OUT/NAME.png, is an 8-bit PNG of the image's size.
         """
         from keras_recnet.inference.inputs import find_images, plan_jobs
         from keras_recnet.inference.outputs import OutputWriter

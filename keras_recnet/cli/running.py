@@ -18,7 +18,7 @@ FAILED, NOT_STARTED, INTERRUPTED = 1, 2, 130
 # errors that commands raise before they start their work
 _EARLY_ERRORS = (ConfigError, DataError, MissingExtraError, PresetError)
 
-# epilog of the help of every command
+# printed at the end of every command's help
 EXIT_STATUS = """\b
 Exit status:
   0    success
@@ -39,7 +39,7 @@ def exit_status(command: click.Command, program: str, arguments: list[str] | Non
 
     Args:
         command: a click command or group.
-        program: its name in help and messages.
+        program: the program's name in help and messages.
         arguments: the command line; None: `sys.argv`.
     """
     # Pillow warns about damaged files, which are reported as errors if they cannot be read.
@@ -165,7 +165,7 @@ def load_predictor(predictor: type, preset: str | None, **network):
         **network: other arguments of the class.
 
     Raises:
-        NotStarted: if it cannot be loaded.
+        NotStarted: if the predictor cannot be loaded.
     """
     try:
         with silence_stderr():
@@ -178,7 +178,7 @@ def load_predictor(predictor: type, preset: str | None, **network):
 
 
 def output_writer(max_pixels: int, threshold, background: str | None, **options):
-    """Build the `OutputWriter` of the options `--threshold`, `--background` and others."""
+    """Build the `OutputWriter` from the options `--threshold`, `--background` and others."""
     from keras_recnet.inference.outputs import OutputWriter
 
     threshold = 0.5 if threshold is None else threshold

@@ -18,9 +18,9 @@ def train(config, overrides, resume):
     """Train a network from a configuration.
 
     CONFIG is a YAML file or the name of a configuration that ships with this package. Checkpoints, logs and the trained
-    preset are written to the folder `output` of the configuration.
+    preset are written to the folder that `output` names in the configuration.
     """
-    # TensorFlow logs about CPU and GPU libraries while it starts
+    # hides TensorFlow's messages about CPU and GPU libraries at start
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         from keras_recnet.training import run

@@ -19,7 +19,7 @@ class InterpreterPool:
     """LiteRT interpreters of one file, shared by threads. They run on the CPU with XNNPACK.
 
     At most cores // `threads` interpreters are in use at a time; other callers wait. All but the first are created
-    when they are needed.
+    on demand.
 
     Args:
         file: the `.tflite` file.
@@ -64,7 +64,7 @@ class InterpreterPool:
 
 
 class LiteRTEngine:
-    """Runs a LiteRT file, without TensorFlow and Keras. It may be called from several threads at once.
+    """Runs a LiteRT file, without TensorFlow and Keras. Several threads may call it at once.
 
     Args:
         file: a `.tflite` file written by `keras_recnet.export.litert.converting`, with float32 or uint8 input.
@@ -80,7 +80,7 @@ class LiteRTEngine:
         self.device = self._interpreters.device
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
-        """Compute the map, float32 `(H, W)`, of an image, uint8 `(H, W, 3)` of the engine's size."""
+        """Compute the map (float32 `(H, W)`) of an image (uint8 `(H, W, 3)`) of the engine's size."""
         image = rgb[None].astype(self._dtype, copy=False)
         with self._interpreters.borrow() as interpreter:
             interpreter.set_tensor(self._input, image)
@@ -140,7 +140,7 @@ def keras_model(preset: presets.Preset, size: tuple[int, int] | None = None):
 
     Raises:
         MissingExtraError: if Keras or its backend is not installed.
-        PresetError: if the preset cannot be loaded by this version, or not at this size.
+        PresetError: if this version cannot load the preset, or cannot build its network for this size.
     """
     try:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides TensorFlow's messages at start

@@ -1,4 +1,4 @@
-"""Engines that run a co-saliency network on one image at a time, and `stream` for a model in memory."""
+"""Engines that run a co-saliency network on one image at a time, and `stream`, which runs a model in memory."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ _ENCODE, _STEP, _DECODE = "encode", "step", "decode"
 class LiteRTGroupEngine:
     """Runs the LiteRT file of an `RCAUNet`, without TensorFlow and Keras.
 
-    It may be called from several threads at once.
+    Several threads may call an engine at once.
 
     Args:
         file: a `.tflite` file written by `keras_recnet.export.litert.converting`, with float32 or uint8 input.
@@ -31,7 +31,7 @@ class LiteRTGroupEngine:
         self.device = self._interpreters.device
 
     def encode(self, rgb: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute the features, each `(1, h, w, C)`, of an image, uint8 `(H, W, 3)` of the engine's size."""
+        """Compute the features (each `(1, h, w, C)`) of an image (uint8 `(H, W, 3)`) of the engine's size."""
         return self._run(_ENCODE, image=rgb[None].astype(self._dtype, copy=False))
 
     def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
@@ -41,7 +41,7 @@ class LiteRTGroupEngine:
         return self._run(_STEP, x=x, state=state)["state"]
 
     def decode(self, features: dict[str, np.ndarray], state: np.ndarray | None) -> np.ndarray:
-        """Compute the map, float32 `(H, W)`, of an image in its group."""
+        """Compute the map (float32 `(H, W)`) of an image in its group."""
         inputs = features if state is None else {**features, "state": state}
         return self._run(_DECODE, **inputs)["saliency"][0, ..., 0]
 
@@ -112,7 +112,7 @@ class KerasGroupEngine:
 def stream(
     model, images: Iterable | Callable[[], Iterable], *, orders: int = 1, seed: int = 0, keep_features: int = 0
 ) -> Iterator[GroupMap]:
-    """Compute the co-saliency maps of a group one image at a time, equal to the model's call on the whole group.
+    """Compute a group's co-saliency maps one image at a time; they equal those of a call on the whole group.
 
     The images are read twice: first each image is encoded and updates the group's state, then each is decoded with the
     final state. One image is in memory at a time, whatever the size of the group.
@@ -123,17 +123,17 @@ def stream(
             returns a new iterator for each pass.
         orders: number of orders over which the state is averaged, see `GroupStream`.
         seed: seed of the random orders.
-        keep_features: number of images whose features are kept in a temporary file, so that they are encoded only once.
+        keep_features: number of images whose features are kept in a temporary file, to encode these images only once.
 
     Yields:
         A `GroupMap` per image, in the order of `images`.
 
     Raises:
-        ValueError: if there is no image, an image has another size, `images` is an iterator, or `orders` is less
+        ValueError: if there is no image, an image has a wrong size, `images` is an iterator, or `orders` is less
             than 1.
 
     Reference:
-        RCAU paper, Section 2.3. Averaging over orders is ours.
+        RCAU paper, Section 2.3. Averaging over orders is our addition.
     """
     if not (isinstance(orders, int) and orders >= 1):
         raise ValueError(f"`orders` must be a positive integer. Received: orders={orders!r}")

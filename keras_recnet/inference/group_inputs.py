@@ -15,7 +15,7 @@ class ImageGroup:
 
     Attributes:
         name: name of the group, and of its folder in the output folder.
-        source: the folder or the pattern that named it.
+        source: the folder or pattern that the group comes from.
         images: sorted by name; `relative` includes the group's name.
     """
 
@@ -29,8 +29,8 @@ class GroupJob:
     """A group and the files to write for it.
 
     Attributes:
-        name: as of `ImageGroup`.
-        source: as of `ImageGroup`.
+        name: as in `ImageGroup`.
+        source: as in `ImageGroup`.
         images: a job per image of the group.
         sheet: path of the contact sheet of the whole group, or None.
     """
@@ -50,7 +50,7 @@ def find_groups(
 ) -> tuple[list[ImageGroup], list[tuple[str, str]]]:
     """List the groups that a command line names.
 
-    The images directly in a folder are a group with the folder's name; if names clash, as much of the paths is added
+    The images directly in a folder form a group with the folder's name; if names clash, as much of the path is added
     as needed (`a/birds`, `b/birds`). With `recursive` every subfolder that contains images is a group too, named by
     its path relative to the given folder.
 
@@ -78,7 +78,7 @@ def find_groups(
         for image in images:
             by_folder[image.relative.parent].append(image)
         if not recursive and Path() in by_folder:
-            faults = []  # of subfolders, which do not belong to the group
+            faults = []  # they concern subfolders, which do not belong to the group
         problems += faults or ([] if recursive else _only_in_subfolders(folder, by_folder))
         for relative, members in sorted(by_folder.items()) if recursive else [(Path(), by_folder[Path()])]:
             if members:
@@ -111,7 +111,7 @@ def plan_group_jobs(groups: Iterable[ImageGroup], out: str, kinds: Iterable[str]
     Args:
         groups: the groups.
         out: a folder; for the sheet of one group also a PNG, JPEG or WebP file.
-        kinds: the output types, of which `sheet` is drawn once per group.
+        kinds: the output types; `sheet` is drawn once per group.
 
     Raises:
         ValueError: as in `plan_jobs`.
@@ -152,7 +152,7 @@ def _only_in_subfolders(folder, by_folder):
 
 
 def _unique_names(names):
-    """Replace equal names by the shortest endings of their paths that differ; `names` maps path → name."""
+    """Replace equal names by the shortest distinct endings of their paths; `names` maps path → name."""
     result, length = dict(names), 1
     while duplicates := _duplicates(result):
         length += 1

@@ -40,7 +40,7 @@ def write_group_maps(
             is encoded, 0.5 after its outputs are written.
 
     Yields:
-        A `Result` per image, in order; after the images of each group, one for its sheet.
+        A `Result` per image, in order, and after each group's images a `Result` for its sheet.
 
     Raises:
         DiskError: if the disk is full or the output folder is not writable; the remaining jobs are dropped.

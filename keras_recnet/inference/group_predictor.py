@@ -24,17 +24,17 @@ KEEP_FEATURES = 128
 class GroupPredictor:
     """Predicts maps of the objects that the images of a group have in common, with a network that is loaded once.
 
-    Each image is first encoded and added to the group's state; then each image is decoded with the final state. Memory
+    First, each image is encoded and added to the group's state; then each is decoded with the final state. Memory use
     does not grow with the size of the group: the features of the first `keep_features` images are stored in a
     temporary file, the other images are read and encoded a second time.
 
-    It may be called from several threads at once. For a group of one image, the map shows what is salient in it.
+    Several threads may call a predictor at once. For a group of one image, the map shows what is salient in that image.
 
     Args:
         preset: name of a shipped preset of an `RCAUNet`, or a preset folder.
         engine: as in `Predictor`.
-        size: input height and width of the network, one number or two; None: the preset's own. Another size needs the
-            Keras engine, and a network whose recurrent co-attention unit has no spatial map.
+        size: input height and width of the network, one number or two; None: the preset's own. A different size needs
+            the Keras engine and a network whose recurrent co-attention unit has no spatial map.
         threads: number of threads of the LiteRT engine per image; cores // `threads` images are encoded in parallel.
         max_pixels: as in `Predictor`.
         keep_features: number of images per group whose features are stored. At 224×224 the edge network needs 1.5 MB
@@ -42,12 +42,12 @@ class GroupPredictor:
 
     Attributes:
         preset: the `keras_recnet.presets.Preset`.
-        engine: the engine that runs the network; `.name`, `.size`, `.threads`.
+        engine: the engine that runs the network, with `.name`, `.size`, `.threads`.
         engine_note: why the Keras engine was selected, or None.
 
     Raises:
-        PresetError: if the preset does not exist, is damaged, is for single images or another size, or lacks what the
-            engine needs.
+        PresetError: if the preset does not exist, is damaged, is for single images or a different size, or lacks what
+            the engine needs.
         MissingExtraError: if the engine's package is not installed.
 
     Example:
@@ -130,8 +130,8 @@ class GroupPredictor:
         Args:
             images: as for a call. They are read twice, so an iterator is converted to a list; for large groups give
                 paths, not arrays.
-            orders: K. The state of a recurrent unit depends on the order of the images: it is averaged over K orders,
-                the given one and K - 1 random ones, and the variance of the K maps is returned too.
+            orders: K. The state of a recurrent unit depends on the order of the images, so it is averaged over K
+                orders, the given one and K - 1 random ones, and the variance of the K maps is returned too.
             seed: seed of the random orders.
             jobs: number of threads; None: one more than the process has cores.
             errors: for an image that cannot be read: `"raise"` its `ImageError` before the first map, or leave it out

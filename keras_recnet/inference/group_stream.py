@@ -22,7 +22,7 @@ class GroupMap(NamedTuple):
 
 
 class GroupEngine(Protocol):
-    """The parts of a co-saliency network, each for one image.
+    """The parts of a co-saliency network; each part processes one image.
 
     Attributes:
         size: `(height, width)` of the input images.
@@ -33,10 +33,10 @@ class GroupEngine(Protocol):
     has_state: bool
 
     def encode(self, rgb: np.ndarray) -> Features:
-        """Compute the features of an image, uint8 `(H, W, 3)`: arrays `(1, h, w, C)`, of which `"x"` is X."""
+        """Compute the features of an image (uint8 `(H, W, 3)`): arrays `(1, h, w, C)`; the array `"x"` is X."""
 
     def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
-        """Compute the group's state after one more image; `state` is None before the first."""
+        """Compute the group's state after one more image; `state` is None before the first image."""
 
     def decode(self, features: Features, state: np.ndarray | None) -> np.ndarray:
         """Compute the map `(H, W)`, float32 in 0…1, of an image in its group."""
@@ -45,7 +45,7 @@ class GroupEngine(Protocol):
 def start_state(x: np.ndarray, channels: int) -> np.ndarray:
     """Return the state before the first image of a group, as `GroupCell.start` defines it.
 
-    It is X of that image, padded with zeros to the number of channels of the state (a mean also counts its images).
+    It is X of the first image, padded with zeros to the state's channels (the state of a mean also counts the images).
 
     Args:
         x: X of the first image, float32 `(1, h, w, C)`.
@@ -55,15 +55,15 @@ def start_state(x: np.ndarray, channels: int) -> np.ndarray:
 
 
 class GroupStream:
-    """The state of a group, updated image by image; then each image is decoded with the final state.
+    """The state of a group: it is updated image by image, then each image is decoded with the final state.
 
-    Memory is that of one image, except that `orders` above 1 needs X of every image (0.15 MB at 14×14×192). The
+    Only one image is in memory at a time, but `orders` above 1 needs X of every image (0.15 MB at 14×14×192). The
     features of the first `keep` images are stored in a temporary file, so that these images are encoded only once.
 
     Args:
         engine: runs the network.
         orders: K. The state is computed for K orders of the images, the given one and K - 1 random ones. Maps are
-            decoded from the mean of the K final states; their variance is that of the K maps of the single states.
+            decoded from the mean of the K final states; the variance is over the K maps, one from each state.
         seed: seed of the random orders.
         keep: number of images whose features are stored. If the disk is full, fewer are stored.
 
@@ -104,11 +104,11 @@ class GroupStream:
             self._states = [self._engine.advance(features["x"], *(self._states or [None]))]
 
     def features(self, index: int) -> Features | None:
-        """Return the features of the image that was added as number `index`, or None if they are not stored."""
+        """Return the features of the image with this index in the order of `add`, or None if not stored."""
         return self._stored.get(index)
 
     def finish(self) -> None:
-        """Compute the state that all maps are decoded with, after the last `add`."""
+        """Compute the state for decoding all maps; call it after the last `add`."""
         if self._xs:
             self._states = [self._final_state(order) for order in group_orders(self.count, self._orders, self._seed)]
             self._xs = []
@@ -156,7 +156,7 @@ class _FeatureFile:
             for name in self._shapes:
                 self._file.write(np.ascontiguousarray(features[name], "float32"))
             self._file.flush()
-        except OSError:  # a full disk costs time, not the group
+        except OSError:  # if the disk is full, the other images are encoded again later
             self._left = 0
             return
         self._count += 1

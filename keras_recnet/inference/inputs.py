@@ -21,7 +21,7 @@ class InputImage:
 
     Attributes:
         path: the file, or `"-"`.
-        relative: its path relative to the folder or pattern that named it; its outputs keep this structure.
+        relative: path relative to the folder or pattern that `path` was found by; outputs keep this structure.
     """
 
     path: str
@@ -51,7 +51,7 @@ def find_images(inputs: Iterable[str], *, outside: str | None = None) -> tuple[l
         outside: folder to exclude from the search: the output folder, which may be inside an input folder.
 
     Returns:
-        The images, and `(input, message)` for each input that names none and each folder that cannot be read.
+        The images, and `(input, message)` for each input that names no image and each folder that cannot be read.
     """
     images, problems = {}, []
     excluded = None if outside is None else os.path.realpath(outside)
@@ -70,8 +70,8 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
     """Name the files to write: `OUT/NAME.png` for a mask, `OUT/NAME.KIND.png` for other types.
 
     NAME is the image's name without its suffix. It keeps the suffix (`a.jpg.png`) if another image in the same folder
-    has the same name (`a.jpg` and `a.png`), whether or not that image is an input too, so that names do not depend on
-    the selection.
+    has the same name (`a.jpg` and `a.png`), even if that other image is not an input, so that names do not depend on
+    the selected inputs.
 
     Args:
         images: the images.
@@ -79,8 +79,8 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
         kinds: the output types.
 
     Raises:
-        ValueError: if two outputs would have the same path, or an output would be written over an image or into the
-            image's own folder.
+        ValueError: if two outputs would have the same path, or an output would overwrite its image or be written into
+            the image's own folder.
     """
     images, kinds = list(images), list(kinds)
     if out == STANDARD_STREAM or names_image_file(out):
@@ -113,10 +113,10 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
 
 
 def names_image_file(out: str) -> bool:
-    """Return whether `out` is a file to write and not a folder, by its suffix.
+    """Return whether `out` is a file to write rather than a folder, judging by its suffix.
 
     Raises:
-        ValueError: if the suffix is that of an image format that is not written.
+        ValueError: if the suffix is of an image format that cannot be written.
     """
     suffix = os.path.splitext(out)[1].lower()
     if suffix not in SUFFIXES or os.path.isdir(out):

@@ -17,7 +17,7 @@ from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.inputs import STANDARD_STREAM, ImageJob
 from keras_recnet.parallel import cores, ordered_map
 
-# output types in the colors of the image, which keep its ICC profile
+# output types that show the image's colors and keep its ICC profile
 _COLOR_KINDS = ("cutout", "overlay", "attention")
 
 
@@ -33,7 +33,7 @@ class Result:
         skipped: whether all outputs existed before.
         error: why the image failed, or None.
         group: name of the image's group, or None.
-        variance: variance of the group's maps over the orders, mean over the image's pixels; None for a single order.
+        variance: variance of the image's map over the orders, averaged over its pixels; None for a single order.
         note: a remark on the group, or None.
     """
 
@@ -100,7 +100,7 @@ class OutputWriter:
     written: list[Path | str] = dataclasses.field(default_factory=list, init=False)
 
     def missing(self, outputs: dict) -> dict:
-        """Return those of the outputs that have to be written."""
+        """Return the outputs that have to be written."""
         if not self.skip_existing:
             return outputs
         return {kind: path for kind, path in outputs.items() if not os.path.exists(path)}
@@ -156,7 +156,7 @@ def write_maps(
         jobs: the images and the files to write.
         writer: draws and writes the outputs.
         workers: number of threads; None: one more than the process has cores.
-        advance: called with the number of images that were finished, for a progress bar.
+        advance: called for a progress bar with the number of newly finished images.
 
     Yields:
         A `Result` per job, in order.

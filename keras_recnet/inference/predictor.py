@@ -22,21 +22,21 @@ ENGINES = ("litert", "keras")
 class Predictor:
     """Predicts the saliency maps of images, each at the image's own size, with a network that is loaded once.
 
-    It may be called from several threads at once. Memory does not grow with the number of images.
+    Several threads may call a predictor at once. Memory use does not grow with the number of images.
 
     Args:
         preset: name of a shipped preset, or a preset folder.
         engine: `"litert"` runs the preset's LiteRT file without TensorFlow and Keras, `"keras"` its Keras weights on
             any Keras backend. None selects `"litert"` if the preset and the other arguments allow it; otherwise
             `engine_note` says why not.
-        size: input height and width of the network, one number or two; None: the preset's own. Another size than that
-            of the LiteRT file needs the Keras engine.
-        fusion: how the branches are fused, as in `RecNet.to_inference`; None: the preset's own. Another fusion needs
-            the Keras engine.
+        size: input height and width of the network, one number or two; None: the preset's own. A size other than the
+            LiteRT file's needs the Keras engine.
+        fusion: how the branches are fused, as in `RecNet.to_inference`; None: the preset's own. A different fusion
+            needs the Keras engine.
         threads: number of threads of the LiteRT engine per image. None: all cores for a call, and one thread per image
             for `map`, which runs one image per core. With a number, calls and `map` both run cores // `threads` images
             in parallel; 1 gives the highest throughput in a server that calls from many threads.
-        flip: whether to average the map with that of the mirrored image (test-time augmentation). Slightly better
+        flip: whether to average the maps of the image and its mirror image (test-time augmentation). Slightly better
             maps in twice the time.
         max_pixels: images with more pixels are refused before they are decoded. Pillow's own limit
             (`PIL.Image.MAX_IMAGE_PIXELS`) applies too.
@@ -58,7 +58,7 @@ class Predictor:
         ...     print(saliency_map.mean())
 
     Reference:
-        Averaging over mirrored images is ours, as in Krizhevsky et al., NIPS 2012.
+        Averaging over mirrored images is our addition, after Krizhevsky et al., NIPS 2012.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Predictor:
         return self.predict(self._read(image))
 
     def predict(self, decoded: DecodedImage, *, parallel: bool = False) -> np.ndarray:
-        """Predict the map of an image that was read before, as a call does.
+        """Predict, as a call does, the map of an image that has already been read.
 
         Args:
             decoded: an image as returned by `keras_recnet.imaging.reading.read`.
@@ -135,7 +135,7 @@ class Predictor:
             return self._parallel_engine
 
     def attention(self, decoded: DecodedImage, pixel: tuple[int, int]) -> np.ndarray:
-        """Compute the attention weights of one pixel, as `RecNet.attention_map`. Needs the Keras engine.
+        """Compute the attention weights of one pixel, as `RecNet.attention_map` does. Needs the Keras engine.
 
         Args:
             decoded: an image as returned by `keras_recnet.imaging.reading.read`.
@@ -193,14 +193,14 @@ class Predictor:
 
 
 def snapshots(images: Iterable, read: Callable) -> Iterator:
-    """Yield images in a form that their iterator can no longer change; it may reuse one object for all frames.
+    """Yield images in a form that their iterator, which may reuse one object for all frames, can no longer change.
 
-    Arrays are copied, and Pillow images are read at once, unless they are files that are not decoded yet. Lists and
-    tuples are safe as they are.
+    Arrays are copied, and Pillow images are read at once unless they are still undecoded files. The images of a
+    list or tuple are safe as they are.
 
     Args:
         images: any images.
-        read: reads an image, and accepts what this function yields; see `read_snapshot`.
+        read: reads an image, and also accepts what this function yields; see `read_snapshot`.
     """
     if isinstance(images, (list, tuple)):
         yield from images
@@ -233,7 +233,7 @@ def height_and_width(size: int | tuple[int, int] | None) -> tuple[int, int] | No
 def select_engine(
     preset: presets.Preset, engine: str | None, *, size: tuple[int, int] | None = None, fusion: str | None = None
 ) -> tuple[str, str | None]:
-    """Return the name of the engine to use, and why it is the Keras engine if none was requested.
+    """Return the name of the engine to use and, if it is Keras without being requested, the reason.
 
     Raises:
         PresetError: if the LiteRT engine was requested, but the preset or another argument does not allow it.

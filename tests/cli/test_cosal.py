@@ -26,7 +26,7 @@ def run(tiny_group_preset, capfd):
 
 @pytest.fixture
 def birds(save_photo):
-    """A folder of three images, one of them of another size."""
+    """A folder of three images of different sizes."""
     for name, size in (("1.jpg", (48, 64)), ("2.png", (40, 90)), ("3.jpg", (64, 64))):
         folder = save_photo(f"data/birds/{name}", size).parent
     return folder
@@ -75,7 +75,7 @@ def test_recursive_makes_a_group_of_each_subfolder(run, birds, save_photo, tmp_p
     assert "Use --recursive to make each of them a group" in stderr
 
 
-def test_groups_from_patterns_and_from_folders_with_the_same_name(run, birds, save_photo, tmp_path):
+def test_groups_come_from_patterns_and_from_folders_with_the_same_name(run, birds, save_photo, tmp_path):
     other = save_photo("more/birds/1.jpg").parent
     patterns = ("--group", f"mix={birds}/*.jpg", "--group", f"mix={other}/*.jpg")
     status, _, _ = run(birds, other, birds, *patterns[:2], "-o", tmp_path / "out")
@@ -110,7 +110,7 @@ def test_a_corrupt_image_is_left_out_of_the_group(run, birds, tmp_path):
     assert lines[4]["outputs"] == {"sheet": str(tmp_path / "out/birds.sheet.png")}
 
 
-def test_a_group_of_corrupt_images_only(run, birds, save_photo, tmp_path):
+def test_a_group_of_corrupt_images_does_not_stop_the_others(run, birds, save_photo, tmp_path):
     for path in birds.iterdir():
         path.write_text("text")
     good = save_photo("cats/1.jpg").parent
@@ -138,7 +138,7 @@ def test_a_second_run_skips_existing_outputs(run, birds, tmp_path):
     assert all(json.loads(line)["skipped"] for line in run(*arguments)[1].splitlines())
 
 
-def test_one_sheet_into_a_file(run, birds, tmp_path):
+def test_a_single_sheet_is_written_to_a_file(run, birds, tmp_path):
     assert run(birds, "-o", tmp_path / "sheet.png", "--type", "sheet")[0] == 0
     assert files_below(tmp_path) == ["data/birds/1.jpg", "data/birds/2.png", "data/birds/3.jpg", "sheet.png"]
 
@@ -170,7 +170,7 @@ def test_wrong_usage_starts_nothing(run, birds, tmp_path, monkeypatch, arguments
 
 
 @pytest.mark.parametrize("folder", ["empty", "gone", "data/birds/1.jpg"])
-def test_inputs_without_a_group_fail_by_name(run, birds, tmp_path, folder):
+def test_the_error_names_an_input_without_a_group(run, birds, tmp_path, folder):
     (tmp_path / "empty").mkdir()
     status, _, stderr = run(tmp_path / folder, birds, "-o", tmp_path / "out")
     assert status == 1
@@ -189,7 +189,7 @@ def test_a_full_disk_stops_the_run(run, birds, tmp_path, monkeypatch):
     assert files_below(tmp_path / "out") == []
 
 
-def test_ctrl_c_reports_what_is_done(run, birds, tmp_path, monkeypatch):
+def test_ctrl_c_reports_the_number_of_finished_images(run, birds, tmp_path, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -208,4 +208,4 @@ def test_cosal_loads_neither_tensorflow_nor_keras(tiny_group_preset, birds, tmp_
     arguments = ["cosal", birds, "-o", tmp_path / "out", "--preset", tiny_group_preset, "--type", "mask,cutout,sheet"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 1  # no messages of LiteRT
+    assert len(done.stderr.splitlines()) == 1  # no messages from LiteRT

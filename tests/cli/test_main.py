@@ -70,7 +70,7 @@ def test_train_reports_a_wrong_command_before_it_loads_tensorflow(tmp_path, argu
 
 
 @pytest.mark.parametrize("package", ["keras", "tensorflow", "pydantic"])
-def test_train_without_its_packages_names_the_extra(tmp_path, package):
+def test_train_names_the_extra_for_its_missing_packages(tmp_path, package):
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
     command = [sys.executable, "-m", "keras_recnet", "train", "smoke"]

@@ -54,7 +54,7 @@ def files_below(folder):
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
 
-def test_fifty_good_files_and_four_bad_ones(run, many, tmp_path):
+def test_four_bad_files_do_not_stop_fifty_good_ones(run, many, tmp_path):
     out = tmp_path / "out"
     status, stdout, stderr = run(many, "-o", out)
     assert status == 1
@@ -106,7 +106,7 @@ def test_every_type_has_the_size_of_the_image(run, save_photo, tmp_path):
     assert set(np.unique(opened(tmp_path / "out" / "photo.binary.png"))) <= {0, 255}
 
 
-def test_a_cutout_on_a_color_and_on_an_image(run, save_photo, tmp_path):
+def test_the_background_of_a_cutout_is_a_color_or_an_image(run, save_photo, tmp_path):
     photo, ground = save_photo("photo.jpg"), save_photo("ground.png", (10, 10))
     for background in ("#00ff00", ground):
         assert run(photo, "-o", tmp_path / "out", "--type", "cutout", "--background", background)[0] == 0
@@ -147,7 +147,7 @@ def test_an_output_file_has_the_format_of_its_suffix(run, save_photo, tmp_path, 
     assert files_below(tmp_path) == sorted([name, "photo.jpg"])
 
 
-def test_attention_of_a_pixel(run, save_photo, tmp_path):
+def test_attention_needs_a_pixel_in_the_image_and_the_keras_engine(run, save_photo, tmp_path):
     photo = save_photo("photo.png", (40, 80))
     assert run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "79,39")[0] == 0
     status, _, stderr = run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "80,0")
@@ -175,7 +175,7 @@ def test_a_second_run_skips_existing_outputs(run, save_photo, tmp_path):
     assert files_below(out) == ["a.png", "b.png"]
 
 
-def test_earlier_outputs_are_not_taken_for_images(run, save_photo, tmp_path, monkeypatch):
+def test_a_search_skips_earlier_outputs(run, save_photo, tmp_path, monkeypatch):
     save_photo("a.jpg")
     save_photo("sub/b.png", icc_profile=b"profile" * 1000)
     monkeypatch.chdir(tmp_path)
@@ -210,7 +210,7 @@ def test_json_has_a_line_per_image(run, save_photo, tmp_path):
     assert "2 failed:" in stderr
 
 
-def test_standard_input_to_standard_output(tiny_preset, save_photo):
+def test_predict_reads_standard_input_and_writes_standard_output(tiny_preset, save_photo):
     photo = save_photo("photo.jpg", (33, 44))
     done = subprocess.run(
         command("predict", "-", "-o", "-", "--preset", tiny_preset), input=photo.read_bytes(), capture_output=True
@@ -269,7 +269,7 @@ def test_predict_on_litert_loads_neither_tensorflow_nor_keras(tiny_preset, save_
     ]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 1  # no messages of LiteRT
+    assert len(done.stderr.splitlines()) == 1  # no messages from LiteRT
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_wrong_usage_starts_nothing(run, save_photo, tmp_path, monkeypatch, argu
 
 
 @pytest.mark.parametrize("inputs", ["empty", "gone", "gone/*.jpg"])
-def test_inputs_without_images_fail_by_name(run, tmp_path, inputs):
+def test_the_error_names_an_input_without_images(run, tmp_path, inputs):
     (tmp_path / "empty").mkdir()
     status, _, stderr = run(tmp_path / inputs, "-o", tmp_path / "out")
     assert status == 1
@@ -317,7 +317,7 @@ def test_inputs_without_images_fail_by_name(run, tmp_path, inputs):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_pixel_limit_is_an_option(run, save_photo, tmp_path):
+def test_max_pixels_sets_the_pixel_limit(run, save_photo, tmp_path):
     photo = save_photo("photo.png", (48, 64))
     status, _, stderr = run(photo, "-o", tmp_path / "out", "--max-pixels", "3000")
     assert status == 1
@@ -330,7 +330,7 @@ def _pillows_limit(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
-def test_a_full_disk_stops_the_run_and_leaves_no_half_file(run, many, tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_run_and_leaves_no_partial_file(run, many, tmp_path, monkeypatch):
     write, calls = Path.write_bytes, []
 
     def until_full(path, data):
@@ -371,7 +371,7 @@ def test_an_output_folder_that_cannot_be_created_is_reported(run, save_photo, tm
     assert "Traceback" not in stderr
 
 
-def test_too_little_memory_fails_one_image(run, save_photo, tmp_path, monkeypatch):
+def test_too_little_memory_for_one_image_does_not_stop_the_others(run, save_photo, tmp_path, monkeypatch):
     folder = save_photo("in/a.jpg").parent
     save_photo("in/b.jpg")
     read = outputs.read

@@ -44,7 +44,7 @@ def whole(model, images):
 
 
 @pytest.mark.parametrize("keep_features", [0, 2])
-def test_streaming_equals_the_whole_group(model, keep_features):
+def test_streaming_gives_the_maps_of_a_call_on_the_whole_group(model, keep_features):
     images = photographs()
     maps = list(stream(model, images, keep_features=keep_features))
     assert all(variance is None for _, variance in maps)
@@ -53,7 +53,7 @@ def test_streaming_equals_the_whole_group(model, keep_features):
     np.testing.assert_allclose(saliency, whole(model, images), atol=1e-6)
 
 
-def test_a_group_of_one_image(model):
+def test_orders_make_no_difference_for_a_group_of_one_image(model):
     images = photographs()[:1]
     ((saliency, variance),) = stream(model, images, orders=3)
     np.testing.assert_allclose(saliency, whole(model, images)[0], atol=1e-6)
@@ -105,7 +105,7 @@ def test_stream_holds_one_image_at_a_time(model):
             del photograph
 
     assert sum(1 for _ in stream(model, read)) == 2 * IMAGES
-    assert most <= 2  # the current image, and the next one of the reader
+    assert most <= 2  # the current image and the next one that `read` yields
 
 
 def test_the_first_order_is_the_given_one_and_a_seed_fixes_the_others():
@@ -126,6 +126,6 @@ def test_the_first_order_is_the_given_one_and_a_seed_fixes_the_others():
         lambda model: list(itertools.islice(stream(model, [np.zeros((SIZE, SIZE))]), 1)),
     ],
 )
-def test_invalid_arguments_are_errors_with_their_value(model, bad):
+def test_the_error_contains_the_value_of_an_invalid_argument(model, bad):
     with pytest.raises(ValueError, match="Received"):
         bad(model)

@@ -33,7 +33,7 @@ def test_folders_with_the_same_name_get_names_from_their_paths(tree):
     assert list(described(groups)) == ["a/birds", "cats", "b/birds"]
 
 
-def test_recursive_takes_the_folder_itself_and_leaves_out_the_output(tree):
+def test_recursive_includes_the_folder_itself_but_not_the_output_folder(tree):
     groups, problems = find_groups(["."], recursive=True, outside="a")
     assert list(described(groups)) == [tree.name, "b/birds"]
     assert not problems
@@ -56,7 +56,7 @@ def test_patterns_with_the_same_name_form_one_group(tree):
         find_groups(["a/birds"], [("birds", "top.jpg")])
 
 
-def test_outputs_are_in_a_folder_per_group(tree):
+def test_each_group_has_its_own_output_folder(tree):
     groups, _ = find_groups(["a/birds"])
     (task,) = plan_group_jobs(groups, "out", ["mask", "heatmap", "sheet"])
     assert task.sheet == Path("out/birds.sheet.png")

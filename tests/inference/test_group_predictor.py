@@ -39,7 +39,7 @@ def test_both_engines_agree_for_several_orders(predictor, tiny_group_preset, pho
         assert np.abs(one.variance - two.variance).mean() < 1e-3
 
 
-def test_several_orders_equal_the_stream_of_the_model(predictor, tiny_group_model):
+def test_map_over_several_orders_equals_stream_with_the_model(predictor, tiny_group_model):
     images = list(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype="uint8"))
     expected = stream(tiny_group_model, images, orders=3, seed=5)
     for one, two in zip(predictor.map(images, orders=3, seed=5), expected, strict=True):
@@ -82,7 +82,7 @@ def test_threads_share_one_predictor(predictor, photos):
         np.testing.assert_array_equal(maps[-1], expected[-1])
 
 
-def test_invalid_arguments_are_errors_with_their_value(predictor, tiny_group_preset, photos):
+def test_errors_explain_invalid_arguments(predictor, tiny_group_preset, photos):
     for wrong in ({"errors": "ignore"}, {"orders": 0}):
         with pytest.raises(ValueError, match="Received"):
             list(predictor.map(photos, **wrong))
@@ -116,7 +116,7 @@ def test_a_map_is_the_resized_output_of_the_network(predictor):
     np.testing.assert_allclose(saliency, resize_map(engine.decode(features, state), (64, 64)), atol=1e-6)
 
 
-def test_the_shipped_preset_darkens_objects_of_a_single_image(photographs):
+def test_the_shipped_preset_darkens_objects_that_appear_in_only_one_image(photographs):
     folder = photographs[0].parents[1] / "group"
     people = sorted(path for path in folder.glob("*.jpg") if "distractor" not in path.name)
     coffee = folder / "distractor_coffee.jpg"

@@ -129,14 +129,14 @@ def test_a_second_run_lists_the_same_images(tree):
     assert planned(["in"], out="in/maps") == first == {"in/a.jpg": ["in/maps/a.png"]}
 
 
-def test_equal_names_from_two_folders_are_refused(tree):
+def test_equal_output_names_from_two_folders_are_refused(tree):
     tree("x/a.jpg", "y/a.jpg")
     with pytest.raises(ValueError, match=r"'x/a.jpg' and 'y/a.jpg' would both be written to 'out/a.png'"):
         planned(["x", "y"])
     assert planned(["*/a.jpg"]) == {"x/a.jpg": ["out/x/a.png"], "y/a.jpg": ["out/y/a.png"]}
 
 
-def test_equal_names_of_different_kinds_are_refused(tree):
+def test_equal_output_names_of_different_kinds_are_refused(tree):
     tree("in/a.jpg", "in/a.cutout.jpg")
     with pytest.raises(ValueError, match="would both be written"):
         planned(["in"], kinds=("mask", "cutout"))
@@ -159,7 +159,7 @@ def test_the_output_may_be_one_file(tree):
             planned(inputs, out="map.png", kinds=kinds)
 
 
-def test_an_image_is_never_its_own_output(tree):
+def test_an_output_never_overwrites_its_image(tree):
     tree("in/a.png")
     os.symlink("a.png", "in/link.png")
     for out in ("in/a.png", "in/link.png"):

@@ -50,7 +50,7 @@ def test_images_may_have_any_size(predictor, size):
     assert predictor(np.zeros((*size, 3), np.uint8)).shape == size
 
 
-def test_a_path_bytes_an_image_and_an_array_give_the_same_map(predictor, save_photo):
+def test_paths_bytes_images_and_arrays_give_the_same_map(predictor, save_photo):
     path = save_photo("photo.png")
     expected = predictor(path)
     image = Image.open(path)
@@ -83,7 +83,7 @@ def test_str_names_the_engine_and_the_device(predictor, keras_predictor):
     assert "1 thread" in str(Predictor(predictor.preset.folder, threads=1))
 
 
-def test_another_size_selects_the_keras_engine(tiny_preset, save_photo):
+def test_a_different_size_selects_the_keras_engine(tiny_preset, save_photo):
     predictor = Predictor(tiny_preset, size=(96, 128))
     assert predictor.engine.name == "keras"
     assert predictor.engine.size == (96, 128)
@@ -94,7 +94,7 @@ def test_another_size_selects_the_keras_engine(tiny_preset, save_photo):
     assert Predictor(tiny_preset, size=64).engine.name == "litert"
 
 
-def test_another_fusion_selects_the_keras_engine(tiny_preset, keras_predictor, save_photo):
+def test_a_different_fusion_selects_the_keras_engine(tiny_preset, keras_predictor, save_photo):
     photo = save_photo("photo.png")
     foreground = Predictor(tiny_preset, fusion="foreground")(photo)
     inverse_background = Predictor(tiny_preset, fusion="inverse_background")(photo)
@@ -155,7 +155,7 @@ def test_missing_packages_are_reported(tiny_preset, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [{"engine": "onnx"}])
-def test_invalid_arguments_are_errors_with_their_value(tiny_preset, predictor, arguments):
+def test_the_error_contains_the_value_of_an_invalid_argument(tiny_preset, predictor, arguments):
     with pytest.raises(ValueError, match="Received: engine='onnx'"):
         Predictor(tiny_preset, **arguments)
     with pytest.raises(ValueError, match="Received: errors='ignore'"):
@@ -232,7 +232,7 @@ def test_map_equals_single_calls_on_photographs(predictor, photographs):
 
 
 def frames(kind):
-    """An iterator that yields the same object for every frame, and the frames as separate arrays."""
+    """Return an iterator that yields the same object for every frame, and the frames as separate arrays."""
     arrays = [np.full((40, 60, 3), level, np.uint8) for level in (0, 60, 120, 180, 240)]
     for level, array in enumerate(arrays):
         array[10:30, 10 * level : 10 * level + 20] = 255 - array[0, 0]
@@ -275,7 +275,7 @@ def test_an_iterator_may_reuse_one_object_for_all_frames(predictor, tiny_group_p
         np.testing.assert_array_equal(saliency_map, expected)
 
 
-def test_ordered_drops_waiting_items_after_an_error():
+def test_ordered_map_drops_waiting_items_after_an_error():
     done = []
 
     def work(item):
