@@ -4,7 +4,7 @@
 
 The images replace those of COCO: each mask is the only instance of a random category. No image is excluded by the size
 of its object (`area`), so the number is exact. `memory` is an upper bound of the peak of all processes: the main
-process, plus the largest worker for each worker. `CPU` is the CPU time of all processes, which depends little on the
+process, plus `--workers` times the largest worker. `CPU` is the CPU time of all processes, which depends little on the
 load of the machine.
 """
 
