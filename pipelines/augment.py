@@ -24,7 +24,7 @@ class Augment:
     Args:
         flip: probability of a horizontal flip, 0…1.
         min_crop: smallest fraction of a side that a crop keeps, above 0 and at most 1; 1 disables cropping.
-        brightness: the factor is drawn from `1 − brightness … 1 + brightness`; 0…1; 0 disables it.
+        brightness: 0…1; the factor is drawn from `1 − brightness … 1 + brightness`; 0 disables it.
         contrast: the same for the contrast.
         saturation: the same for `s`.
 

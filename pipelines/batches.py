@@ -14,8 +14,8 @@ ORDER, AUGMENTATION, MEMBERS = 0, 1, 2
 class Batches:
     """Base of data sets that yield `tf.data` batches, starting at any (epoch, step).
 
-    A subclass defines `__len__`, `_training_batch`, which returns the NumPy arrays of a step, `_dtypes`, the list of
-    their TensorFlow types, and `_to_tensors`, which gives them static shapes.
+    A subclass defines `__len__`, `_training_batch` (returns the NumPy arrays of a step), `_dtypes` (the list of their
+    TensorFlow types) and `_to_tensors` (gives them static shapes).
 
     Args:
         source: an `ImageSource` or another `Source`.
@@ -64,7 +64,7 @@ class Batches:
         """Return the batches of several epochs, for `model.fit(…, steps_per_epoch=data.steps_per_epoch)`.
 
         Args:
-            epochs: number of the epoch to stop before.
+            epochs: the epoch before which the batches end.
             start_epoch: first epoch.
             start_step: first step of the first epoch.
         """
@@ -95,6 +95,6 @@ class Batches:
 
 def generator(seed: int, *key: int) -> np.random.Generator:
     """Return the random generator for a seed and a key of non-negative integers, such as epoch and purpose."""
-    # NumPy takes non-negative seeds only; this keeps negative seeds distinct from them
+    # NumPy takes only non-negative seeds; this maps negative and non-negative seeds to distinct ones
     seed = 2 * seed if seed >= 0 else -2 * seed - 1
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))

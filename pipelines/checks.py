@@ -16,8 +16,8 @@ def check_pairs(
     """Find every faulty file before training.
 
     Checks each file's existence, format and size, and the checksums of PNGs (seconds for ten thousand pairs). With
-    `decode=True` every pixel is read, which also finds damaged files of other formats and masks that are not masks
-    (half a minute; filling the memory cache does the same).
+    `decode=True` every pixel is read, which also finds damaged files of other formats and mask files without a mask
+    (half a minute; filling the memory cache checks the same).
 
     Args:
         pairs: the pairs, see `find_pairs`.
@@ -41,7 +41,7 @@ def problems_of_files(pairs: Sequence[Pair]) -> list[str]:
 
 
 def read_checked(pair: Pair, at_least: int | None = None):
-    """Read a pair as `read_pair`; an error also contains the problems of `check_files`."""
+    """Read a pair like `read_pair`; the error also contains the problems that `check_files` finds."""
     problems = []
     try:
         arrays = read_pair(pair, at_least)
@@ -91,7 +91,7 @@ def check_files(pair: Pair) -> None:
     for path in (pair.image,) if pair.mask is None else (pair.image, pair.mask):
         try:
             with open_image(path) as file:
-                # Pillow decodes a PNG to find its orientation; here both orientations are accepted instead.
+                # Pillow would decode a PNG to find its orientation; to avoid that, both orientations are accepted.
                 either_way = file.format == "PNG" or turn_of(file) in SWAPPING
                 sizes.append([file.size, file.size[::-1]] if either_way else [file.size])
                 # Decoding does not check a PNG's checksums. `verify` closes the file, so it comes last.

@@ -15,7 +15,7 @@ class DistractorSampler:
 
     Args:
         groups: all groups. An image of any group of a category is never a distractor for that category.
-        pool: pairs to draw from; None draws from the own images of all groups.
+        pool: pairs to draw from; None draws from the images that belong to any group.
         amount: a number, a range `(least, most)`, or a share (a float) of a group's images.
         images_per_group: maximum number of images per group.
 
@@ -41,9 +41,9 @@ class DistractorSampler:
         if self.most == 0:
             return
         own = dict.fromkeys(pair for group in groups for pair in group.own)
-        # the pool's masks are not needed, but a pair of the groups must stay the same pair
+        # the pool's masks are not needed, but a pair that belongs to a group must stay unchanged
         candidates = own if pool is None else [pair if pair in own else replace(pair, mask=None) for pair in pool]
-        # an image may have several masks, and several names: it is identified by its file
+        # an image may occur with several masks and names, so it is identified by its file
         files = {}
         for pair in candidates:
             files.setdefault(os.path.realpath(pair.image), pair)

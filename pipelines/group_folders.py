@@ -18,8 +18,8 @@ from keras_recnet.pipelines.pair_reading import read_pair
 def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> None:
     """Write groups as `images/GROUP/NAME.jpg` and `masks/GROUP/NAME.png`, distractors with black masks.
 
-    Images are symbolic links, or copies where links are not supported. Masks keep their size and become 0…255. Existing
-    files are kept, so an interrupted call can be repeated.
+    Images are symbolic links, or copies where links are not supported. Masks keep their size; values become 0…255.
+    Existing files are kept, so an interrupted call can be repeated.
 
     Raises:
         PipelineDataError: if an image or mask cannot be read.
@@ -41,12 +41,12 @@ def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> N
 
 
 def file_name_of(name: str) -> str:
-    """Convert any name into the name of one visible file."""
+    """Convert any name to the name of a single file that is not hidden."""
     return re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name).strip(". ") or "_"
 
 
 def link(source: str | os.PathLike, target: Path) -> None:
-    """Make `target` a symbolic link to a file, or a copy of it; an existing file is kept."""
+    """Make `target` a symbolic link to a file, or a copy of that file; an existing `target` is kept."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         return

@@ -23,8 +23,8 @@ class Member:
         group: the group's name.
         name: the image's path inside its folder, without suffix.
         split: such as `"train"`; empty if the list has none.
-        distractor: whether the image does not belong to the group, so that its mask there is empty.
-        category: what the group shows. Groups of the same category share no distractors; if empty, the group's name.
+        distractor: True if the image does not belong to the group; then its mask in this group is empty.
+        category: what the group shows; the group's name if empty. Groups of a category give each other no distractors.
     """
 
     group: str
@@ -45,8 +45,8 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
         group → its members, both in the order of the list.
 
     Raises:
-        PipelineDataError: naming every invalid line: without group or name, a name twice in a group, a `distractor`
-            that is neither 0 nor 1, a group of two categories; or if a column or the split is missing.
+        PipelineDataError: naming every invalid line (no group or name, a name twice in a group, a `distractor`
+            that is neither 0 nor 1, a group of two categories); or if a column or the split is missing.
     """
     groups, problems = parse_group_list(path, split)
     if problems:
@@ -55,7 +55,7 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
 
 
 def parse_group_list(path: str | os.PathLike, split: str | None) -> tuple[dict[str, list[Member]], list[str]]:
-    """Return the groups of the valid lines, as `read_group_list`, and the problems of the others."""
+    """Return the groups of the valid lines, like `read_group_list`, and the problems of the invalid lines."""
     groups, problems, seen = {}, [], set()
     for number, line in _lines(path, split):
         group, name, distractor = line["group"], line["name"], (line.get("distractor") or "").lower()
@@ -96,10 +96,10 @@ def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None
 
 
 def with_distractors(groups: Mapping[str, Sequence[str]], *, every: int = 5, seed: int = 0) -> list[Member]:
-    """Add distractors to groups: one image of another group per `every` images, at random positions.
+    """Add distractors to groups: one image from another group per `every` own images, at random positions.
 
-    Smaller groups get none. The group's own images keep their order, and no image occurs twice in a group. For the 20
-    validation groups of DUTS-TR and seed 0, this is protocol B of the evaluation (`benchmarks/protocol_b.csv`).
+    Groups with fewer images get none. The group's own images keep their order, and no image is twice in a group. For
+    the 20 validation groups of DUTS-TR and seed 0, this is protocol B of the evaluation (`benchmarks/protocol_b.csv`).
 
     Args:
         groups: group → names of its images.

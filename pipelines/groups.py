@@ -29,13 +29,13 @@ class Group:
     Args:
         name: the group's name.
         pairs: its images and their masks, in order.
-        distractors: one flag per image: whether it does not belong, so that its mask in this group is empty. Empty
-            means that all belong.
+        distractors: one flag per image, True if it does not belong, so that its mask in this group is empty. If
+            there are no flags, all images belong.
         category: what the group shows; groups of the same category provide no distractors for each other. By default
             the group's name.
 
     Raises:
-        ValueError: if there are no images, none of them belongs, one occurs twice, or the number of flags is wrong.
+        ValueError: if there are no images, no image belongs, an image occurs twice, or the number of flags is wrong.
     """
 
     name: str
@@ -84,10 +84,10 @@ def find_groups(
         root: folder that contains the two folders under one of their usual names.
         images: folder of images; pass it with `masks` instead of `root`.
         masks: folder of masks.
-        exclude: names (`GROUP/NAME`) to leave out, a sequence or a list file, as for `find_pairs`.
+        exclude: names (`GROUP/NAME`) to leave out, as a sequence or a list file (see `find_pairs`).
 
     Returns:
-        Groups, sorted by name, their images sorted.
+        Groups sorted by name, each with its images sorted.
 
     Raises:
         PipelineDataError: naming every image without a mask, mask without an image, image that is in no group,
@@ -165,7 +165,7 @@ def write_groups(path: str | os.PathLike, groups: Iterable[Group], *, split: str
 def split_groups(
     groups: Sequence[Group], *, seed: int = 0, share: float = 0.5, by: str = "images"
 ) -> tuple[list[Group], list[Group]]:
-    """Split groups for training and test; the default is the 50 %–50 % split of the RCAU paper (*seed ours*).
+    """Split groups for training and test; the default is the 50 %–50 % split of the RCAU paper (*the seed is ours*).
 
     Args:
         groups: the groups.
@@ -174,8 +174,8 @@ def split_groups(
         by: `"images"` splits the images of every group, as we understand the paper; `"groups"` splits the groups.
 
     Returns:
-        `(training, test)`. Images keep their order. By images, the share is exact up to one image per group and up to
-        one image in total; a group of one image goes to one side.
+        `(training, test)`. Images keep their order. With `by="images"`, the share is exact to within one image per
+        group and one image in total; a group of one image goes to one side.
 
     Raises:
         ValueError: if `share` or `by` is out of range.
@@ -209,13 +209,13 @@ def single_images(pairs: Iterable[Pair]) -> list[Group]:
 def check_groups(
     groups: Iterable[Group], *, decode: bool = False, workers: int = 2, progress: Progress | None = None
 ) -> None:
-    """Call `check_pairs` for all images of the groups, each once."""
+    """Check all images of the groups with `check_pairs`, each image once."""
     pairs = list(dict.fromkeys(pair for group in groups for pair in group.pairs))
     check_pairs(pairs, decode=decode, workers=workers, progress=progress)
 
 
 def _find_pairs(problems, *folders, **options):
-    """Find pairs as `find_pairs`, and raise its problems together with `problems`."""
+    """Call `find_pairs`, and raise its problems together with `problems`."""
     try:
         pairs = find_pairs(*folders, **options)
     except PipelineDataError as error:

@@ -35,7 +35,7 @@ class Source(Protocol):
         """Draw the augmentation of `count` pairs."""
 
     def read(self, pair: Pair, draws=None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the inputs and the mask of a pair, augmented by an element of `draw`, or unchanged for None."""
+        """Return the inputs and the mask of a pair, augmented by `draws` (an element of `draw`'s result) if given."""
 
 
 class ImageSource:
@@ -79,7 +79,7 @@ class ImageSource:
             raise ValueError(f"`augment` must be an `Augment` or None. Received: augment={augment!r}")
 
     def open(self, pairs: Sequence[Pair], workers: int) -> None:
-        """Fill the cache with all pairs that will be read, each given once.
+        """Fill the cache with `pairs`: all pairs that will be read, each once.
 
         Raises:
             PipelineDataError: naming every file that cannot be used, or if the cache does not fit in memory.
@@ -98,7 +98,7 @@ class ImageSource:
 
         Args:
             pair: one of the pairs given to `open`.
-            draws: an element of `draw`, or None to resize the pair once from its files, as prediction does.
+            draws: an element of `draw`'s result, or None to resize the pair once from its files, as prediction does.
 
         Returns:
             `({"images": image}, mask)`: `(height, width, 3)` and `(height, width)` uint8.

@@ -1,4 +1,4 @@
-"""Read an image and its mask as they belong together."""
+"""Read an image and its mask so that they match."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,10 +56,10 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
     """Read an image and its mask.
 
     The mask may be 0/1, 0/255, gray, RGB, palette or 16-bit; an alpha channel that is not constant is the mask. A mask
-    with two levels, one of them 0, becomes 0 and 255. It must have the proportions of the image (a pixel of rounding is
+    with two levels, one of them 0, becomes 0 and 255. A mask needs the image's proportions (a pixel of rounding is
     allowed), not its size. A mask that matches only the image as stored, before the EXIF orientation is applied, is
-    turned with it. If both match (a square, a half turn), the mask is taken as drawn on the upright image, which is
-    what annotation tools show.
+    turned with the image. If it matches the stored and the upright image (a square, a half turn), it is taken as drawn
+    on the upright image, which is what annotation tools show.
 
     Args:
         pair: the two files; without a mask, the mask is 0 everywhere.
@@ -97,7 +97,7 @@ def read_pair(pair: Pair, at_least: int | None = None) -> tuple[np.ndarray, np.n
 
 
 def same_proportions(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Return whether two (width, height) have the same shape, up to a pixel of rounding of the smaller one."""
+    """Return whether two (width, height) have the same proportions, up to a pixel of rounding in the smaller one."""
     (width, height), (other_width, other_height) = sorted((size, other))
     return (
         abs(width - height * other_width / other_height) <= 1 or abs(height - width * other_height / other_width) <= 1

@@ -29,15 +29,15 @@ def find_pairs(
         names: the pairs to use, in this order; None uses all, sorted. A sequence of names, or the path of a list file
             with one entry per line: a name (a suffix is ignored), or the paths of an image and its mask separated by
             a tab or a space, relative to the list file or to the two folders.
-        exclude: names to leave out, a sequence or a list file, for example those held out for validation. At least one
-            of them must occur: a list that matches nothing would silently train on the validation images.
+        exclude: names to leave out, as a sequence or a list file, such as the names held out for validation. At least
+            one must occur: if the list matched nothing, training would silently use the validation images.
 
     Returns:
         A list of `Pair`.
 
     Raises:
         PipelineDataError: naming every image without a mask, mask without an image, name without files, list that
-            cannot be read, and so on. The pairs that were found are then checked too, as by `check_pairs`.
+            cannot be read, and so on. The pairs that were found are then also checked with `check_pairs`.
     """
     if (images is None) != (masks is None) or (images is None and names is None):
         raise ValueError(
@@ -116,7 +116,7 @@ def _entries(names, problems):
 
 
 def _pair_of_entry(entry, image_files, mask_files, base, folders, problems):
-    """Return the pair of one line of a list, or None and add a problem."""
+    """Return the pair named by one line of a list; if there is none, add a problem and return None."""
     name = without_suffix(entry)
     if name in image_files and name in mask_files:
         return Pair(name, image_files[name], mask_files[name])

@@ -17,11 +17,11 @@ from keras_recnet.pipelines.pair_reading import Pair
 class SaliencyGroups(Batches):
     """Groups as `tf.data` batches; a batch is a pure function of (seed, epoch, step).
 
-    Every epoch contains each group once, in an order drawn from `(seed, epoch)`. The images of a group are drawn from
-    `(seed, epoch, position in the epoch)`: the number of distractors, which of the group's own images, which
-    distractors, the order of all, and their augmentation. A group has `images_per_group` places; a smaller group uses
-    all of its images, and the remaining places are padding. Training can therefore resume at any step with the same
-    batches, and skipped images are not decoded.
+    Every epoch contains each group once, in an order drawn from `(seed, epoch)`. For each group,
+    `(seed, epoch, position in the epoch)` determines the number of distractors, the choice of own images and of
+    distractors, the order of all images, and their augmentation. A group has `images_per_group` places; a smaller group
+    uses all of its images, and the remaining places are padding. Training can therefore resume at any step with the
+    same batches, and skipped images are not decoded.
 
     Distractors ("noise") replace images of the group and have empty masks, because they do not show what the group has
     in common. They are always fewer than the group's own images, since otherwise the common object would be ambiguous:
@@ -30,7 +30,7 @@ class SaliencyGroups(Batches):
     Args:
         groups: sequence of `Group`, see `find_groups` and `read_groups`. Distractors listed in the groups themselves
             are used by `evaluation()` only. To add single images, see `single_images`.
-        source: reads the images, or features computed from them, such as `ImageSource(224)`. One source per data set.
+        source: reads the images, such as `ImageSource(224)`, or features computed from them. One source per data set.
         batch_size: groups per batch.
         images_per_group: maximum number N of images per group in a batch; 5 as in the RCAU paper.
         seed: any integer.

@@ -7,14 +7,14 @@ from keras_recnet.imaging.drawing import to_8_bits
 from keras_recnet.imaging.resizing import resize
 
 LARGEST_CELL, SMALLEST_CELL = 224, 24
-MOST_PIXELS = 8_000_000  # of a sheet, unless its cells are already the smallest
+MOST_PIXELS = 8_000_000  # in a sheet, unless its cells already have the smallest size
 GAP, BETWEEN_PAIRS = 4, 16
 BACKGROUND = 238  # gray
 ASPECT = 1.4  # approximate width : height of a sheet of square photos
 
 
 class Sheet:
-    """Photos and their maps in pairs, row by row. Several threads may fill it.
+    """Pairs of a photo and its map, row by row. Several threads may fill the sheet.
 
     Large groups have smaller cells, so that the sheet does not become too large to open.
 

@@ -4,8 +4,8 @@ The network sees the photo at about 256 pixels per side, so the edges of its map
 `cutout` refines them in three steps. All are local and need no solver, so a 12-megapixel photo takes seconds and a few
 hundred megabytes:
 
-1. Alpha is the guided filter of the steepened map, with the colors of the photo as the guide: in every window, alpha
-   is the linear function of the colors that is closest to the map, so it changes where the colors change. The
+1. Alpha is the steepened map after guided filtering, with the colors of the photo as the guide: in every window, alpha
+   is the linear function of the colors that is closest to the map, so alpha changes where the colors change. The
    coefficients are computed at 1024 pixels per side and applied at full size (fast guided filter).
 2. Pixels well inside the object stay opaque and pixels well outside stay transparent, whatever the filter returns.
 3. A semi-transparent pixel is a mixture of object and background. Blur fusion estimates the color of the object, so
@@ -38,7 +38,7 @@ def cutout(rgb: np.ndarray, saliency_map: np.ndarray, own_alpha: np.ndarray | No
     Args:
         rgb: uint8 `(H, W, 3)`.
         saliency_map: float32 `(H, W)` in 0…1.
-        own_alpha: uint8 `(H, W)`, the image's own alpha channel, which is multiplied in.
+        own_alpha: uint8 `(H, W)`, the image's own alpha channel; the computed alpha is multiplied by it.
 
     Returns:
         uint8 `(H, W, 4)`, RGBA, alpha not premultiplied; fully transparent pixels are black.

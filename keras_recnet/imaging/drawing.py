@@ -1,4 +1,4 @@
-"""Draw maps: gray, binary, as a heatmap, over the photo."""
+"""Draw maps in gray, in black and white, as a heatmap, or over the photo."""
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def heatmap(saliency_map: np.ndarray) -> np.ndarray:
 
 
 def overlay(rgb: np.ndarray, saliency_map: np.ndarray) -> np.ndarray:
-    """Blend the photo and the heatmap of its map in equal parts: uint8 `(H, W, 3)`."""
+    """Blend the photo and a heatmap of its saliency map in equal parts: uint8 `(H, W, 3)`."""
     return cv2.addWeighted(rgb, 0.5, heatmap(saliency_map), 0.5, 0.0)
 
 
@@ -38,7 +38,7 @@ def attention(rgb: np.ndarray, weights: np.ndarray, pixel: tuple[int, int]) -> n
 
     Args:
         rgb: uint8 `(H, W, 3)`.
-        weights: float `(h, w)`, non-negative; scaled by the largest.
+        weights: float `(h, w)`, non-negative; divided by the largest weight.
         pixel: (row, column) in `rgb`.
     """
     height, width = rgb.shape[:2]

@@ -21,7 +21,7 @@ from keras_recnet.errors import ImageError, MissingExtraError
 
 # Formats whose decoders need nothing but the bytes. Left out: EPS (runs Ghostscript), stubs without a decoder, and
 # formats that no camera or image editor writes today. The common ones come first, because Pillow imports the others
-# only if these do not match.
+# only if no common format matches.
 FORMATS = (
     *("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000"),
     *("PSD", "ICO", "DIB", "PCX", "SGI", "QOI", "TGA"),
@@ -38,10 +38,10 @@ _HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 # Pillow's own threshold for a possible decompression bomb; 268 MB as RGB.
 MAX_PIXELS = 1024**3 // 4 // 3
 
-# Bytes of one text, XMP or ICC chunk of a PNG, decompressed. Pillow's own limit is 1 MB, which sound files exceed.
+# Limit in bytes of one PNG text, XMP or ICC chunk, decompressed. Pillow's own is 1 MB, which some intact files exceed.
 MAX_PNG_METADATA = 64 * 2**20
 
-# Modes of Pillow with one channel of more than 8 bits.
+# Pillow modes with one channel of more than 8 bits.
 DEEP_MODES = frozenset(("I", "I;16", "I;16L", "I;16B", "I;16N", "F"))
 
 _NO_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -53,10 +53,10 @@ class DecodedImage:
 
     Attributes:
         rgb: uint8 `(h, w, 3)`, composited on white where the image is transparent.
-        size: `(height, width)` of the full image, also if `rgb` is smaller.
+        size: `(height, width)` of the full image, even if `rgb` is smaller.
         alpha: uint8 `(h, w)`, the image's transparency, or None.
         profile: the ICC profile of its colors, or None.
-        turn: the transposition that made it upright, or None.
+        turn: the transposition that made the image upright, or None.
     """
 
     rgb: np.ndarray
@@ -83,19 +83,19 @@ def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -
             or `(H, W, 4)` in RGBA; bool, uint8, uint16, or float in 0…1.
         fit: `(height, width)` to resize the image to (bilinear, antialiased). None keeps its size.
         at_least: a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep this many pixels, which
-            is several times faster. By default twice the longer side of `fit`; None without `fit`: decode in full.
+            is several times faster. By default twice the longer side of `fit`; without `fit`, decode in full.
         max_pixels: images with more pixels are refused before they are decoded.
         name: what error messages call the image; by default the path.
 
     Raises:
         ImageError: if the image cannot be read or is refused.
-        MissingExtraError: if it is a HEIC image and pillow-heif is not installed.
+        MissingExtraError: if the image is HEIC and pillow-heif is not installed.
     """
     name = name or _name_of(source)
     with open_image(source, max_pixels=max_pixels, name=name) as image:
         size = image.size
         at_least = at_least or (fit and 2 * max(fit))
-        # Both sides by the longer one: the EXIF orientation is not known yet for every format.
+        # The same minimum for both sides: in some formats, the EXIF orientation is not known yet.
         drafted = at_least and image is not source and image.draft("RGB", (at_least, at_least))
         image.load()
         if not drafted:
@@ -122,11 +122,11 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
         name: what error messages call the image; by default the path.
 
     Yields:
-        The Pillow image. Errors of the block, such as those of a decoder, become an `ImageError` too.
+        The Pillow image. Errors raised in the `with` block, such as a decoder's, become an `ImageError` too.
 
     Raises:
         ImageError: if the image cannot be read or is refused.
-        MissingExtraError: if it is a HEIC image and pillow-heif is not installed.
+        MissingExtraError: if the image is HEIC and pillow-heif is not installed.
     """
     name = name or _name_of(source)
     try:
@@ -190,7 +190,7 @@ SWAPPING = frozenset(TURNS[orientation] for orientation in (5, 6, 7, 8))
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """The transposition that makes a loaded image upright, by its EXIF or XMP orientation; None if it is upright.
 
-    Some decoders (TIFF, HEIC) apply the orientation while they load; then it is None as well.
+    Some decoders (TIFF, HEIC) apply the orientation while they load; then the result is None as well.
     """
     try:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
@@ -206,7 +206,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def without_alpha(mask: Image.Image) -> Image.Image:
-    """Return the channels that hold a mask: its alpha channel, unless it is constant, else the image without alpha."""
+    """Return the channels that hold a mask: the alpha channel unless it is constant, else the image without alpha."""
     if mask.mode in DEEP_MODES or not mask.has_transparency_data:
         return mask
     rgba = mask.convert("RGBA")
@@ -216,7 +216,7 @@ def without_alpha(mask: Image.Image) -> Image.Image:
 
 
 def gray_values(image: Image.Image) -> np.ndarray:
-    """The pixels of an image in one of the `DEEP_MODES`; those of a 16-bit PGM as uint16, though its mode is "I"."""
+    """The pixels of an image in one of the `DEEP_MODES`; a 16-bit PGM gives uint16, though its mode is "I"."""
     values = np.asarray(image)
     return values.astype(np.uint16) if image.mode == "I" and image.format == "PPM" else values
 
@@ -224,11 +224,11 @@ def gray_values(image: Image.Image) -> np.ndarray:
 def gray_range(values: np.ndarray, name: str) -> int:
     """The value of white in gray pixels of more than 8 bits.
 
-    It is 65535 for uint16; for other integers 255 if no value is above it, because 32-bit TIFFs often hold 8-bit
-    values, else 65535; for floats 1 if no value is above it, else 255.
+    White is 65535 for uint16; for other integers, 255 if no value is larger (32-bit TIFFs often hold 8-bit values),
+    else 65535; for floats, 1 if no value is larger, else 255.
 
     Raises:
-        ImageError: if values are negative or above the largest of these.
+        ImageError: if a value is negative, or above the largest of these for its type.
     """
     low, high = float(values.min()), float(values.max())
     for white in (1, 255) if values.dtype.kind == "f" else (65535,) if values.dtype == np.uint16 else (255, 65535):
@@ -244,20 +244,20 @@ def gray_to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
     """Convert gray values of more than 8 bits to uint8: the upper 8 of 16 bits.
 
     Raises:
-        ImageError: as `gray_range`.
+        ImageError: see `gray_range`.
     """
     white = gray_range(values, name)
     return np.floor(values * (1 / 256 if white == 65535 else 255 / white)).astype(np.uint8)
 
 
 def without_suffix(name: str) -> str:
-    """Normalize a name of a list: forward slashes, and no suffix of an image format (`cats\\a.2.JPG` → `cats/a.2`)."""
+    """Normalize a name from a list: forward slashes, no suffix of an image format (`cats\\a.2.JPG` → `cats/a.2`)."""
     path = PurePosixPath(name.replace("\\", "/"))
     return (path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).as_posix()
 
 
 def snapshot(source):
-    """Return `source`, or a copy of it if its pixels can change, such as those of a frame buffer that is used again."""
+    """Return `source`, or a copy if its pixels may change later, such as those of a frame buffer that is reused."""
     if isinstance(source, (bytearray, memoryview)):
         return bytes(source)
     if isinstance(source, Image.Image):
@@ -279,9 +279,9 @@ def raise_pillow_limit(max_pixels: int) -> None:
 
 
 class _PillowSettings:
-    """Context with global settings for our reads: a higher limit on the metadata of a PNG, and no warnings of Pillow.
+    """Context with global settings for our reads: a higher limit on a PNG's metadata, and no warnings from Pillow.
 
-    Pillow warns about damaged metadata, which do not change the result, and about sizes, which have our own limit. The
+    Pillow warns about damaged metadata, which do not change the result, and about sizes, for which we have a limit. The
     last thread to leave the context restores the settings.
     """
 
@@ -293,7 +293,7 @@ class _PillowSettings:
             if not self._readers:
                 self._limit = PngImagePlugin.MAX_TEXT_CHUNK
                 PngImagePlugin.MAX_TEXT_CHUNK = max(self._limit, MAX_PNG_METADATA)
-                # without filterwarnings(), which would show warnings again that are shown once
+                # not by filterwarnings(), which would repeat warnings that are to be shown only once
                 warnings.filters.insert(0, _NO_PILLOW_WARNINGS)
             self._readers += 1
 

@@ -1,4 +1,4 @@
-"""The one resize of this library: bilinear with antialiasing, as in training, prediction and the exports."""
+"""The one way this library resizes: bilinear with antialiasing, in training, prediction and the exports."""
 
 import numpy as np
 from PIL import Image
@@ -7,12 +7,12 @@ from PIL import Image
 def resize(
     array: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
 ) -> np.ndarray:
-    """Resize an image by Pillow's `BILINEAR`: a triangle filter that is widened for shrinking, so nothing aliases.
+    """Resize an image with Pillow's `BILINEAR`: a triangle filter, widened when shrinking, so nothing aliases.
 
     Args:
         array: uint8 `(H, W)`, `(H, W, 3)` or `(H, W, 4)`. A fourth channel is resized like the others, not as alpha.
         size: `(height, width)` of the result.
-        box: `(left, top, right, bottom)` of a crop in fractions of the sides, which need not fall on whole pixels.
+        box: `(left, top, right, bottom)` of a crop in fractions of the sides; its edges may lie between pixels.
             None resizes the whole image.
 
     Returns:
@@ -29,7 +29,7 @@ def resize(
     else:
         image = Image.fromarray(array)
     left, top, right, bottom = box
-    # A rounding error must not push the box over the edge: Pillow refuses it.
+    # A rounding error must not push the box over the edge: Pillow would refuse such a box.
     box = (left * width, top * height, min(right * width, width), min(bottom * height, height))
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box))
 
@@ -39,7 +39,7 @@ def resize_map(saliency_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = saliency_map.shape
     saliency_map = np.clip(saliency_map, 0.0, 1.0)
     if size[0] >= height and size[1] >= width:
-        import cv2  # equal to Pillow's within 1e-6 where nothing shrinks, and ten times as fast
+        import cv2  # matches Pillow within 1e-6 where nothing shrinks, and is ten times as fast
 
         return cv2.resize(saliency_map, size[::-1], interpolation=cv2.INTER_LINEAR)
     return np.clip(np.asarray(Image.fromarray(saliency_map).resize(size[::-1], Image.Resampling.BILINEAR)), 0.0, 1.0)

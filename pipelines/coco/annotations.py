@@ -17,7 +17,7 @@ from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.group_folders import file_name_of
 from keras_recnet.pipelines.pair_reading import PipelineDataError
 
-# pycocotools exhausts the memory with larger coordinates, and hangs or crashes on NaN and on runs of a wrong total.
+# pycocotools runs out of memory on larger coordinates, and hangs or crashes on NaN and on runs with a wrong sum.
 LARGEST_COORDINATE = 1e6
 # Keys that every entry needs, and their types.
 REQUIRED = {
@@ -53,7 +53,7 @@ class CocoSelection:
     problems: list[str] = field(default_factory=list)
 
     def keep(self, names: Sequence[str]) -> None:
-        """Drop all other images."""
+        """Keep only the images with these names, and their masks."""
         names = set(names)
         self.images = {name: image for name, image in self.images.items() if name in names}
         self.masks = {
@@ -204,7 +204,7 @@ def _is_side(value):
 
 
 def _encoded(rle, annotation, image, problems):
-    """Return the run-length encoded mask of one instance, or None and add a problem."""
+    """Return the run-length encoded mask of one instance; if there is none, add a problem and return None."""
     width, height = image.size
     try:
         segmentation = annotation["segmentation"]
@@ -234,7 +234,7 @@ def _encoded(rle, annotation, image, problems):
 
 
 def _runs(text):
-    """Decode compressed run lengths, as `rleFrString` of pycocotools."""
+    """Decode compressed run lengths, like `rleFrString` of pycocotools."""
     runs, value, shift = [], 0, 0
     for code in text.encode("ascii"):
         value |= (code - 48 & 31) << shift

@@ -19,7 +19,7 @@ from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.coco.similarity import GIST_SIZE, gist, lab_histogram
 from keras_recnet.pipelines.pair_reading import PipelineDataError
 
-# Increase it when the features change: files of other versions are recomputed.
+# Increase this number when the features change: files of other versions are recomputed.
 VERSION = 1
 FEATURES = 1024
 
@@ -27,7 +27,7 @@ FEATURES = 1024
 class FeatureStore:
     """GIST and Lab histogram of photos, each computed once and kept in a file.
 
-    A photo is identified by its name, file size and modification time; a modified one is recomputed.
+    A photo is identified by its name, file size and modification time; if modified, its features are recomputed.
 
     Args:
         path: the `.npz` file. An unreadable file, or one of another version, is replaced.
@@ -86,7 +86,7 @@ class FeatureStore:
         return self._known[name][2]
 
     def size(self, name: str) -> tuple[int, int]:
-        """`(width, height)`, up to a factor by which a large photo was shrunk."""
+        """`(width, height)` as decoded: a large photo may have been shrunk by a factor."""
         return self._known[name][1]
 
     def _results(self, paths):
@@ -136,7 +136,7 @@ def features_of(path: Path) -> tuple[tuple[int, int], np.ndarray] | str:
 
 
 def _start_worker():
-    # Ctrl-C reaches every process of a terminal; the parent ends the others.
+    # Ctrl-C reaches every process of a terminal; the parent process ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 

@@ -63,14 +63,14 @@ def make_coco_groups(
     """Make training groups from annotations in COCO format.
 
     The paper: "training groups are randomly selected from a subset of COCO dataset (which has 9213 images …) using the
-    global similarity (Gist and Lab color histogram features)", groups of 5 as in Wei et al. 2017. It does not say how.
-    *(Ours)*: a group is an image and the most similar images of the same category (`similarity.descriptors`), with one
-    group per image and category; groups of the same images count once. `most_groups` draws from them.
+    global similarity (Gist and Lab color histogram features)", groups of 5 as in Wei et al. 2017. The paper does not
+    say how. *(Ours)*: a group is an image and the most similar images of the same category (`similarity.descriptors`),
+    with one group per image and category; groups of the same images count once. `most_groups` draws from these groups.
 
     Writes `OUT/groups.csv` (`group,name,split,category`), `OUT/images/CATEGORY/NAME.jpg` (links to the images, or
     copies), `OUT/masks/CATEGORY/NAME.png` (the union of the category's instances) and `OUT/features.npz`.
     `read_groups("OUT/groups.csv", "OUT/images", "OUT/masks")` reads these groups; `find_groups("OUT")` reads one group
-    per category. An interrupted run resumes when it is repeated; other categories, sizes or seeds reuse the features.
+    per category. An interrupted run resumes when repeated; with other categories, sizes or seeds, features are reused.
 
     Args:
         annotations: JSON file in COCO format.
@@ -91,7 +91,7 @@ def make_coco_groups(
 
     Raises:
         ModuleNotFoundError: if pycocotools is not installed.
-        PipelineDataError: if no groups can be made: malformed annotations, unknown categories (with similar names),
+        PipelineDataError: if no groups can be made: malformed annotations, unknown categories (naming similar ones),
             no images, or `out` contains groups made from other annotations.
         ValueError: if an argument is out of range.
     """
@@ -154,7 +154,7 @@ def make_coco_groups(
 
 @contextlib.contextmanager
 def stage_bars() -> Iterator[StageProgress | None]:
-    """Show a progress bar per stage on stderr; yield None and show nothing if it is not a terminal.
+    """Show a progress bar per stage on stderr; yield None and show nothing if stderr is not a terminal.
 
     Example:
         >>> with stage_bars() as progress:
@@ -179,7 +179,7 @@ def stage_bars() -> Iterator[StageProgress | None]:
 
 
 def _claim(out, annotations):
-    """Record the annotations that the folder was made from, because masks of others must not be reused."""
+    """Record the annotations that the folder was made from, as masks of other annotations must not be reused."""
     digest = sha256(annotations)
     path = out / "source.json"
     try:

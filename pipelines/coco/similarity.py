@@ -93,8 +93,8 @@ def lab_histogram(image: np.ndarray) -> np.ndarray:
 def descriptors(gists: np.ndarray, histograms: np.ndarray) -> np.ndarray:
     """Vectors whose Euclidean distance is the global dissimilarity *(the combination is ours)*.
 
-    GIST and the square root of the histogram (so that distances are Hellinger's), each divided by its root mean
-    square distance to the mean over all images, so that shape and color count equally.
+    A vector joins GIST and the square root of the histogram (so that distances are Hellinger's), each divided by its
+    root mean square distance to the mean over all images, so that shape and color count equally.
 
     Args:
         gists: `(images, 512)`.
@@ -116,7 +116,7 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
     Args:
         vectors: `(images, features)`.
         count: neighbours per row, less than the number of images.
-        rows: indices of the vectors whose neighbours to find; None finds those of all.
+        rows: indices of the vectors to find neighbours for; None means all vectors.
         chunk: rows processed at once, which bounds the memory.
 
     Returns:
@@ -127,7 +127,7 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
     neighbours = np.empty((len(rows), count), np.intp)
     for start in range(0, len(rows), chunk):
         part = rows[start : start + chunk]
-        # |x − y|² without |x|², which is the same for all others.
+        # |x − y|² without |x|², which is the same for all y.
         distance = squares - 2 * (vectors[part] @ vectors.T)
         distance[np.arange(len(part)), part] = np.inf
         closest = np.argpartition(distance, count - 1, axis=1)[:, :count]
@@ -137,7 +137,7 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
 
 
 def _prefilter(gray):
-    """Local contrast normalization: the logarithm without its low frequencies, divided by its local deviation."""
+    """Local contrast normalization: the logarithm minus its low frequencies, divided by the local deviation."""
     padded = np.pad(np.log1p(gray), PREFILTER_BORDER, "symmetric")
     odd = len(padded) % 2
     padded = np.pad(padded, (0, odd), "symmetric")

@@ -51,7 +51,7 @@ def test_opaque_pixels_keep_their_color_exactly():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2)])
-def test_an_empty_map_is_fully_transparent(size):
+def test_an_empty_map_gives_a_fully_transparent_cutout(size):
     rgba = cutout(np.full((*size, 3), 200, np.uint8), np.zeros(size, np.float32))
     assert not rgba.any()
 

@@ -19,7 +19,7 @@ def test_eight_bits_are_rounded():
         ("adaptive", [[0, 0, 0], [0, 255, 255]]),  # 2 × 0.458
     ],
 )
-def test_binary(threshold, expected):
+def test_binary_is_255_where_the_map_reaches_the_threshold(threshold, expected):
     np.testing.assert_array_equal(drawing.binary(MAP, threshold), expected)
 
 
@@ -40,7 +40,7 @@ def test_the_overlay_is_half_photo_half_heatmap():
     np.testing.assert_allclose(drawing.overlay(rgb, MAP), expected, atol=0.5)
 
 
-def test_attention_is_brightest_where_the_weight_is_and_rings_the_pixel():
+def test_attention_is_brightest_at_the_largest_weight_and_the_pixel_has_a_ring():
     weights = np.zeros((4, 4))
     weights[3, 3] = 1e-4
     drawn = drawing.attention(np.zeros((80, 80, 3), np.uint8), weights, (10, 10)).astype(int)

@@ -117,18 +117,18 @@ def test_sixteen_bit_files_keep_their_upper_bits():
 
 
 @pytest.mark.parametrize(("top", "factor"), [(255, 1), (65535, 257)])
-def test_integers_of_32_bits_are_in_0_to_255_or_in_0_to_65535(top, factor):
+def test_32_bit_integers_are_read_as_0_to_255_or_as_0_to_65535(top, factor):
     values = np.arange(256, dtype=np.int32).reshape(16, 16) * factor
     assert values.max() == top
     image = read(encoded(Image.fromarray(values), "TIFF"))
     np.testing.assert_array_equal(image.rgb[..., 0], np.arange(256).reshape(16, 16))
 
 
-def test_a_dark_pgm_of_16_bits_stays_dark():
+def test_a_dark_16_bit_pgm_stays_dark():
     assert read(b"P5 2 1 65535\n\x00\xff\x01\x00").rgb[..., 0].tolist() == [[0, 1]]
 
 
-def test_cmyk_jpeg_of_adobe_programs_is_not_inverted():
+def test_a_cmyk_jpeg_from_adobe_programs_is_not_inverted():
     # Pillow writes CMYK JPEGs as Adobe does: inverted, with a marker.
     data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
     assert b"Adobe" in data
@@ -145,14 +145,14 @@ def test_the_color_profile_is_kept():
     assert read(encoded(Image.fromarray(QUARTERS), icc_profile=profile)).profile == profile
 
 
-def test_a_transparent_color_of_16_bits_shows_white_and_is_kept():
+def test_a_16_bit_transparent_color_becomes_white_and_is_kept_as_alpha():
     values = np.array([[0x1234, 0x1235]], np.uint16)
     image = read(encoded(Image.fromarray(values), transparency=0x1234))
     assert image.alpha.tolist() == [[0, 255]]
     assert image.rgb.tolist() == [[[255] * 3, [0x12] * 3]]
 
 
-def test_palette_transparency_shows_white_and_is_kept():
+def test_palette_transparency_becomes_white_and_is_kept_as_alpha():
     image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8))
     image = image.convert("P")
     image.putpalette([255, 0, 0, 0, 0, 255])
@@ -161,7 +161,7 @@ def test_palette_transparency_shows_white_and_is_kept():
     np.testing.assert_array_equal(image.alpha, [[255, 0], [0, 255]])
 
 
-def test_an_animation_is_its_first_frame():
+def test_only_the_first_frame_of_an_animation_is_read():
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     for file_format in ("GIF", "TIFF", "WEBP"):
         data = encoded(frames[0], file_format, save_all=True, append_images=frames[1:])
@@ -281,7 +281,7 @@ def png_with_metadata(size):
     return encoded(Image.fromarray(QUARTERS), pnginfo=info, icc_profile=bytes(size))
 
 
-def test_a_png_with_large_metadata_is_read_and_the_limit_of_pillow_stays():
+def test_a_png_with_large_metadata_is_read_and_pillows_limit_is_restored():
     data, limit = png_with_metadata(3 * 2**20), PngImagePlugin.MAX_TEXT_CHUNK
     with ThreadPoolExecutor(4) as pool:
         for image in pool.map(read, [data] * 8):
@@ -320,18 +320,18 @@ def test_heic_is_read_with_the_extra():
     assert np.abs(image.rgb.astype(int) - QUARTERS).mean() < 6
 
 
-def test_heic_without_the_extra_names_it(monkeypatch):
+def test_the_error_for_heic_without_the_extra_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(MissingExtraError, match=r'pip install "keras-recnet\[heic\]"'):
         read(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", name="photo.heic")
 
 
-def test_a_source_of_another_type_is_refused():
+def test_a_source_of_an_unknown_type_is_refused():
     with pytest.raises(TypeError, match="Received: int"):
         read(3)
 
 
-def test_pillow_warnings_are_silent_while_reading_and_only_then():
+def test_pillow_warnings_are_suppressed_only_while_reading():
     exif = Image.Exif()
     exif[0x010E] = "a description"
     data = encoded(Image.fromarray(QUARTERS), "JPEG", exif=exif.tobytes()[:20])

@@ -41,7 +41,7 @@ def test_resize_crops_to_the_box():
     np.testing.assert_array_equal(resize(IMAGE, (15, 20), (0.25, 0.5, 0.5, 0.75)), IMAGE[30:45, 20:40])
 
 
-def test_resize_returns_an_image_of_the_right_size_uncopied():
+def test_resize_does_not_copy_an_image_that_already_has_the_size():
     rgb = np.zeros((4, 5, 3), np.uint8)
     assert resize(rgb, (4, 5)) is rgb
     assert resize(rgb, (8, 6)).shape == (8, 6, 3)

@@ -26,7 +26,7 @@ def test_nothing_changes_when_everything_is_disabled(planes):
     np.testing.assert_array_equal(mask, PICTURE[..., 3])
 
 
-def test_flips_image_and_mask_below_the_probability():
+def test_image_and_mask_are_flipped_if_the_draw_is_below_the_probability():
     augment = Augment(flip=0.3, min_crop=1, **GEOMETRY)
     for flip, expected in ((0.29, PICTURE[:, ::-1]), (0.31, PICTURE)):
         image, mask = augment([PICTURE], (60, 80), draws(flip))
@@ -34,7 +34,7 @@ def test_flips_image_and_mask_below_the_probability():
 
 
 def test_height_and_width_are_cropped_independently():
-    # Half of the height from a quarter on (top = 0.5 of what is left over), and all of the width.
+    # Half of the height, starting at a quarter (top = 0.5 of the remaining half), and the full width.
     image, mask = Augment(min_crop=0.5, **GEOMETRY)([PICTURE], (30, 80), draws(crop=(0, 1, 0.5, 0.7)))
     np.testing.assert_array_equal(np.dstack([image, mask]), PICTURE[15:45])
     # Three quarters of the width, at the right.
@@ -64,20 +64,20 @@ def test_color_leaves_the_mask_alone():
         assert (image != PICTURE[..., :3]).any()
 
 
-def test_brightness_multiplies():
+def test_brightness_multiplies_the_values():
     image, _ = Augment(**STILL, brightness=0.5)([PICTURE], (60, 80), draws(brightness=0))
     np.testing.assert_allclose(image, PICTURE[..., :3] * 0.5, atol=1)
     image, _ = Augment(**STILL, brightness=0.5)([PICTURE], (60, 80), draws(brightness=1))
     np.testing.assert_allclose(image, np.minimum(PICTURE[..., :3] * 1.5, 255), atol=1)
 
 
-def test_zero_contrast_is_the_mean_gray():
+def test_zero_contrast_gives_the_mean_gray():
     image, _ = Augment(**STILL, contrast=1)([PICTURE], (60, 80), draws(contrast=0))
     mean = PICTURE[..., :3].mean(axis=(0, 1)) @ (0.299, 0.587, 0.114)
     np.testing.assert_allclose(image, np.full((60, 80, 3), mean), atol=1)
 
 
-def test_zero_saturation_is_gray():
+def test_zero_saturation_gives_gray():
     image, _ = Augment(**STILL, saturation=1)([PICTURE], (60, 80), draws(saturation=0))
     gray = PICTURE[..., :3] @ (0.299, 0.587, 0.114)
     np.testing.assert_allclose(image, np.repeat(gray[..., None], 3, axis=-1), atol=1)
@@ -97,6 +97,6 @@ def test_the_three_color_changes_follow_the_formula():
 @pytest.mark.parametrize(
     "bad", [{"flip": 1.1}, {"min_crop": 0}, {"min_crop": 1.2}, {"brightness": -0.1}, {"contrast": 2}, {"saturation": 9}]
 )
-def test_values_out_of_range_are_errors(bad):
+def test_values_out_of_range_raise_errors(bad):
     with pytest.raises(ValueError, match=f"`{next(iter(bad))}` must be in .* Received"):
         Augment(**bad)

@@ -95,7 +95,7 @@ def test_several_faults_of_one_pair_are_reported_in_one_round(folders, save_pair
 @pytest.mark.parametrize("decode", [False, True])
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
 @pytest.mark.parametrize("mask_size", [(40, 30), (30, 40)])
-def test_a_mask_of_the_upright_or_of_the_stored_image_passes(tmp_path, decode, extension, mask_size):
+def test_a_mask_that_matches_the_upright_or_the_stored_image_passes(tmp_path, decode, extension, mask_size):
     exif = Image.Exif()
     exif[0x0112] = 6
     image, mask = tmp_path / f"a{extension}", tmp_path / "mask.png"
@@ -151,17 +151,17 @@ def system(root, **files):
     return available_memory(root)
 
 
-def test_free_memory_of_the_machine(tmp_path):
+def test_free_memory_is_read_from_the_machine(tmp_path):
     assert system(tmp_path) == 5000 * 1024
 
 
-def test_free_memory_of_a_container(tmp_path):
+def test_free_memory_respects_the_limit_of_a_container(tmp_path):
     # 3 MB allowed, 2 MB used, 1 MB of which is reclaimable page cache: 2 MB are free.
     group = {"memory.max": "3000000\n", "memory.current": "2000000\n", "memory.stat": "anon 7\ninactive_file 1000000\n"}
     assert system(tmp_path, **{f"sys/fs/cgroup/{name}": text for name, text in group.items()}) == 2000000
 
 
-def test_free_memory_of_an_older_container(tmp_path):
+def test_free_memory_respects_the_limit_of_an_older_container(tmp_path):
     group = {
         "memory.limit_in_bytes": "3000000\n",
         "memory.usage_in_bytes": "2000000\n",
@@ -170,7 +170,7 @@ def test_free_memory_of_an_older_container(tmp_path):
     assert system(tmp_path, **{f"sys/fs/cgroup/memory/{name}": text for name, text in group.items()}) == 1500000
 
 
-def test_a_container_without_a_limit(tmp_path):
+def test_a_container_without_a_limit_has_the_memory_of_the_machine(tmp_path):
     group = {"memory.max": "max\n", "memory.current": "2000000\n", "memory.stat": "inactive_file 0\n"}
     assert system(tmp_path, **{f"sys/fs/cgroup/{name}": text for name, text in group.items()}) == 5000 * 1024
 

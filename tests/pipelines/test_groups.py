@@ -187,7 +187,7 @@ def test_bad_lines_missing_files_and_damaged_files_are_reported_in_one_round(fol
             assert message in problem
 
 
-def test_the_training_groups_of_duts(data_folder):
+def test_duts_has_239_training_groups(data_folder):
     root = data_folder / "DUTS-TR"
     groups = read_groups(root / "groups.csv", root / "images", root / "masks", split="train")
     assert (len(groups), sum(map(len, groups))) == (239, 5402)
@@ -205,7 +205,7 @@ def test_the_training_groups_of_duts(data_folder):
         ({"pairs": (Pair("a", "a", "a"),) * 2}, "twice in the group 'g'. Received twice: a"),
     ],
 )
-def test_invalid_groups_are_errors(changes, message):
+def test_invalid_groups_raise_errors(changes, message):
     with pytest.raises(ValueError, match=message):
         Group(**{"name": "g", "pairs": (Pair("a", "a", "a"), Pair("b", "b", "b")), **changes})
 
@@ -230,13 +230,13 @@ def test_halves_are_disjoint_complete_and_equal(seed):
     assert sides != split_groups(groups, seed=seed + 1)
 
 
-def test_another_share_is_exact_over_all_groups():
+def test_a_different_share_is_exact_over_all_groups():
     training, test = split_groups(made(**{f"g{i}": 3 for i in range(100)}), share=0.8)
     assert sum(map(len, training)) == pytest.approx(240, abs=1)
     assert sum(map(len, test)) == pytest.approx(60, abs=1)
 
 
-def test_split_by_groups():
+def test_splitting_by_groups_keeps_each_group_whole():
     groups = made(**{f"g{i}": 3 for i in range(9)})
     training, test = split_groups(groups, by="groups", seed=1)
     assert len(training) == 4
@@ -246,7 +246,7 @@ def test_split_by_groups():
 
 
 @pytest.mark.parametrize("arguments", [{"share": 1.5}, {"by": "class"}])
-def test_invalid_splits_are_errors(arguments):
+def test_invalid_splits_raise_errors(arguments):
     with pytest.raises(ValueError, match=r"`share` must be in 0…1 and `by` be one of .* Received: share="):
         split_groups(made(a=2), **arguments)
 
@@ -291,7 +291,7 @@ def test_images_are_copied_where_links_are_not_supported(folders, save_pair, tmp
     assert os.listdir(copy.parent) == ["1.jpg"]
 
 
-def test_two_images_for_one_file_name_are_an_error(tmp_path):
+def test_two_images_for_one_file_name_raise_an_error(tmp_path):
     pairs = tuple(Pair(name, f"{name}.jpg", f"{name}.png") for name in ("a/b", "a_b"))
     with pytest.raises(ValueError, match=r"written to the same file\. Received: 'a_b' for 'h/a_b'"):
         write_group_folders([Group("g", pairs[:1]), Group("h", pairs)], tmp_path)

@@ -61,7 +61,7 @@ def test_cmyk_is_converted_to_rgb(tmp_path):
 @pytest.mark.parametrize("extension", [".png", ".tif", ".jpg"])
 def test_the_exif_orientation_is_applied(orientation, extension, tmp_path):
     image = Image.fromarray(np.kron(RGB, np.ones((8, 8, 1), np.uint8)))
-    # The tag names the turn that makes the stored image upright, so the inverse turn is stored.
+    # The tag names the turn that makes the stored image upright, so the image is stored with the inverse turn.
     inverse = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -129,7 +129,7 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
 
 
 def read_mask(path, size=(4, 2)):
-    """Read the mask in `path` with an image of `size`."""
+    """Read the file at `path` as the mask of an image of `size`."""
     image = path.with_name("image.png")
     Image.new("RGB", size).save(image)
     return read_pair(Pair("a", image, path))[1]
@@ -235,7 +235,7 @@ def test_a_mask_with_other_proportions_is_reported(size, tmp_path):
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
-def test_a_mask_is_rotated_only_if_it_matches_the_image_before_its_exif_rotation(tmp_path, orientation, extension):
+def test_a_mask_is_rotated_only_if_it_matches_the_image_as_stored(tmp_path, orientation, extension):
     stored = np.zeros((30, 40), np.uint8)
     stored[:10, :25] = 255  # a corner, so that all rotations differ
     Image.fromarray(stored).convert("RGB").save(tmp_path / f"a{extension}", exif=with_orientation(orientation))

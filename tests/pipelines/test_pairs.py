@@ -25,7 +25,7 @@ def test_pairs_match_by_name_and_sub_folder_with_any_extension(folders, save_pai
 
 
 @pytest.mark.parametrize("extension", [".avif", ".jp2", ".heic"])
-def test_training_reads_the_formats_of_prediction(folders, save_pair, extension):
+def test_training_reads_the_same_formats_as_prediction(folders, save_pair, extension):
     if extension == ".heic":
         pytest.importorskip("pillow_heif").register_heif_opener()
     save_pair("a", image_extension=extension)
@@ -149,13 +149,13 @@ def test_excluded_names_are_left_out(folders, save_pair, tmp_path):
     assert names_of(find_pairs(*folders, names=["b", "a"], exclude=["b"])) == ["a"]
 
 
-def test_an_exclusion_that_matches_nothing_is_an_error(folders, save_pair):
+def test_an_exclusion_that_matches_nothing_raises_an_error(folders, save_pair):
     save_pair("a")
     with pytest.raises(PipelineDataError, match=r"none of its 2 names \('images/a', …\) is among the images"):
         find_pairs(*folders, exclude=["images/a", "typo"])
 
 
-def test_an_empty_selection_is_an_error(folders, save_pair):
+def test_an_empty_selection_raises_an_error(folders, save_pair):
     save_pair("a")
     with pytest.raises(PipelineDataError, match="no pair is left"):
         find_pairs(*folders, exclude=["a"])
@@ -224,7 +224,7 @@ def test_an_unusable_list_is_reported(folders, save_pair, tmp_path, content, mes
 
 
 @pytest.mark.skipif("KERAS_RECNET_DATA" not in os.environ, reason="KERAS_RECNET_DATA names no folder with DUTS-TR")
-def test_duts_without_its_validation_images():
+def test_duts_is_split_into_validation_and_training_images():
     root = Path(os.environ["KERAS_RECNET_DATA"]) / "DUTS-TR"
     validation = find_pairs(root / "images", root / "masks", names=root / "validation.txt")
     training = find_pairs(root / "images", root / "masks", exclude=root / "validation.txt")

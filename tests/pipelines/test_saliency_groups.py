@@ -388,7 +388,7 @@ def test_filling_the_cache_reports_all_unusable_files(groups):
         ({"distractor_pool": []}, "`distractors` needs images of other groups"),
     ],
 )
-def test_invalid_arguments_are_errors(groups, changes, message):
+def test_invalid_arguments_raise_errors(groups, changes, message):
     with pytest.raises(ValueError, match=f"{message}.*Received: "):
         make(groups, **changes)
 

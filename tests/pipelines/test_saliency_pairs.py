@@ -44,7 +44,7 @@ def differ(one, other):
 
 
 @CACHES
-def test_batches_are_rgb_in_0_255_and_masks_in_0_1(pairs, cache):
+def test_batches_hold_images_in_0_255_and_masks_in_0_1(pairs, cache):
     data = make(pairs, image_size=(12, 16), cache=cache)
     dataset = data.epoch(0)
     assert dataset.element_spec == (
@@ -76,7 +76,7 @@ def test_without_augmentation_an_image_is_resized_once_from_its_file(pairs, cach
 def test_evaluation_has_all_pairs_in_order_with_a_smaller_last_batch(pairs, cache):
     plain = arrays(make(pairs, augment=None, cache=cache).evaluation())
     assert [len(images) for images, _ in plain] == [4, 4, 3]
-    # with augmentation the cached images have another size, so evaluation reads the files
+    # with augmentation the cached images have a different size, so evaluation reads the files
     assert_same(arrays(make(pairs, cache=cache).evaluation()), plain)
     one_by_one = make(pairs, augment=None, cache=cache, batch_size=1)
     assert_same(arrays(one_by_one.evaluation().unbatch()), [(i, m) for b in plain for i, m in zip(*b, strict=True)])
@@ -122,7 +122,7 @@ def test_training_concatenates_the_epochs(pairs):
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"seed": -1}, {"seed": 2**70}, {"seed": 0}])
-def test_another_seed_yields_other_batches(pairs, change):
+def test_a_different_seed_yields_different_batches(pairs, change):
     assert differ(arrays(make(pairs).epoch(0)), arrays(make(pairs, **change).epoch(0)))
 
 
@@ -172,7 +172,7 @@ def test_image_and_mask_are_augmented_alike(folders, cache):
 # Lifetime and errors
 
 
-def test_a_dataset_outlives_its_data_set(pairs):
+def test_a_tf_dataset_outlives_its_saliency_pairs(pairs):
     expected = arrays(make(pairs).epoch(0))
     dataset = make(pairs).epoch(0)
     gc.collect()
@@ -210,7 +210,7 @@ def test_filling_the_cache_reports_progress_and_names_unusable_files(pairs):
         ({"augment": True}, "`augment` must be an `Augment` or None"),
     ],
 )
-def test_invalid_arguments_are_errors_with_what_was_received(pairs, changes, message):
+def test_errors_for_invalid_arguments_show_the_received_values(pairs, changes, message):
     with pytest.raises(ValueError, match=f"{message}.*Received: "):
         make(pairs, **changes)
 
@@ -221,6 +221,6 @@ def test_at_least_one_pair_is_required():
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(-1, 0), (0, -1), (0, 3)])
-def test_a_start_out_of_range_is_an_error(pairs, epoch, step):
+def test_a_start_out_of_range_raises_an_error(pairs, epoch, step):
     with pytest.raises(ValueError, match=f"Received: epoch={epoch}, start_step={step}"):
         make(pairs).epoch(epoch, step)

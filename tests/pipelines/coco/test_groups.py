@@ -19,7 +19,7 @@ CATEGORIES = ("dog", "hot dog", "cat")
 
 
 def box(left, top, right, bottom):
-    """Polygon of the pixels left…right − 1, top…bottom − 1."""
+    """Polygon around the pixels in columns left…right − 1 and rows top…bottom − 1."""
     return [[left, top, right, top, right, bottom, left, bottom]]
 
 
@@ -109,7 +109,7 @@ def test_groups_are_images_of_one_category_that_look_alike(coco, tmp_path):
     assert rows(result)[0] == ("cat-00001", "cat/1", "train", "cat")
 
 
-def test_a_mask_is_the_union_of_instances_crowds_and_holes_included(coco, tmp_path):
+def test_a_mask_is_the_union_of_all_instances_including_crowds(coco, tmp_path):
     crowd = np.zeros((HEIGHT, WIDTH), bool)
     crowd[2:6, 30:38] = True
     coco.annotate(1, "dog", {"size": [HEIGHT, WIDTH], "counts": counts_of(crowd)}, crowd=1)
@@ -130,7 +130,7 @@ def test_images_are_selected_by_the_fraction_that_a_category_covers(coco, tmp_pa
     assert make(coco, tmp_path / "c", area=(160 / 1200, 160 / 1200)).groups == {"dog": 2}
 
 
-def test_images_and_groups_are_drawn_by_seed(coco, tmp_path):
+def test_the_seed_determines_the_drawn_images_and_groups(coco, tmp_path):
     chosen = {tuple(select(*coco.save(), most_images=4, seed=seed).images) for seed in (0, 1, 2, 3) for _ in range(2)}
     assert len(chosen) > 1
     assert all(len(names) == 4 for names in chosen)
@@ -339,7 +339,7 @@ def test_compressed_run_lengths_are_read(coco, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/masks/dog/0.png")), expected * 255)
 
 
-def test_an_empty_selection_is_an_error(coco, tmp_path):
+def test_an_empty_selection_raises_an_error(coco, tmp_path):
     with pytest.raises(PipelineDataError, match="no image of these categories is left"):
         make(coco, tmp_path / "out", area=(0.9, 1))
     with pytest.raises(PipelineDataError, match="no category has two images"):
@@ -350,7 +350,7 @@ def test_an_empty_selection_is_an_error(coco, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"group_size": 1}, {"workers": 0}, {"area": (0.5, 0.1)}])
-def test_arguments_out_of_range_are_errors(coco, tmp_path, options):
+def test_arguments_out_of_range_raise_errors(coco, tmp_path, options):
     with pytest.raises(ValueError, match="Received: group_size="):
         make(coco, tmp_path / "out", **options)
 

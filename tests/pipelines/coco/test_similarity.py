@@ -268,7 +268,7 @@ def test_unreadable_photos_are_reported(files, tmp_path):
     assert len(store) == 4
 
 
-def test_several_processes_compute_the_same(files, tmp_path):
+def test_several_processes_compute_the_same_features(files, tmp_path):
     one = FeatureStore(tmp_path / "1.npz", workers=1)
     two = FeatureStore(tmp_path / "2.npz", workers=2)
     for store in (one, two):
