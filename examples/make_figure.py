@@ -1,4 +1,4 @@
-"""Make the figure of README: photos, their saliency maps and cutouts.
+"""Make the README's figure: photos, their saliency maps and cutouts.
 
 .venv/bin/python examples/make_figure.py
 """

@@ -1,4 +1,4 @@
-"""Errors that users can fix. Each message names the file or key and what to do."""
+"""Errors that users can fix. Each message names the file or key and says what to do."""
 
 import difflib
 from collections.abc import Iterable
@@ -39,20 +39,20 @@ class MissingExtraError(RecNetError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `" Did you mean …?"` with the closest of the known words, or an empty string if none is close."""
     words = [str(other) for other in known]
-    # prefer words that contain this one: float16 means mixed_float16, not float32
+    # prefer words that contain `word`: float16 means mixed_float16, not float32
     containing = [other for other in words if str(word) in other]
     closest = difflib.get_close_matches(str(word), containing or words, n=1, cutoff=0.6)
     return f" Did you mean {closest[0]!r}?" if closest else ""
 
 
 def validation_message(error: dict, key: str, valid_keys: Iterable[str] = (), hint: str = "") -> str:
-    """Describe a validation error of pydantic as `"key: what is wrong. Received: value"`.
+    """Describe a pydantic validation error as `"key: what is wrong. Received: value"`.
 
     Args:
         error: entry of `ValidationError.errors()`.
         key: dotted name of the key; empty if the error concerns the whole mapping.
         valid_keys: keys of the mapping that holds an unknown key, or of the mapping that is expected.
-        hint: what to say about an unknown key that is close to none of the valid keys; by default, these are listed.
+        hint: text for an unknown key that resembles no valid key; by default, the valid keys are listed.
     """
     keys, kind, prefix = list(valid_keys), error["type"], f"{key}: " if key else ""
     received = f" Received: {error['input']!r}"

@@ -16,7 +16,7 @@ from keras_recnet.errors import DataError, DiskError
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path` and rename it to `path` when the block succeeds.
 
-    The temporary name starts with a dot and keeps the suffix, because writers choose the format by it. If the block
+    The temporary name starts with a dot and keeps the suffix, because writers derive the format from it. If the block
     raises (`KeyboardInterrupt` included), the temporary file is removed and an existing file at `path` is kept.
 
     Args:
@@ -40,7 +40,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             yield temporary
             temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # it would hide the original error
+        with contextlib.suppress(OSError):  # this error would hide the original one
             temporary.unlink(missing_ok=True)
 
 
@@ -135,7 +135,7 @@ def is_device(path: str | os.PathLike) -> bool:
 def named_files(
     folder: str | os.PathLike, suffixes: Collection[str], *, on_error: Callable[[OSError], object] | None = None
 ) -> Iterator[tuple[str, Path]]:
-    """Yield `(name, path)` of each file that `walk` lists: the name is its path in `folder` without the suffix."""
+    """Yield `(name, path)` of each file that `walk` lists: the name is the path within `folder`, without suffix."""
     folder = Path(folder)
     for here, _, names in walk(folder, suffixes, on_error=on_error):
         for name in names:
@@ -163,10 +163,10 @@ def read_names(path: str | os.PathLike) -> list[str]:
 
 @contextlib.contextmanager
 def silence_stderr() -> Iterator[None]:
-    """Discard what is written to stderr, also from C++: LiteRT and TensorFlow log while they load."""
+    """Discard everything written to stderr, even from C++: LiteRT and TensorFlow log while they load."""
     try:
         stderr = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # replaced by an object that is not a file
+    except (AttributeError, OSError, ValueError):  # stderr was replaced by an object that is not a file
         yield
         return
     sys.stderr.flush()

@@ -1,9 +1,9 @@
 """Streaming metrics for `fit` and `evaluate`: mean absolute error and F-measure of the fused map.
 
 Both take a mask `(batch, height, width, 1)` in 0…1 and a model's logits, `(batch, height, width, 2)` or
-`(batch, height, width, 1)`. They convert the logits to a map as `to_inference(fusion=…)` does and score it at the size
-of the model. Use them to monitor training. For published results use `pysodmetrics`, the standard toolkit, which scores
-8-bit maps at the size of the original image and stretches each map to 0…1 first.
+`(batch, height, width, 1)`. They convert the logits to a map as `to_inference(fusion=…)` does and score it at
+the model's input size. Use them to monitor training. For published results use `pysodmetrics`, the standard toolkit:
+it stretches each 8-bit map to 0…1 and scores it at the size of the original image.
 """
 
 import keras
@@ -20,7 +20,7 @@ def fused_map(y_true, y_pred, fusion="subtract"):
 
     Args:
         y_true: mask, `(batch, height, width, 1)`, in 0…1.
-        y_pred: logits, `(batch, height, width, 2)`, or `(batch, height, width, 1)`, whose map is their sigmoid.
+        y_pred: logits, `(batch, height, width, 2)`, or `(batch, height, width, 1)`, which get only a sigmoid.
         fusion: fusion of two channels, see `keras_recnet.layers.Fusion`.
 
     Returns:
@@ -51,7 +51,7 @@ def precision_recall_curves(mask, saliency, thresholds=256):
     pixels, or an empty mask) is 0.
 
     Args:
-        mask: `(batch, height, width, 1)`; values above 0.5 are object.
+        mask: `(batch, height, width, 1)`; foreground is above 0.5.
         saliency: map, `(batch, height, width, 1)`, in 0…1.
         thresholds: number of thresholds.
 
@@ -78,7 +78,7 @@ def adaptive_precision_recall(mask, saliency):
     """Precision and recall of `map >= min(2 · mean of the map, 1)`.
 
     Args:
-        mask: `(batch, height, width, 1)`; values above 0.5 are object.
+        mask: `(batch, height, width, 1)`; foreground is above 0.5.
         saliency: map, `(batch, height, width, 1)`, in 0…1.
 
     Returns:
@@ -136,7 +136,7 @@ class SaliencyMAE(_SaliencyMetric):
 
     Args:
         fusion: `"subtract"`, `"foreground"`, `"inverse_background"` or `"average"`; ignored for one-channel logits,
-            whose map is their sigmoid.
+            which get only a sigmoid.
         name: name of the metric.
         dtype: dtype of its state.
 
@@ -174,17 +174,17 @@ class SaliencyFMeasure(_SaliencyMetric):
     `F = (1 + β²) P R / (β² P + R)`:
 
     - `mode="curve"`: `max_t F(mean_i P_i(t), mean_i R_i(t))`, the maximum on the precision-recall curve of all images
-      (F of `pr` in `Fmeasure` of `pysodmetrics`),
+      (F from the precisions and recalls that `Fmeasure` of `pysodmetrics` returns as `pr`),
     - `mode="mean_f"`: `max_t mean_i F(P_i(t), R_i(t))` (the maximum of its `fm["curve"]`),
     - `mode="adaptive"`: `mean_i F` at the threshold `min(2 · mean of the map, 1)` of each image (its `fm["adp"]`).
 
     The values equal those of `pysodmetrics` with `step(map, mask, normalize=False)`, except for pixels exactly on a
     threshold in float32. By default, `pysodmetrics` stretches each map to 0…1 and binarizes the mask above 128 of 255.
-    Here maps are not stretched, and the mask is binarized above 0.5. Images with an empty mask count as 0 in both.
+    Here maps are not stretched, and the mask is binarized above 0.5. An empty mask scores 0 in both libraries.
 
     Args:
         fusion: `"subtract"`, `"foreground"`, `"inverse_background"` or `"average"`; ignored for one-channel logits,
-            whose map is their sigmoid.
+            which get only a sigmoid.
         thresholds: number of thresholds, at least 2; not used with `mode="adaptive"`.
         mode: `"curve"`, `"mean_f"` or `"adaptive"`.
         beta_squared: β².

@@ -96,7 +96,7 @@ def two_rates(
       optimizer and assign each variable (`LossScaleOptimizer.set_weights` skips the variables of inner optimizers).
 
     Args:
-        model: a model with an attribute `backbone`, one of its submodels. Freeze layers before calling this function.
+        model: a model whose attribute `backbone` is one of its submodels. Freeze layers before calling this function.
         backbone_optimizer: `keras.optimizers.Optimizer` for `model.backbone`.
         rest_optimizer: `keras.optimizers.Optimizer` for all other trainable variables.
 
@@ -131,7 +131,7 @@ def two_rates(
             f"`model.backbone` has {len(untrained)} trainable variables that the model does not train, for example "
             f"{untrained[0]!r}. Received: model={model.name!r}, backbone={model.backbone.name!r}"
         )
-    # Variable paths of a nested model have no prefix, so a layer outside of it can have the same path.
+    # Variable paths of a nested model have no prefix, so a layer outside the nested model can have the same path.
     paths = set(backbone.values())
     shared = [v.path for v in model.trainable_variables if id(v) not in backbone and v.path in paths]
     if shared:
@@ -143,7 +143,7 @@ def two_rates(
 
 
 def learning_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
-    """Return the learning rates of the next step.
+    """Return the learning rates for the next step.
 
     Args:
         optimizer: any Keras optimizer, including one that `compile` has wrapped for loss scaling.

@@ -19,7 +19,7 @@ def ordered_map(function: Callable, items: Iterable, *, workers: int, executor: 
     """Yield `function(item)` for each item in order, computed by `workers` threads or by `executor`.
 
     At most `2 * workers` items are read ahead, so infinite iterables work and memory is bounded. An exception is raised
-    in place of the result of its item. On an exception, and when the iterator is closed, pending calls are cancelled.
+    in place of the item's result. On an exception, and when the iterator is closed, pending calls are cancelled.
     The executor is shut down at the end, after running calls have finished.
     """
     executor = executor or ThreadPoolExecutor(workers, thread_name_prefix="keras_recnet")

@@ -37,7 +37,7 @@ def _strict(node, report):
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory():
-    """Clear JAX's compilation cache after each module; for the whole suite it would need several gigabytes."""
+    """Clear JAX's compilation cache after each module; otherwise it would grow to several gigabytes."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
@@ -45,7 +45,7 @@ def bounded_memory():
 
 @pytest.fixture(scope="session")
 def tiny_backbone():
-    """Register the backbone `"tiny"`, as a user would add one: a strided convolution per side output."""
+    """Register the backbone `"tiny"`, as a user would add a backbone: a strided convolution per side output."""
     import keras
     from keras import layers
 

@@ -34,12 +34,12 @@ def test_an_existing_file_is_kept_when_the_block_fails(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_names_the_file(tmp_path):
+def test_the_error_for_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(DiskError, match=r"map\.png: the disk is full"), atomic_path(tmp_path / "map.png"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_sha256_of_a_known_text(tmp_path):
+def test_sha256_of_a_known_text_is_correct(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -113,7 +113,7 @@ def test_read_names_accepts_a_byte_order_mark_and_blank_lines(tmp_path, start):
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "cannot be read"), (b" \n", "is empty"), (b"\xff\xd8\xff", "cannot be read")]
 )
-def test_an_unusable_list_of_names_is_an_error(tmp_path, content, message):
+def test_an_unusable_list_of_names_raises_an_error(tmp_path, content, message):
     path = tmp_path / "list.txt"
     if content is not None:
         path.write_bytes(content)

@@ -119,7 +119,7 @@ def mutate_values(values, random):
 
 
 def mutate_text(text, parse, dump, random):
-    """Mutate the values of a text in JSON or YAML, or its bytes."""
+    """Mutate the values in a JSON or YAML text, or the bytes of the text."""
     if random.random() < 0.7:
         return dump(mutate_values(parse(text), random)).encode()
     return mutate(text.encode(), random)

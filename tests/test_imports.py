@@ -122,7 +122,7 @@ def violations(source, module, is_package=False):
 
 
 @pytest.mark.parametrize(("file", "module"), [pytest.param(*source, id=source[1]) for source in sources()])
-def test_module_follows_the_import_table(file, module):
+def test_each_module_follows_the_import_table(file, module):
     assert part_of(module) in MAY_IMPORT, f"{file}: a new part of the library. Add a row to MAY_IMPORT."
     forbidden = list(violations(file.read_text(encoding="utf-8"), module, file.name == "__init__.py"))
     assert not forbidden, "\n".join(forbidden)
@@ -157,11 +157,11 @@ def cycle(graph):
     return None
 
 
-def test_no_cycle_between_modules():
+def test_modules_have_no_import_cycle():
     assert cycle(module_graph()) is None
 
 
-def test_no_cycle_between_folders():
+def test_folders_have_no_import_cycle():
     """Each subfolder is a separate node, so a folder and its subfolder do not import each other either."""
     packages = {module for file, module in sources() if file.name == "__init__.py"}
     folder_of = {module: module if module in packages else module.rpartition(".")[0] for module in module_graph()}
@@ -174,7 +174,7 @@ def test_no_cycle_between_folders():
     assert cycle(folders) is None
 
 
-def test_cycle_is_found():
+def test_a_cycle_is_found():
     assert set(cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
     assert cycle({"a": {"b", "c"}, "b": {"c"}}) is None
 
@@ -197,7 +197,7 @@ def test_cycle_is_found():
         ("import requests", "keras_recnet.export.serving.rest_client"),
     ],
 )
-def test_forbidden_import_is_found(source, module):
+def test_a_forbidden_import_is_found(source, module):
     assert list(violations(source, module))
 
 
@@ -211,7 +211,7 @@ def test_forbidden_import_is_found(source, module):
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import keras", "keras_recnet.inference.engines"),
     ],
 )
-def test_allowed_import_is_accepted(source, module):
+def test_an_allowed_import_is_accepted(source, module):
     assert not list(violations(source, module))
 
 
@@ -246,5 +246,5 @@ def test_the_core_loads_no_tensorflow():
         "from keras_recnet.bench import benchmark, discovery, report, with_litert, with_onnx, worker",
     ],
 )
-def test_loads_neither_keras_nor_tensorflow(statements):
+def test_these_statements_load_neither_keras_nor_tensorflow(statements):
     assert not loaded_by(statements) & FRAMEWORKS

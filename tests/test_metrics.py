@@ -21,7 +21,7 @@ def logits_of(probability):
 
 
 def updated(metric, masks, maps, batch=2):
-    """Result of a metric after all images, as one-channel logits in batches of unequal size."""
+    """Update a metric with all images, as one-channel logits in batches of unequal size; return its result."""
     for start in range(0, len(maps), batch):
         metric.update_state(masks[start : start + batch, ..., None], logits_of(maps[start : start + batch])[..., None])
     return float(metric.result())
@@ -76,7 +76,7 @@ def test_adaptive_f_equals_a_loop_over_images():
 
 
 @pytest.mark.filterwarnings("ignore:This class will be removed")
-def test_equals_pysodmetrics_without_stretching():
+def test_the_metrics_equal_pysodmetrics_without_stretching():
     from py_sod_metrics import MAE, Fmeasure
 
     masks, maps = maps_of(seed=1)
@@ -131,7 +131,7 @@ def test_images_are_weighted_and_reset_clears_the_state(metric):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_fit_reports_the_values_of_the_reference(dtype):
+def test_fit_reports_the_reference_values(dtype):
     masks, foreground = maps_of(count=6)
     logits = np.stack([logits_of(foreground), -logits_of(foreground)], -1)
     inputs = keras.Input((9, 11, 2))

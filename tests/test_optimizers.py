@@ -23,7 +23,7 @@ half = pytest.mark.parametrize("policy", ["mixed_float16"], indirect=True)
 
 
 def nested(dtype=None, head="head", freeze=()):
-    """A model around a backbone that was built separately, so that its variable paths have no prefix."""
+    """A model around a backbone that was built separately, so that the backbone's variable paths have no prefix."""
     inputs = keras.Input((3,))
     hidden = layers.Dense(3, name="first", dtype=dtype)(inputs)
     backbone = keras.Model(inputs, layers.Dense(3, name="second", dtype=dtype)(hidden), name="backbone")
@@ -96,7 +96,7 @@ def test_each_part_has_its_own_learning_rate():
         np.testing.assert_allclose(scaled, rate * whole, atol=1e-6)
 
 
-def test_frozen_layers_are_left_out():
+def test_frozen_layers_are_not_trained():
     model = nested(freeze=["first"])
     first = arrays(model.backbone.get_layer("first").weights)
     model.compile(two_rates(model, optimizers.SGD(0.1), optimizers.SGD(0.1)), "mse")
@@ -105,7 +105,7 @@ def test_frozen_layers_are_left_out():
         np.testing.assert_array_equal(before, after)
 
 
-def test_learning_rates_are_those_of_the_next_step():
+def test_learning_rates_apply_to_the_next_step():
     model = nested()
     model.compile(
         two_rates(model, optimizers.SGD(optimizers.schedules.PolynomialDecay(0.1, 4, 0.0)), optimizers.Adam(0.5)), "mse"
@@ -166,7 +166,7 @@ def compiled():
 
 
 @half
-def test_loss_scaling_skips_a_non_finite_step_of_both_parts(policy):
+def test_loss_scaling_skips_a_non_finite_step_for_both_parts(policy):
     model = compiled()
     model.set_weights(small_weights())
     scaler = model.optimizer
@@ -184,7 +184,7 @@ def test_loss_scaling_skips_a_non_finite_step_of_both_parts(policy):
 
 
 @half
-def test_a_step_with_loss_scaling_equals_one_in_float32(policy):
+def test_a_step_with_loss_scaling_equals_a_step_in_float32(policy):
     images, targets = data()
     weights, steps = small_weights(), []
     for dtype, scaled in (("float32", False), (policy, True)):

@@ -48,7 +48,7 @@ assert_type(pipelines.find_groups("Cosal2015"), list[pipelines.Group])
 assert_type(export.export_model("recnet_lite0", Path("phone"), format="litert"), dict)
 """
 
-# One wrong line each, and a part of the error that mypy reports for it.
+# Wrong lines of code, each with a part of the error that mypy reports for it.
 WRONG = {
     "keras_recnet.salency('photo.jpg')": '"salency"',
     "RecNet(image_size='large')": '"RecNet" has incompatible type "str"',
@@ -94,7 +94,7 @@ def test_a_program_sees_the_real_types(mypy):
     assert output.startswith("Success"), output
 
 
-def test_wrong_uses_are_errors(mypy):
+def test_mypy_reports_wrong_uses(mypy):
     lines = PROGRAM.splitlines()
     output = mypy("\n".join([*lines, *WRONG]))
     for number, (line, error) in enumerate(WRONG.items(), len(lines) + 1):

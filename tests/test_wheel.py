@@ -1,4 +1,4 @@
-"""The wheel, and commands run with it installed: outside a checkout and from the root of one."""
+"""The wheel, and commands of the installed wheel, run outside a checkout and from the root of a checkout."""
 
 import email
 import os
@@ -84,20 +84,20 @@ def below(folder, pattern):
     return {path.relative_to(ROOT / folder).as_posix() for path in (ROOT / folder).rglob(pattern) if path.is_file()}
 
 
-def test_has_one_top_level_package(names):
+def test_the_wheel_has_one_top_level_package(names):
     assert {name.split("/")[0] for name in names} == {
         "keras_recnet",
         f"keras_recnet-{keras_recnet.__version__}.dist-info",
     }
 
 
-def test_contains_every_module_in_its_package(names):
+def test_the_wheel_contains_every_module_in_its_package(names):
     expected = {f"keras_recnet/{path}" for path in below("keras_recnet", "*.py")}
     expected |= {f"keras_recnet/{inner}/{path}" for inner in ("pipelines", "export") for path in below(inner, "*.py")}
     assert {name for name in names if name.endswith(".py")} == expected
 
 
-def test_contains_the_data_files(names):
+def test_the_wheel_contains_the_data_files(names):
     expected = {"keras_recnet/py.typed", "keras_recnet/backbones/efficientnet_lite0_imagenet.npz"}
     expected |= {f"keras_recnet/{folder}__init__.pyi" for folder in ("", "pipelines/", "export/")}
     expected |= {f"keras_recnet/training/configs/{path}" for path in below("keras_recnet/training/configs", "*.yaml")}
@@ -120,7 +120,7 @@ def test_contains_the_data_files(names):
     assert {name for name in names if name.startswith("keras_recnet/") and not name.endswith(".py")} == expected
 
 
-def test_metadata_has_the_version_and_the_command(wheel, names):
+def test_the_metadata_has_the_version_and_the_command(wheel, names):
     info = f"keras_recnet-{keras_recnet.__version__}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         metadata = email.message_from_bytes(archive.read(f"{info}/METADATA"))
@@ -141,7 +141,7 @@ def test_the_base_install_requires_no_framework(wheel):
     ]
 
 
-def test_predicts_outside_the_checkout(installed, tmp_path):
+def test_the_installed_command_predicts_outside_the_checkout(installed, tmp_path):
     photo = ROOT / "examples" / "photos" / "flower.jpg"
     (tmp_path / "main.py").write_text(
         "import sys\n"
@@ -164,7 +164,7 @@ def test_predicts_outside_the_checkout(installed, tmp_path):
 
 @pytest.fixture(scope="module")
 def checkout(tree, wheel):
-    """The root of a checkout with another version than the wheel that was built from it."""
+    """The root of a checkout whose version differs from the version of the wheel built from it."""
     file = tree / "keras_recnet" / "__init__.py"
     version = f'__version__ = "{keras_recnet.__version__}'
     file.write_text(file.read_text().replace(version, f"{version}+checkout"))
@@ -201,7 +201,7 @@ def test_the_installed_command_exports_from_a_checkout(installed, checkout, tmp_
     assert read_metadata(tmp_path / "out" / "model.tflite")["keras_recnet"] == keras_recnet.__version__
 
 
-def test_a_checkout_trains_and_converts_uninstalled(dependencies, checkout):
+def test_a_checkout_trains_and_converts_without_installation(dependencies, checkout):
     arguments = ("train", "smoke", "--set=preset.litert=true", "--set=epochs=1")
     run(dependencies / "python", "-m", "keras_recnet.cli.main", *arguments, cwd=checkout, env=ENVIRONMENT)
     file = checkout / "runs" / "smoke" / "preset" / "model.tflite"

@@ -61,13 +61,13 @@ def side_outputs(name: str, inputs, layers: dict, strides: dict[str, int], freez
 
 
 def load_application_weights(model: keras.Model, application, weights: str | os.PathLike) -> None:
-    """Copy the weights of a `keras.applications` network to the layers of `model` with the same names.
+    """Copy the weights of each layer of a `keras.applications` network to the layer of `model` with the same name.
 
     Args:
         model: the backbone.
         application: constructor of the network, such as `keras.applications.VGG16`.
-        weights: `"imagenet"` (downloaded by Keras), or the path of a file written by `save_weights` of the same network
-            with `include_top=False`.
+        weights: `"imagenet"` (downloaded by Keras), or the path of a file that the same network, built with
+            `include_top=False`, wrote with `save_weights`.
 
     Raises:
         WeightsError: if the weights cannot be loaded or do not match.

@@ -12,7 +12,7 @@ from keras_recnet.errors import WeightsError
 
 IMAGENET = Path(__file__).with_name("efficientnet_lite0_imagenet.npz")
 STRIDES = {"P1": 2, "P2": 4, "P3": 8, "P4": 16, "P5": 32}
-# repeats, kernel, stride, expansion, channels and name of the side output after the stage
+# one stage per row: repeats, kernel, stride, expansion, channels, and the name of its side output or None
 STAGES = (
     (1, 3, 1, 1, 16, "P1"),
     (2, 3, 2, 6, 24, "P2"),
@@ -33,8 +33,8 @@ def efficientnet_lite0(
 ) -> keras.Model:
     """Build EfficientNet-Lite0 without its classifier: inverted residuals with ReLU6, no squeeze-and-excitation.
 
-    `P1` … `P5` are the outputs of stages 1, 2, 3, 5 and 7, with strides 2, 4, 8, 16, 32 and 16, 24, 40, 112, 320
-    channels.
+    `P1` … `P5` are the outputs of stages 1, 2, 3, 5 and 7, with strides 2, 4, 8, 16 and 32 and with
+    16, 24, 40, 112 and 320 channels.
 
     Args:
         image_size: height and width, multiples of 32.

@@ -22,7 +22,7 @@ def convolution(filters, kernel_size, strides=1, *, separable=False, normalizati
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"`normalization` must be one of {NORMALIZATIONS}. Received: normalization={normalization!r}")
-    # Most blocks end in a ReLU: He initialization preserves the variance, Glorot's halves it in each block. For
+    # Most blocks end in a ReLU: He initialization preserves the variance; Glorot's would halve it per block. For
     # depthwise kernels Keras computes the fan from all channels, although each output depends on one channel only.
     if separable and kernel_size > 1:
         depthwise = keras.initializers.RandomNormal(stddev=1 / kernel_size)

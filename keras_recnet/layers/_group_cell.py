@@ -5,7 +5,7 @@ from keras import ops
 
 
 class GroupCell(keras.layers.Layer):
-    """A Keras RNN cell whose state is a feature map and whose input products can be computed for all images at once.
+    """A Keras RNN cell whose state is a feature map, and which can multiply all images by its input kernels at once.
 
     Subclasses implement `step` and override the other methods if the defaults do not fit. `GroupRNN` calls `prepare`
     for the whole group before its loop, and `step` for each image.
@@ -82,7 +82,7 @@ def joint_glorot(inputs, outputs, kernels):
     """Glorot uniform initializer for a convolution whose kernel is stored as several kernels.
 
     The convolution has `inputs` input and `outputs` output channels. Each of the `kernels` parts has `inputs / kernels`
-    rows; Glorot initialization of a single part would be too wide for their sum.
+    rows; Glorot initialization of each part on its own would give the sum of their outputs too large a variance.
     """
     scale = (inputs / kernels + outputs) / (inputs + outputs)
     return keras.initializers.VarianceScaling(scale, mode="fan_avg", distribution="uniform")

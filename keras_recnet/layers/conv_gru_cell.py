@@ -55,7 +55,7 @@ class ConvGRUCell(GroupCell):
         self.bias = self.add_weight(name="bias", shape=(3 * channels,), initializer="zeros")
 
     def prepare(self, inputs):
-        """Compute W X + b of both gates and the candidate: `(…, H, W, C)` → `(…, H, W, 3C)`."""
+        """Compute W X + b for both gates and the candidate: `(…, H, W, C)` → `(…, H, W, 3C)`."""
         return linear(inputs, self.input_kernel, self.bias)
 
     def step(self, prepared, state):

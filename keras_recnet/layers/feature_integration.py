@@ -8,14 +8,14 @@ from keras_recnet.layers._convolution import convolution
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class FeatureIntegration(keras.layers.Layer):
-    """Converts all side outputs of a backbone to one stride and concatenates them.
+    """Converts all side outputs of a backbone to the same stride and concatenates them.
 
     Each side output passes through conv 3×3, conv 3×3 and conv 1×1, each with a ReLU (ours) and `filters` channels. The
     3×3 convolutions are strided if the side output is finer than `stride`: strides (2, 1) for a factor of 2, (2, 2) for
-    4, (4, 2) for 8. If it is coarser, the result is resized bilinearly (ours). The results are concatenated in the
-    order of their names.
+    4, (4, 2) for 8. If the side output is coarser, the result is resized bilinearly (ours). The results are
+    concatenated in the order of their names.
 
-    RecNet has one for the foreground and one for the background, with separate weights.
+    RecNet has one such layer for the foreground and one for the background, with separate weights.
 
     Args:
         strides: dict of the side outputs' strides by name, such as `backbone.strides`.

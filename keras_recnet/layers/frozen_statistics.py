@@ -6,10 +6,10 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class FrozenStatistics(keras.layers.Wrapper):
-    """Runs a pretrained layer or model in inference mode, in training too.
+    """Runs a pretrained layer or model in inference mode, even during training.
 
     Batch normalization then uses its stored statistics. The images of a group are similar, so the statistics of a batch
-    of groups differ from the moving averages, and a network trained with the former fails in prediction.
+    of groups differ from the moving averages, and a network trained with batch statistics fails in prediction.
 
     Args:
         layer: the layer or model.
@@ -17,10 +17,10 @@ class FrozenStatistics(keras.layers.Wrapper):
         **kwargs: passed to `keras.layers.Wrapper`.
 
     Input shape:
-        That of `layer`.
+        Same as for `layer`.
 
     Output shape:
-        That of `layer`.
+        Same as for `layer`.
 
     Example:
         >>> backbone = keras_recnet.backbones.build("efficientnet_lite0", 224)

@@ -6,13 +6,13 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class GroupGate(keras.layers.Layer):
-    """Multiplies an image's map by the probability that its salient object is that of the group (ours).
+    """Multiplies an image's map by the probability that its salient object is the group's object (ours).
 
     `p = σ(z) σ(g)`, where z are the logits of the map and `g = a (cos(u, ū) - √(n - 1) / n) + b`. Here u is the image's
     `SalientDescriptor`, ū the mean descriptor of the group, including this image, and n the number of images. The term
-    √(n - 1) / n is approximately the cosine for n unrelated images, which is not 0 because the image is part of the
-    mean: large in a small group, and 0 for a single image. Only a and b are learned. Descriptors that are not trained
-    on groups generalize to objects of no training group, which a comparison with many learned weights did not.
+    √(n - 1) / n approximates the cosine for n unrelated images, which is not 0 because the image is part of the mean.
+    The term is large in a small group, and 0 for a single image. Only a and b are learned. Descriptors not trained on
+    groups generalize to objects that are in no training group; a comparison with many learned weights did not.
 
     Args:
         scale: initial value of a.

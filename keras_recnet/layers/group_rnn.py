@@ -10,7 +10,7 @@ from keras_recnet.layers._group_cell import GroupCell
 class GroupRNN(keras.layers.RNN):
     """Runs a cell whose state is a feature map over the images of a group.
 
-    The initial state is `cell.start` of the first image that is not masked, `G_0 = X_1` in the paper. Then each image,
+    The initial state is `cell.start` of the first unmasked image, `G_0 = X_1` in the paper. Then each image,
     including the first one, is one step. Masked images leave the state unchanged, at any position in the group. The
     part of the cell that depends only on the images is computed for the whole group before the loop.
 
@@ -24,7 +24,7 @@ class GroupRNN(keras.layers.RNN):
         unroll: unroll the loop; requires a fixed number of images.
         go_backwards: must be False.
         stateful: must be False.
-        **kwargs: passed to `keras.layers.Layer`; `dtype` is by default that of `cell`.
+        **kwargs: passed to `keras.layers.Layer`; `dtype` defaults to the dtype of `cell`.
 
     Call arguments:
         sequences: `(batch, images, H, W, C)`.
@@ -146,7 +146,7 @@ class GroupRNN(keras.layers.RNN):
 
 
 def _first_image(sequences, mask):
-    """First image of each group that is not masked, `(batch, H, W, C)`, or zeros if there is none."""
+    """First unmasked image of each group, `(batch, H, W, C)`, or zeros if there is none."""
     if mask is None:
         return ops.take(sequences, 0, axis=1)
     count = ops.cumsum(ops.cast(mask, "int32"), axis=1)

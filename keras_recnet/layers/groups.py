@@ -45,7 +45,7 @@ class SplitGroups(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class BroadcastGroups(keras.layers.Layer):
-    """Repeats a tensor of each group for all of its images.
+    """Repeats each group's tensor for all images of the group.
 
     Input shape:
         A list: `(batch, …)`, and any tensor `(batch, images, …)` that defines the groups, such as the mask.

@@ -8,10 +8,10 @@ from keras_recnet.layers._group_cell import GroupCell
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class MeanCell(GroupCell):
-    """Running mean of the image features, the simplest baseline of a recurrent unit (ours).
+    """Running mean of the image features, the simplest baseline for a recurrent unit (ours).
 
     `M' = M + (X - M) / (n + 1)`. The state consists of the mean and, as an additional channel, the number n of images,
-    so that groups can be streamed. It starts with n = 0. The order of the images does not matter except for rounding.
+    so that groups can be streamed. n starts at 0. The order of the images does not matter except for rounding.
     The cell has no weights. It always computes in float32, because bfloat16 cannot count beyond 256.
 
     Args:

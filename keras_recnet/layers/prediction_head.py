@@ -8,11 +8,11 @@ from keras_recnet.layers._convolution import convolution
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class PredictionHead(keras.layers.Layer):
-    """Computes the logits of one branch: two 3×3 convolutions with ReLU, then a 1×1 one to one channel.
+    """Computes the logits of one branch: two 3×3 convolutions with ReLU, then a 1×1 convolution to one channel.
 
     The edge version (ours) adds finer side outputs. From coarse to fine, the features are resized bilinearly to
-    the size of each and concatenated with its 1×1 convolution before the next 3×3 convolution. The number of 3×3
-    convolutions is `max(2, 1 + finer)`.
+    the size of each one and concatenated with the output of its 1×1 convolution before the next 3×3 convolution. The
+    number of 3×3 convolutions is `max(2, 1 + finer)`.
 
     The last convolution is initialized from N(0, 0.01²) (ours; the paper does not state its initialization).
 
@@ -34,7 +34,7 @@ class PredictionHead(keras.layers.Layer):
         ValueError: if the number of inputs is not `1 + finer`.
 
     Reference:
-        RecNet paper, "Cooperative Supervision". Kernel sizes as in its text; finer side outputs are ours.
+        RecNet paper, "Cooperative Supervision". Kernel sizes follow the paper's text; finer side outputs are ours.
     """
 
     def __init__(self, filters=128, *, finer=0, separable=False, normalization=None, **kwargs):

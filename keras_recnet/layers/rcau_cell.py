@@ -14,8 +14,8 @@ class RCAUCell(GroupCell):
 
     - Reset gate (Eq. 4–5): `X̃ = X ⊙ sigmoid(W_d [G, X])`, a 1×1 convolution from 2C to C channels that removes features
       of the image that the group does not share.
-    - Update gate of `Z = G - X` (Eq. 6–9): the spatial map `S = W_2s ReLU(W_1s z)` of the mean `z` over channels, for
-      P = H·W positions; the channel map `K = W_c z'` of the mean `z'` over positions; the gate
+    - Update gate of `Z = G - X` (Eq. 6–9): the spatial map `S = W_2s ReLU(W_1s z)` from the mean `z` of Z over
+      channels, for P = H·W positions; the channel map `K = W_c z'` from the mean `z'` of Z over positions; the gate
       `A = sigmoid(S ⊗ K + b)`.
     - New state (Eq. 10): `G' = A ⊙ G + (1 - A) ⊙ X̃`.
 
@@ -108,7 +108,7 @@ class RCAUCell(GroupCell):
             )
 
     def prepare(self, inputs):
-        """Concatenate X and, with the reset gate, its product with W_d: `(…, H, W, C)` → `(…, H, W, 2C)`."""
+        """Concatenate X and, if there is a reset gate, the product of X with W_d: `(…, H, W, C)` → `(…, H, W, 2C)`."""
         if not self.use_reset_gate:
             return inputs
         return ops.concatenate([inputs, linear(inputs, self.reset_input_kernel, self.reset_bias)], axis=-1)

@@ -19,13 +19,13 @@ class ReciprocalAttention(keras.layers.Layer):
     - `B+_j = α Σ_i x_ji F1_i + B_j` (Eq. 2: foreground values update the background; the weights come from the same
       matrix and are therefore not normalized over i).
 
-    α and β are scalars, initially 0. The paper states both 512 kernels and the channels of F for the convolutions.
+    α and β are scalars, initially 0. For the number of kernels, the paper states both 512 and the channels of F.
     Here keys have `key_channels` channels, and values have the channels of their source, so that the sum with the
     residual is defined.
 
     Args:
         key_channels: channels of the keys F2 and B2.
-        value_channels: None: values have C channels. An integer: values have this many channels, and another 1×1
+        value_channels: None: values have C channels. An integer: values have this many channels, and an additional 1×1
             convolution projects the result to C channels, the other reading of the paper.
         normalize: `"joint"`: one softmax for both directions (the paper). `"each"`: the background's weights are a
             softmax of the same scores over foreground positions.
@@ -90,7 +90,7 @@ class ReciprocalAttention(keras.layers.Layer):
         self.foreground_key = linear("foreground_key", self.key_channels)
         self.background_key = linear("background_key", self.key_channels)
         value_channels = self.value_channels or channels
-        # each updated branch needs the values of the other one, a gain and optionally a projection to C channels
+        # each updated branch needs the values of the other branch, a gain and optionally a projection to C channels
         if self.direction != "foreground":
             self.foreground_value = linear("foreground_value", value_channels)
             self.alpha = self.add_weight(name="alpha", shape=(), initializer="zeros")
@@ -113,10 +113,10 @@ class ReciprocalAttention(keras.layers.Layer):
             inputs: the layer's input, `[F, B]`.
 
         Returns:
-            A dict with one entry per direction of the layer, each `(batch, P, P)`, float32, for P = H·W positions, row
-            by row. `"foreground"`: element `[n, j, i]` is the weight x_ij of background position i for foreground
-            position j; rows sum to 1. `"background"`: the weight of foreground position i for background position j;
-            rows sum to 1 only with `normalize="each"`.
+            A dict with one entry per direction of the layer, each `(batch, P, P)`, float32, for the P = H·W positions
+            in row-major order. `"foreground"`: element `[n, j, i]` is the weight x_ij of background position i for
+            foreground position j; rows sum to 1. `"background"`: the weight of foreground position i for background
+            position j; rows sum to 1 only with `normalize="each"`.
         """
         weights = self._weights(inputs)
         if self.normalize == "joint" and "background" in weights:
@@ -154,7 +154,7 @@ class ReciprocalAttention(keras.layers.Layer):
         return {direction: self._softmax(*keys[direction]) for direction in directions}
 
     def _softmax(self, target_keys, source_keys):
-        # scaled before the product, so that it cannot overflow in float16
+        # scaled before the product, so that the product cannot overflow in float16
         scale = self.key_channels**-0.5
         scores = ops.cast(ops.einsum("njk,nik->nji", target_keys * scale, source_keys), "float32")
         return ops.softmax(scores if self.scale_scores else scores / scale, axis=-1)

@@ -9,7 +9,7 @@ from keras_recnet.layers.mean_cell import MeanCell
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class WithMeanCell(GroupCell):
-    """Applies another cell to the first channels of X and a `MeanCell` to the last M channels (ours).
+    """Applies `cell` to the first C channels of X and a `MeanCell` to the last M channels (ours).
 
     The state of a group then contains the state of a recurrent unit and a mean that does not depend on the order of the
     images. The state is always float32; `cell` computes in the type of its weights.
@@ -52,7 +52,7 @@ class WithMeanCell(GroupCell):
                 f"state has {self.cell.state_channels(cell_channels)} channels for {cell_channels}"
             )
         for part, size in ((self.cell, cell_channels), (self.mean, self.mean_channels)):
-            if not part.built:  # a loaded cell is built
+            if not part.built:  # a loaded cell is already built
                 part.build((None, height, width, size))
 
     def prepare(self, inputs):

@@ -54,7 +54,7 @@ def co_perceptual(images, y_true, y_pred, features, valid=None, pooling="average
     loss of a group with fewer than two counted images is 0. The gradient flows only through the maps.
 
     Args:
-        images: `(batch, images, height, width, 3)`, RGB in 0…255. Masked before φ's own preprocessing.
+        images: `(batch, images, height, width, 3)`, RGB in 0…255. They are masked before φ's own preprocessing.
         y_true: masks, `(batch, images, height, width, 1)`, in 0…1.
         y_pred: maps (not logits), `(batch, images, height, width, 1)`, in 0…1.
         features: φ, a function from images `(batch, height, width, 3)` to a list of feature maps.
@@ -64,7 +64,7 @@ def co_perceptual(images, y_true, y_pred, features, valid=None, pooling="average
             paper (V is the number of all values).
 
     Returns:
-        The losses `(batch, images)`, and which images are counted, as 0 and 1 in the same shape.
+        The losses `(batch, images)`, and a tensor of the same shape: 1 for each counted image, 0 for the others.
 
     Reference:
         RCAU paper, Eq. 13 and 14.
@@ -149,7 +149,7 @@ class CoPerceptualLoss:
         return ops.divide_no_nan(ops.sum(values), ops.sum(counted))
 
     def prepare(self, image_size: tuple[int, int]) -> None:
-        """Build φ for images of this size. Call it before the first use inside a traced function."""
+        """Build φ for images of this size. Call this method before φ is first used inside a traced function."""
         self._network(self.image_size or tuple(image_size))
 
     def _network(self, size):

@@ -114,7 +114,7 @@ def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mea
         z_q = ops.clip(-z_b, -bound, bound)
         divergence = f * (z_f - z_q) + log_not_f - ops.log_sigmoid(-z_q)
     if terms != "match":
-        # 1 - f·b = (1 - f) (1 + e^z_f (1 - b)), and the logarithm of this stays finite where 1 - f·b rounds to 0.
+        # 1 - f·b = (1 - f) (1 + e^z_f (1 - b)), and the log of the product stays finite where 1 - f·b rounds to 0.
         log_p = ops.log_sigmoid(z_f) + ops.log_sigmoid(z_b)
         log_not_p = log_not_f - ops.log_sigmoid(-(z_f + ops.log_sigmoid(-z_b)))
         divergence += f * ops.sigmoid(z_b) * (log_p - log_not_p + bound) + log_not_p - math.log1p(-epsilon)

@@ -14,7 +14,7 @@ class GroupModel(keras.Model):
     """
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **arguments):
-        """Same as `keras.Model.fit`, and enables the co-perceptual loss at its `start_epoch`."""
+        """Same as `keras.Model.fit`, but also enables the co-perceptual loss at its `start_epoch`."""
         if self._has_co_perceptual_loss():
             start = StartCoPerceptual(self.loss)
             if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -30,8 +30,8 @@ class GroupModel(keras.Model):
         return super().make_train_function(force)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Under `tf.distribute`, Keras builds metrics and loss with the sum of a batch over the replicas, which does not
-        # exist for boolean masks. Only shapes and types matter: use the batch of the first replica.
+        # Under `tf.distribute`, Keras builds metrics and loss with the sum of a batch over the replicas, but boolean
+        # masks cannot be summed. Only shapes and types matter: use the batch of the first replica.
         if self.distribute_strategy is not None and iterator is not None:
             _, _, batches = next(iter(iterator))
             data_batch = keras.tree.map_structure(
@@ -60,7 +60,7 @@ class GroupModel(keras.Model):
         return total
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Compute metrics of single images; padding has weight 0 in `weighted_metrics`."""
+        """Compute metrics per image; padding has weight 0 in `weighted_metrics`."""
         weight = ops.reshape(_image_weights(x["mask"], sample_weight), (-1,))
         y, y_pred = (ops.reshape(tensor, (-1, *tensor.shape[2:])) for tensor in (y, y_pred))
         return super().compute_metrics(x, y, y_pred, weight)

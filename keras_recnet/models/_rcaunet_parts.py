@@ -62,7 +62,7 @@ def pretrained_recnet(backbone, image_size, weights, arguments, *, with_map=Fals
     """Build the pretrained part of the edge version: the foreground path of a RecNet without its head.
 
     Its features are the inputs of RecNet's foreground head and the backbone's side outputs at stride 16 and coarser. Of
-    RecNet's background branch only the part that the foreground attends to is kept. `with_map` adds RecNet's own map,
+    RecNet's background branch, only the part that the foreground attends to is kept. `with_map` adds RecNet's own map,
     computed by a copy of its head and averaged to the stride of the coarsest side output.
     """
     recnet = RecNet(backbone, image_size, backbone_weights=weights, **foreground_arguments(arguments))
@@ -93,7 +93,7 @@ def projection(pretrained, channels, *, descriptor=False):
 
     Args:
         pretrained: a `PretrainedPart`.
-        channels: C, by a 1×1 convolution; None: no convolution.
+        channels: C, the output channels of a 1×1 convolution; None: no convolution.
         descriptor: append the `SalientDescriptor` of the image as further channels of X.
 
     Returns:
@@ -134,7 +134,7 @@ def build_cell(recurrent_unit, rcau_options, mean_channels=0):
 
 
 def step_model(cell, x_shape):
-    """Build the functional model from a dict of an image's `"x"` and the `"state"` to the next state."""
+    """Build the functional model from a dict with an image's `"x"` and the `"state"` to the next state."""
     x, state = keras.Input(x_shape, name="x"), keras.Input(cell.state_size[0], name="state")
     return keras.Model({"x": x, "state": state}, cell(x, [state])[1][0], name="step")
 
@@ -149,8 +149,8 @@ def decoder(shapes, cell, pretrained, *, filters, image_size, separable, descrip
         filters: channels of the convolutions.
         image_size: height and width.
         separable: depthwise separable 3×3 convolutions.
-        descriptor_channels: number of last channels, both of `"x"` and of the cell's representation, that hold a
-            descriptor for the `GroupGate` of the map; 0: no gate.
+        descriptor_channels: how many of the last channels of `"x"` and of the cell's representation hold a descriptor
+            for the `GroupGate` of the map; 0: no gate.
     """
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     x, group, gate_inputs = inputs["x"], None, []

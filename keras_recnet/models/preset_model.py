@@ -39,7 +39,7 @@ class PresetModel:
                 recurrent co-attention unit with a spatial map fit only one `image_size`.
 
         Raises:
-            PresetError: if the preset does not exist, is for another task or damaged, or if its weights do not fit.
+            PresetError: if the preset does not exist, is damaged or for a different task, or if its weights do not fit.
         """
         preset = presets.find(name_or_folder)
         if preset.task != cls.task:
@@ -64,7 +64,7 @@ class PresetModel:
 
     @classmethod
     def _build(cls, preset, overrides):
-        """Build the model of a preset, and attribute errors that are not caused by overrides to its `config.json`."""
+        """Build a preset's model, and attribute errors that overrides do not cause to the preset's `config.json`."""
         arguments, path = preset.config["arguments"], preset.folder / presets.CONFIG
         if problem := _schema.problem(arguments, cls.argument_types(), "arguments"):
             raise PresetError(

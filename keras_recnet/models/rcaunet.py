@@ -35,14 +35,14 @@ class RCAUNet(PresetModel, GroupModel):
     group representation G. A decoder computes the logits of each image from `[S_n, G]`.
 
     The defaults are the paper's network: VGG-16 at 224×224, X = `block5_conv3`, and a decoder of convolutions and
-    transposed convolutions with bilinear initialization. Kernel sizes, decoder widths and the layer of X are ours; the
+    transposed convolutions with bilinear initialization. Kernel sizes, decoder widths and the choice of X are ours; the
     paper does not state them.
 
     The edge version (ours) contains the foreground path of a `RecNet`: build it with
     `RCAUNet.from_recnet("recnet_lite0")`. X is a 1×1 convolution of all side outputs at stride 16 and coarser. The
-    decoder runs at stride 16, merges RecNet's integrated foreground features at stride 8, and adds its output to them;
-    RecNet's own head computes the logits from the sum and from finer side outputs. The last convolution of the decoder
-    is initialized to zero, so the initial map equals that of RecNet's foreground branch.
+    decoder runs at stride 16, merges RecNet's integrated foreground features at stride 8, and adds its output to these
+    features; RecNet's own head computes the logits from the sum and from finer side outputs. The decoder's last
+    convolution is initialized to zero, so the initial map equals the map of RecNet's foreground branch.
 
     The pretrained part always uses its stored batch statistics, in training too, because the images of a group are not
     a representative sample.
@@ -50,7 +50,7 @@ class RCAUNet(PresetModel, GroupModel):
     Args:
         backbone: name in `keras_recnet.backbones.BACKBONES`, with side outputs at stride 16 or coarser.
         image_size: height and width of the images, an integer or a pair; multiples of the backbone's stride. The
-            weights depend on it, because the recurrent unit has a dense layer over positions.
+            weights depend on the image size, because the recurrent unit has a dense layer over positions.
         backbone_weights: `"imagenet"`, the path of a weights file, or None for random values.
         recnet: None (the paper), or constructor arguments of the `RecNet` inside the network (edge version).
         recurrent_unit: `"rcau"`; `"gru"`, a convolutional GRU with 1×1 kernels (Table 2; the kernel size is ours);
@@ -180,7 +180,7 @@ class RCAUNet(PresetModel, GroupModel):
         logits = _group_logits(encoder(MergeGroups(name="merged_images")(images)), mask, rnn, decoder)
         super().__init__(inputs={"images": images, "mask": mask}, outputs=logits, name=name)
 
-        # Functions, because Keras would track and save models once more.
+        # Stored as functions, because Keras would track and save the models a second time.
         self._step = lambda: step
         self._backbone = lambda: pretrained.backbone
         self.descriptor_inputs = (parts.coarsest(pretrained.strides), parts.SALIENT) if group_gate else ()
@@ -237,7 +237,7 @@ class RCAUNet(PresetModel, GroupModel):
 
         Returns:
             A functional model that shares this model's weights. Input: a dict of the outputs of `pretrained`, each with
-            leading dimensions `(batch, images)`, and `"mask"`. Output: the logits, as of this model.
+            leading dimensions `(batch, images)`, and `"mask"`. Output: the same logits as this model's.
 
         Example:
             >>> features = model.pretrained.predict(images)  # once, for all images
@@ -263,7 +263,7 @@ class RCAUNet(PresetModel, GroupModel):
         Call it before training; `keras-recnet train` does so automatically.
 
         Args:
-            features: iterable of outputs of `pretrained`, dicts of arrays for a batch of images each; a few thousand
+            features: iterable of outputs of `pretrained`, each a dict of arrays for a batch of images; a few thousand
                 images in total. Only the entries named by `descriptor_inputs` are used.
 
         Raises:
@@ -333,7 +333,7 @@ class RCAUNet(PresetModel, GroupModel):
         """Copy the weights of a RecNet's foreground path; this model must contain a RecNet with the same arguments.
 
         Raises:
-            ValueError: if the RecNet lacks a weight or one has a different shape.
+            ValueError: if the RecNet lacks a weight or a weight has a different shape.
         """
         if self.recnet is None:
             raise ValueError(
@@ -349,7 +349,7 @@ class RCAUNet(PresetModel, GroupModel):
                     f"{tuple(source[path].shape) if path in source else 'no such weight'} in {recnet.name!r}"
                 )
         for weight, path in zip(targets, paths, strict=True):
-            # a copy: on JAX, both weights would share a buffer that training one of them donates
+            # a copy: on JAX, both models would otherwise share a buffer, which training one of them donates
             weight.assign(np.array(keras.ops.convert_to_numpy(source[path])))
 
     def get_config(self):

@@ -49,7 +49,7 @@ class RecNet(PresetModel, keras.Model):
         separable: depthwise separable 3×3 convolutions outside the backbone (ours).
         normalization: None (the paper) or `"batch"`, batch normalization outside the backbone (ours).
         fusion: default fusion of `to_inference()`: `"subtract"`, `"foreground"`, `"inverse_background"` or `"average"`;
-            ignored with a single branch, whose map is its sigmoid.
+            ignored with a single branch, which gets only a sigmoid.
         name: name of the model.
 
     Attributes:
@@ -191,7 +191,7 @@ class RecNet(PresetModel, keras.Model):
         self.fusion = fusion if branches == "both" else "foreground"
 
     def to_inference(self, fusion: str | None = None) -> keras.Model:
-        """Return a functional model with the same weights from an image to a saliency map.
+        """Return a functional model that has the same weights and maps an image to a saliency map.
 
         Args:
             fusion: see the constructor; None: the constructor's value.
@@ -200,7 +200,7 @@ class RecNet(PresetModel, keras.Model):
             A model with output `(batch, height, width, 1)`, float32, in 0…1.
 
         Raises:
-            ValueError: if the fusion is unknown, or the model lacks the background branch that it needs.
+            ValueError: if the fusion is unknown, or the model lacks the background branch that the fusion needs.
         """
         fusion = fusion or self.fusion
         logits = self.outputs[0]

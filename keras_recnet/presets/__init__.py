@@ -2,7 +2,7 @@
 
 This module reads and checks presets without Keras or TensorFlow. A preset folder contains
 
-- `config.json`: task, constructor arguments of the model, and size and SHA-256 sum of the weights files,
+- `config.json`: task, constructor arguments of the model, and the size and SHA-256 sum of each `model.*` file,
 - `model.weights.h5`: Keras weights, stored as float16,
 - `model.tflite`: the inference network for LiteRT (optional),
 - `CARD.md`: model card with data, license, results and limitations (shipped presets).
@@ -68,10 +68,10 @@ class Preset:
         return file in self.config["files"]
 
     def file(self, file: str) -> Path:
-        """Return the path of a file of the preset, after checking its size and SHA-256 sum.
+        """Return the path of one of the preset's files, after checking its size and SHA-256 sum.
 
         Raises:
-            PresetError: if `config.json` does not list the file, or if it is missing or its checksum is wrong.
+            PresetError: if `config.json` does not list the file, or if the file is missing or its checksum is wrong.
         """
         if not self.has(file):
             raise PresetError(
@@ -92,8 +92,8 @@ class Preset:
         """Check whether the network supports an image size.
 
         Raises:
-            PresetError: if the network is an `RCAUNet` for another size whose recurrent unit has a spatial map. The map
-                is computed by dense layers over positions, so their weights fit only one size.
+            PresetError: if the network is an `RCAUNet` built for a different size, and its recurrent unit has a spatial
+                map. Dense layers over positions compute the map, so their weights fit only one size.
         """
         arguments = self.config.get("arguments", {})
         fixed = (
@@ -142,7 +142,7 @@ def write_config(folder: str | os.PathLike, config: dict, files: list[str]) -> P
 
     Args:
         folder: the preset folder, which must already contain `files`.
-        config: entries of the configuration; an entry `"files"` is replaced.
+        config: entries to write; an entry `"files"` is replaced by the sizes and sums.
         files: names of files in the folder.
 
     Returns:
@@ -178,7 +178,7 @@ def _read(folder: Path) -> Preset:
 
 
 def _problem(config):
-    """Return what is wrong with the contents of `config.json`, or None."""
+    """Describe the first problem in the contents of `config.json`, or return None."""
     if "format" not in config:
         return "format: is missing."
     if problem := _schema.problem({key: config[key] for key in config if key in _Config.__annotations__}, _Config):

@@ -9,13 +9,13 @@ from keras_recnet.errors import did_you_mean
 
 
 def problem(value, expected, key: str = "") -> str | None:
-    """Return what is wrong with a JSON value as `"key: what is wrong"`, or None if it has the expected type.
+    """Return the problem with a JSON value as `"key: problem"`, or None if the value has the expected type.
 
     Args:
         value: the value.
         expected: a class, `Literal`, `TypedDict`, `dict[str, …]`, `tuple[…]`, `Sequence[…]` or a union of them. An
-            integer is also a float, a boolean is neither; a list is accepted as a tuple or sequence; keys that a
-            `TypedDict` lacks are refused.
+            integer also counts as a float, a boolean as neither; a list is accepted as a tuple or sequence; keys that
+            a `TypedDict` does not declare are refused.
         key: dotted name of the value.
     """
     origin, options = typing.get_origin(expected), typing.get_args(expected)

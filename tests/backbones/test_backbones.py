@@ -29,7 +29,7 @@ def test_frozen_batch_normalization_has_no_trainable_weights(name, freeze):
     assert bool(gammas) is not freeze
 
 
-def test_dilated_resnet_subsampled_equals_the_original():
+def test_the_subsampled_dilated_resnet_equals_the_original():
     original = backbones.build("resnet50", 64, weights=None, output_stride=32)
     rng = np.random.default_rng(0)
     for layer in original.layers:

@@ -41,7 +41,7 @@ def test_side_outputs_are_concatenated_in_the_order_of_their_names():
         assert channels.size
 
 
-def test_a_fine_side_output_passes_three_convolutions():
+def test_a_fine_side_output_passes_through_three_convolutions():
     layer = FeatureIntegration({"P2": 4}, filters=FILTERS)
     x = side_outputs()["P2"]
     output = keras.ops.convert_to_numpy(layer({"P2": x}))

@@ -113,14 +113,14 @@ def test_the_gate_is_exact_for_extreme_logits(logit, gate):
     np.testing.assert_allclose(gated, expected, rtol=1e-6)
 
 
-def test_a_single_image_passes_and_an_empty_group_is_finite():
+def test_a_single_image_passes_the_gate_and_an_empty_group_has_finite_logits():
     layer, image = GroupGate(), unit(np.random.default_rng(0).normal(size=(1, CHANNELS)))
     logits = np.array([-2.0, 0, 2]).reshape(1, 3, 1, 1)
     np.testing.assert_allclose(numpy(layer([logits, image, image, np.ones((1, 1))])), logits, atol=0.03)
     assert np.isfinite(numpy(layer([logits, 0 * image, 0 * image, np.zeros((1, 1))]))).all()
 
 
-def test_the_gate_trains_scale_and_offset():
+def test_training_changes_scale_and_offset():
     inputs = [keras.Input((5, 4, 1)), keras.Input((CHANNELS,)), keras.Input((CHANNELS,)), keras.Input((1,))]
     model = keras.Model(inputs, GroupGate()(inputs))
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)

@@ -97,7 +97,7 @@ def test_perfect_maps_of_equal_images_have_no_loss():
     assert float(CoPerceptualLoss(features=phi)(photos, masks, 0 * masks)) > 1e-3
 
 
-def test_images_are_resized_to_the_size_of_phi():
+def test_images_are_resized_to_the_input_size_of_phi():
     sizes = []
 
     def spy(images):
@@ -109,7 +109,7 @@ def test_images_are_resized_to_the_size_of_phi():
     assert np.isfinite(float(loss))
 
 
-def test_each_image_passes_phi_twice_in_groups_of_any_size():
+def test_each_image_passes_through_phi_twice_in_groups_of_any_size():
     count = 0
 
     def spy(images):
@@ -134,7 +134,7 @@ def test_the_loss_of_an_image_equals_saliency_loss():
     assert float(CoSaliencyLoss(**options)(MASKS, LOGITS, sample_weight=0 * weight)) == 0
 
 
-def test_the_default_weight_is_that_of_the_paper_divided_by_the_pixels():
+def test_the_default_weight_is_the_papers_divided_by_the_number_of_pixels():
     def term(**options):
         loss = CoSaliencyLoss(co_perceptual=lambda *_: 1.0, **options)
         return float(loss.co_perceptual_term(PHOTOS, MASKS, LOGITS, VALID))
@@ -179,5 +179,5 @@ def test_errors_end_with_what_was_received(bad):
         bad()
 
 
-def test_perceptual_layers_are_those_of_the_paper():
+def test_perceptual_layers_match_the_paper():
     assert PERCEPTUAL_LAYERS == ("block3_conv1", "block4_conv1", "block5_conv1")

@@ -306,7 +306,7 @@ def test_a_compiled_model_trains_and_is_loaded_with_its_loss(tmp_path):
     assert loaded.evaluate(images, mask, verbose=0) == pytest.approx(model.evaluate(images, mask, verbose=0), rel=1e-6)
 
 
-def test_trains_in_mixed_precision():
+def test_a_model_trains_in_mixed_precision():
     mask, _ = sample(size=(8, 8), soft=False)
     inputs = keras.Input((8, 8, 1))
     model = keras.Model(inputs, keras.layers.Conv2D(2, 1, dtype="mixed_float16")(inputs))

@@ -88,7 +88,7 @@ def test_the_configuration_describes_the_preset(model, folder):
     assert config["files"][presets.WEIGHTS]["bytes"] == (folder / presets.WEIGHTS).stat().st_size
 
 
-def test_the_weights_fit_another_image_size(folder):
+def test_the_weights_fit_a_different_image_size(folder):
     assert RecNet.from_preset(folder, image_size=96).image_size == (96, 96)
 
 
