@@ -1,5 +1,5 @@
-"""Benchmarks that compare networks: each runs in its own process, and they take turns.
+"""Benchmarks that compare networks: each runs in its own process, and the processes take turns.
 
-The system load then affects all networks equally. This package imports nothing heavy;
+Taking turns makes the system load affect all networks equally. This package imports nothing heavy;
 `keras_recnet.bench.worker` loads an engine in its own process.
 """

@@ -73,7 +73,7 @@ class Benchmark:
     Args:
         candidates: the candidates.
         settings: the settings.
-        start: creates the process of a candidate; tests replace it.
+        start: creates the process of a candidate; tests pass a replacement.
     """
 
     def __init__(self, candidates: Iterable[Candidate], settings: Settings, *, start: Callable = Process):
@@ -81,13 +81,13 @@ class Benchmark:
         self._settings, self._start, self._running = settings, start, []
 
     def run(self, progress: Callable[[], None] = lambda: None) -> list[Result]:
-        """Run the benchmark. All processes are ended in any case.
+        """Run the benchmark. All processes are ended, even after an error.
 
         Args:
             progress: called after each round.
 
         Raises:
-            LoadError: if a candidate cannot be loaded; nothing is measured then.
+            LoadError: if a candidate cannot be loaded; in this case, nothing is measured.
         """
         with contextlib.ExitStack() as stack:
             for result in self.results:

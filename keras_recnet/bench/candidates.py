@@ -19,12 +19,12 @@ class Candidate:
     Attributes:
         network: name in tables.
         engine: one of `ENGINES`, `"onnx"`, or `"product"` for a matrix product.
-        precision: `"float32"` or `"float16"`. For LiteRT that of the stored weights, otherwise mixed precision.
-        source: the file or folder; for a matrix product the size of the matrices.
+        precision: `"float32"`, or `"float16"`: float16 weights in LiteRT, mixed precision in other engines.
+        source: the file or folder; for a matrix product, the size of the matrices.
         bytes: size of the source on disk.
         size: height and width of the input, if `source` does not fix them.
         takes_groups: whether it is a co-saliency network, with the parts encode, step and decode.
-        is_peer: whether it is another network to compare with.
+        is_peer: whether the network is only there for comparison.
     """
 
     network: str
@@ -41,7 +41,7 @@ class Candidate:
 
 
 def peer(file: str, size: tuple[int, int] | None = None) -> Candidate:
-    """Return the candidate of an ONNX file to compare with.
+    """Return the candidate for an ONNX file, used for comparison.
 
     Args:
         file: path of the ONNX file.
@@ -59,7 +59,7 @@ def peer(file: str, size: tuple[int, int] | None = None) -> Candidate:
 
 
 def product(side: int) -> Candidate:
-    """Return the candidate of a product of two `side` × `side` float32 matrices in TensorFlow.
+    """Return the candidate for a product of two `side` × `side` float32 matrices in TensorFlow.
 
     Raises:
         MissingExtraError: if TensorFlow is not installed.

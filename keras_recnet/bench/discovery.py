@@ -28,7 +28,7 @@ def find(
 
     Args:
         target: name or folder of a preset, or an exported folder.
-        engines: some of `candidates.ENGINES`. None selects the preset's LiteRT file, if it has one, and Keras, if it is
+        engines: some of `candidates.ENGINES`. None selects the preset's LiteRT file, if present, and Keras, if
             installed; for an export, its own engine.
         precisions: some of `candidates.PRECISIONS`. None selects the precision of existing files, otherwise float32.
         size: height and width of the input; None selects the preset's own.
@@ -36,7 +36,7 @@ def find(
         log: called with a message before each export, which can take a few minutes.
 
     Raises:
-        ConfigError: if an export has another engine, precision or size than requested.
+        ConfigError: if an export has a different engine, precision or size than requested.
         ConversionError: if an export fails.
         MissingExtraError: if an export needs a package that is not installed.
         PresetError: if the preset or folder does not exist, or the preset lacks a file.
@@ -102,7 +102,7 @@ class _PresetCandidates:
 
 
 def _of_export(folder, engines, precisions, size):
-    """Return the candidate of an exported folder if it is what was requested."""
+    """Return the candidate of an exported folder if it matches the request."""
     engine, artifact = _artifact(folder)
     metadata = _metadata(artifact)
     model = metadata.get("model", {})

@@ -1,7 +1,7 @@
 """Count the floating-point operations of convolutions and matrix products: two per multiplication.
 
-All other layers, such as activations and resizing, take a few percent of the time and have even fewer operations. The
-counts are taken from the TensorFlow graph or LiteRT file that runs, so they include all optimizations.
+All other layers, such as activations and resizing, take a few percent of the time and an even smaller share of the
+operations. The TensorFlow graph or LiteRT file that runs is counted, so the counts reflect all optimizations.
 """
 
 import math

@@ -40,7 +40,7 @@ class Network:
 
     Attributes:
         parts: name → function that runs this part once, from array to array. The last part is the whole network.
-        device: the device that runs it.
+        device: the device that runs the network.
         threads: number of threads; None if the engine cannot limit it.
         packages: packages whose versions are reported.
         input_shape: shape of the input of one run.
@@ -102,7 +102,7 @@ class GroupNetwork(Network):
         return [self.engine.decode(image_features, state) for image_features in features]
 
     def with_group(self, operations: dict[str, int | None]) -> dict[str, int | None]:
-        """Add the operations of a group, per image, to those of the parts."""
+        """Add an entry for a whole group, with its operations per image."""
         known = all(count is not None for count in operations.values())
         return {**operations, GROUP: sum(operations.values()) if known else None}
 
@@ -126,7 +126,7 @@ class Concurrent:
             future.result()
 
 
-@functools.lru_cache(maxsize=4)  # so that bursts do not include the time to create it
+@functools.lru_cache(maxsize=4)  # so that bursts do not include the time to create noise
 def noise(shape: tuple[int, ...], dtype="float32") -> np.ndarray:
     """Return random RGB values in 0…255. Do not modify the array."""
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)

@@ -65,7 +65,7 @@ class Process:
         """Wait until the network is loaded and return its facts.
 
         Raises:
-            LoadError: if it cannot be loaded.
+            LoadError: if the network cannot be loaded.
             RunError: if the process ended or failed.
         """
         return self._answer()

@@ -16,7 +16,7 @@ NOTHING = "–"
 
 
 def report(results: list[Result], settings: Settings, *, interrupted: bool = False) -> dict:
-    """Return the report as an object for JSON.
+    """Return the report as an object that can be written as JSON.
 
     Times are in milliseconds per image: p50 is the median, p90 the 90th percentile, and `processor` the median CPU time
     of all threads, which depends least on other programs. Memory is in bytes. `times_as_fast_as` is the p50 of each

@@ -80,7 +80,7 @@ def _configure(candidate, threads):
         import torch
 
         torch.set_num_threads(threads)
-    else:  # JAX has no setting for it
+    else:  # JAX has no setting for the number of threads
         threads = None
     keras.config.set_dtype_policy(POLICIES[candidate.precision])
     return {"threads": threads, "packages": ("keras", backend)}

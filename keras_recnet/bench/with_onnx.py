@@ -11,7 +11,7 @@ CHANNELS = (1, 3, 4)
 
 
 class Onnx(Network):
-    """A network for one image, channels first or last.
+    """A network for one image, with channels first or last.
 
     The input is noise: uint8 in 0…255, or float with mean 0 and standard deviation 1.
     """
@@ -64,7 +64,7 @@ def _noise(shape, dtype):
 
 
 def _fixed_shape(shape, size, file):
-    """Return the shape of one image: an unknown batch size becomes 1, unknown height and width `size`."""
+    """Return the shape of one image: an unknown batch size becomes 1, unknown height and width become `size`."""
     batch, *rest = [length if isinstance(length, int) and length > 0 else None for length in shape] or [None]
     is_image = len(rest) == 3 and (rest[0] in CHANNELS or rest[2] in CHANNELS)
     if None not in rest:

@@ -23,7 +23,7 @@ import traceback
 from keras_recnet.bench.candidates import Candidate
 from keras_recnet.errors import RecNetError
 
-SHORT = 0.1  # seconds; shorter runs follow an untimed one, because the other candidates have evicted the caches
+SHORT = 0.1  # seconds; an untimed run precedes shorter runs, because the other candidates have evicted the caches
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ class Fault:
             `"unreadable image"`.
         message: names the file and the problem.
         method: the method of the map; None for a mask, which affects all methods.
-        allowed: whether it is only a warning.
+        allowed: whether the fault is only a warning.
     """
 
     data_set: str
@@ -136,7 +136,7 @@ def masks_of(data_set: DataSet) -> dict[str, Path]:
 def files_by_name(
     folder: str | os.PathLike, suffixes: frozenset[str], what: str, selected: Collection[str] | None = None
 ) -> dict[str, Path]:
-    """Return name → file for the files of a folder, sorted. The name is the path in the folder without suffix.
+    """Return name → file for the files of a folder, sorted. The name is the path inside the folder, without suffix.
 
     Args:
         folder: the folder, searched with its subfolders.
@@ -145,7 +145,7 @@ def files_by_name(
         selected: list only these names; None lists all.
 
     Raises:
-        DataError: if the folder does not exist, it or a subfolder cannot be read, it contains no such file, or two
+        DataError: if the folder does not exist or contains no such file, if it or a subfolder cannot be read, or if two
             files differ only in their suffix.
     """
     folder = Path(folder)
@@ -166,7 +166,7 @@ def files_by_name(
 
 
 def method_and_folder(text: str) -> tuple[str, Path]:
-    """Parse `"NAME=DIR"`, or `"DIR"`, which is named after the folder.
+    """Parse `"NAME=DIR"`, or `"DIR"` for a method that is named after its folder.
 
     Raises:
         ConfigError: if the name or the folder is empty.

@@ -73,7 +73,7 @@ def color_of(index: int) -> str:
 
 
 def slug(name: str) -> str:
-    """Convert a name to a part of a file name."""
+    """Convert a name to text that can be part of a file name."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "set"
 
 
@@ -127,7 +127,7 @@ def _histogram(metric, label, lower_is_better):
 
 
 def _floor(result, curve):
-    # At the lowest and highest thresholds every curve drops to the value of a full or empty map. Cut that off.
+    # At the lowest and highest thresholds every curve drops to the value of a full or empty map. Cut these drops off.
     middle = slice(8, 248)
     lowest = min((float(means.curves[curve][middle].min()) for means, _ in _lines(result)), default=0.0)
     return max(0.0, np.floor(lowest * 10 - 1) / 10)

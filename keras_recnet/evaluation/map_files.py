@@ -19,7 +19,7 @@ from keras_recnet.imaging.reading import (
 MASK_SUFFIXES = SUFFIXES
 MAP_SUFFIXES = SUFFIXES | {".npy"}
 
-# A pixel of a mask belongs to the object above this value, as in pysodmetrics and other evaluation code of the field.
+# Mask pixels above this value belong to the object, as in pysodmetrics and other evaluation code of the field.
 MASK_THRESHOLD = 128
 
 _NPY = b"\x93NUMPY"
@@ -29,7 +29,7 @@ def load(path: str | os.PathLike) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        ImageError: if it cannot be read.
+        ImageError: if the file cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -42,15 +42,15 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
     """Read a ground-truth mask.
 
     Args:
-        data: the bytes of an image. An alpha channel that is not constant is the mask; else its luminance.
-        name: what error messages call it.
+        data: the bytes of an image. The mask is the alpha channel if that is not constant, else the luminance.
+        name: name of the image in error messages.
 
     Returns:
         bool `(H, W)`: True where the value is above 128 of 255.
 
     Raises:
-        ImageError: if it cannot be decoded, or if it is not all 0 but has no value above 128, like a mask saved with 0
-            and 1 or with class labels, which would count as an empty mask.
+        ImageError: if the image cannot be decoded, or has nonzero values but none above 128 (saved with 0 and 1 or with
+            class labels, for example) and would count as an empty mask.
     """
     with open_image(data, name=name) as file:
         image = upright(file)
@@ -72,14 +72,14 @@ def read_map(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
 
     Args:
         data: the bytes of an image with 8 or 16 bits, of a float TIFF with values in 0…1, or of an `.npy` file.
-        name: what error messages call it.
+        name: name of the image in error messages.
 
     Returns:
         float64 `(H, W)` in 0…1, not stretched, and notes on how it was read: `"16-bit"`, `"float"`, `"rgb"` (three
         equal channels), `"color"` (channels that differ: converted to luminance).
 
     Raises:
-        ImageError: if it cannot be decoded, contains NaN, or has an unknown range.
+        ImageError: if the map cannot be decoded, contains NaN, or has an unknown range.
     """
     if data.startswith(_NPY):
         return _from_npy(data, name)

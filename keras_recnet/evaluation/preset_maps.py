@@ -1,4 +1,4 @@
-"""Predict the maps that a preset makes for a data set.
+"""Predict the maps of a preset for a data set.
 
 The maps are written to `OUT/maps/SET/METHOD-CHECKSUM`. The checksum identifies the files of the preset, so a retrained
 preset gets a new folder. A map is predicted only if it is missing or older than its image, so an interrupted run
@@ -39,7 +39,7 @@ def predict_maps(
     load: Callable = lambda predictor, preset: predictor(preset),
     progress: Progress = no_progress,
 ) -> tuple[list[DataSet], list[Fault]]:
-    """Predict the maps of presets that are missing or out of date.
+    """Predict the missing and outdated maps of presets.
 
     Args:
         data_sets: the data sets, each with a folder of images.

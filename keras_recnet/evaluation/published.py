@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent / "published_tables"
 _NAMES = ("method", "setting", "fusion", "dataset")
 FINE_TUNED = "after fine-tuning on half of the data set"
 
-# File → (paper and table, data set if the table has no such column, whether it compares methods: not an ablation).
+# File → (paper and table, data set if the table has no such column, whether it compares methods, not ablations).
 _TABLES = {
     "recnet_table1.csv": ("RecNet paper, Table 1", None, True),
     "recnet_table2_ablation.csv": ("RecNet paper, Table 2", None, False),

@@ -91,7 +91,7 @@ def write(evaluation, svgs: dict[str, dict[str, str]], path: Path) -> None:
 
 
 def galleries(result, cases: int) -> list[Gallery]:
-    """Select the worst and best images of each method, its brightest distractors, and where methods differ most.
+    """Select the worst and best images of each method, its brightest distractors, and images where methods differ.
 
     Args:
         result: a `keras_recnet.evaluation.run.Result`.
@@ -130,7 +130,7 @@ def _gallery(title, about, result, methods, records):
     for record in records:
         try:
             images = thumbnails(result.pairs, record.name, methods)
-        except ImageError:  # changed since it was scored; the next run reports it
+        except ImageError:  # a file changed after scoring; the next run reports it
             continue
         cases.append(Case(record.name, _scores(result, record.name, methods), images))
     return Gallery(title, about, cases)

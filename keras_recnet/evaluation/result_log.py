@@ -64,7 +64,7 @@ class ResultLog:
     """The log file of an evaluation; a context manager that keeps it open for appending.
 
     Args:
-        path: the log file. A log of another version is replaced; an incomplete line is dropped.
+        path: the log file. A log of a different version is replaced; an incomplete line is dropped.
 
     Attributes:
         records: `Record.key` → `Record`, of earlier runs and of this one.

@@ -80,7 +80,7 @@ def evaluate(
 ) -> Evaluation:
     """Score one or more methods on one or more data sets and write the results to a folder.
 
-    Calls `predict_maps` (if there are presets), `prepare` and `score`; see these for the errors raised.
+    Calls `predict_maps` (if there are presets), `prepare` and `score`; see there for the errors raised.
 
     Args:
         data_sets: the data sets.
@@ -138,10 +138,10 @@ def score(
     """Score data sets and write the results to a folder.
 
     Each score is appended to `out/per_image.jsonl` immediately: an interrupted run resumes, only changed files are
-    scored again, and adding a method only scores its own maps. Files that cannot be read or have no partner are faults;
-    all others are scored.
+    scored again, and adding a method only scores its own maps. Files that are unreadable or have no
+    counterpart are faults; all others are scored.
 
-    With `jobs` other than 1, a script must call this below `if __name__ == "__main__":`, as multiprocessing requires.
+    With `jobs` other than 1, scripts must call this function below `if __name__ == "__main__":` (for multiprocessing).
 
     Args:
         prepared: the data sets, from `prepare`.
@@ -150,7 +150,7 @@ def score(
         jobs: number of processes; 1 scores in this process.
         common_only: whether means are taken only over the images that every method has.
         faults: earlier faults, to be listed with the new ones.
-        progress: called with the number of masks, returns a context manager that yields a function to call after each.
+        progress: given the number of masks, returns a context manager that yields a function to call after each mask.
 
     Raises:
         DataError: if no map of a method could be scored.

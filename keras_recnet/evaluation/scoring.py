@@ -2,7 +2,7 @@
 
 pysodmetrics stretches every map to 0…1 before scoring it; here this is done once for all metrics. The pixel counts at
 the 256 thresholds are also computed once, whereas pysodmetrics' F- and E-measure compute a histogram each. The tests
-compare the curves with pysodmetrics' own to 1e-6.
+check that the curves equal pysodmetrics' own to within 1e-6.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class Score:
 def score(saliency_map: np.ndarray, mask: np.ndarray) -> Score:
     """Score one map.
 
-    With the map stretched to 0…1 (a constant map is not changed), its mean μ and its standard deviation σ:
+    The map is first stretched to 0…1 (a constant map is not changed); μ is its mean and σ its standard deviation:
 
     - `mae`, `weighted_f`, `s_measure` (α = 0.5): as in pysodmetrics;
     - `max_f`, `mean_f`, `max_e`, `mean_e`: over the thresholds t/255, t = 0…255, of this image;

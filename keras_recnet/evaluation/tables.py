@@ -37,7 +37,7 @@ class Row:
     Attributes:
         data_set, method: names.
         source: `"measured"` or `"published"`.
-        over: what the means are taken over: `"images"` or `"groups"`; for published rows the paper and table, and
+        over: `"images"` or `"groups"`, over which the means are taken; for published rows the paper and table, and
             `FINE_TUNED` where it applies.
         images: number of scored images, without distractors; None for published rows.
         distractors: number of scored distractors; None for published rows.
@@ -179,7 +179,7 @@ def latex(evaluation) -> str:
 
 
 def as_json(evaluation) -> dict:
-    """Return all results except curves and single images as plain values."""
+    """Return all results except curves and scores of single images as plain values."""
     data_sets = []
     for result in evaluation.results:
         methods = {}

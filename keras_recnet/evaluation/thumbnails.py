@@ -83,5 +83,5 @@ def _image(pairs, name, size):
     if name in pairs.images:
         try:
             yield read(pairs.images[name], fit=size).rgb
-        except (ImageError, MissingExtraError):  # the scores do not depend on it
+        except (ImageError, MissingExtraError):  # the scores do not depend on the image
             return

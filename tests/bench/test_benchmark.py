@@ -13,7 +13,7 @@ PARTS = {"g": ["encode", "group"]}
 
 
 class FakeProcess:
-    """A process whose measurements are constant. Logs its requests, and fails at the given ones."""
+    """A process whose measurements are constant. Logs its requests, and fails at the given requests."""
 
     def __init__(self, candidate, threads, log, failures):
         self.name, self.threads, self.log, self.failures = candidate.network, threads, log, failures
@@ -55,7 +55,7 @@ class FakeProcess:
 
 @pytest.fixture
 def create():
-    """Create a benchmark of fake processes: `create(candidates, failures, **settings)`, with its log and processes."""
+    """Create a benchmark of fake processes: `create(candidates, failures, **settings)` → benchmark, log, processes."""
 
     def create(candidates, failures=(), **settings):
         log, processes = [], []
@@ -90,7 +90,7 @@ def test_all_candidates_load_and_then_take_turns(create):
         assert (result.operations, result.error) == ({}, None)
 
 
-def test_parts_take_turns_and_a_group_is_divided_by_its_images(create):
+def test_parts_take_turns_and_the_time_of_a_group_is_divided_by_its_images(create):
     benchmark, log, _ = create([GROUPS, A], runs=1, burst=0, count_operations=True)
     group, single = benchmark.run()
     assert [entry[1:] for entry in log if entry[0] == "run"][-3:] == [("encode", "g"), ("group", "g"), ("map", "a")]
@@ -120,7 +120,7 @@ def test_a_crash_is_reported_and_the_others_continue(create, when):
     assert not processes[0].is_alive
 
 
-def test_ends_when_all_candidates_have_crashed(create):
+def test_the_benchmark_ends_when_all_candidates_have_crashed(create):
     benchmark, *_ = create([A], {("a", WARM_UP + 2, "run", "map"): RunError("gone")}, seconds=60)
     (result,) = benchmark.run()
     assert result.seconds == {"map": [2.0]}

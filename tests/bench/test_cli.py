@@ -46,7 +46,7 @@ def test_a_preset_and_a_peer_are_written_as_json(run, peer):
     assert own["parts"]["map"]["times_as_fast_as"] == {"peer": pytest.approx(ratio)}
 
 
-def test_prints_a_table_with_rates_and_every_part_of_a_group(run, tiny_group_preset):
+def test_the_printed_table_has_rates_and_every_part_of_a_group(run, tiny_group_preset):
     status, stdout, stderr = run("--engine", "litert", "--rate", "--matrix", 64, "--burst", 0, target=tiny_group_preset)
     assert (status, stderr) == (0, "")
     machine, _, header, *rows = stdout.splitlines()
@@ -108,7 +108,7 @@ class FailingProcess(Process):
 
 @pytest.fixture
 def fail_in_run(monkeypatch):
-    """Make the process of the peer fail: `fail_in_run(fail)`. Returns the list of processes, filled as they start."""
+    """Make the peer's process fail: `fail_in_run(fail)`. Returns the list of processes, filled as they start."""
 
     def arrange(fail):
         monkeypatch.setattr(FailingProcess, "fail", staticmethod(fail))
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_the_processes_and_prints_the_measurements_so_far(run, peer,
     assert all(process._process.poll() is not None for process in processes)
 
 
-def test_needs_no_keras_and_no_tensorflow(tiny_preset, tmp_path):
+def test_a_litert_benchmark_needs_neither_keras_nor_tensorflow(tiny_preset, tmp_path):
     for package in ("keras", "tensorflow"):
         (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('no', name={package!r})\n")
     command = [sys.executable, "-m", "keras_recnet", "bench", tiny_preset, "--engine", "litert", "--runs", "1"]

@@ -11,7 +11,7 @@ from keras_recnet.errors import ConfigError, MissingExtraError, PresetError
 
 @pytest.fixture
 def exports(monkeypatch):
-    """Mock the slow export with one that writes a small file. Returns the list of its calls."""
+    """Replace the slow export with a mock that writes a small file. Returns the list of calls."""
     calls = []
 
     def export_model(source, out, *, format, precision, size, signatures):
@@ -57,7 +57,7 @@ def test_missing_files_of_all_engines_and_precisions_are_exported(tiny_preset, t
     assert (result[2].source, result[2].bytes) == (str(tmp_path / "savedmodel-float16" / "1"), 7)
 
 
-def test_a_different_input_size_is_exported(tiny_preset, tmp_path, exports):
+def test_a_different_input_size_requires_an_export(tiny_preset, tmp_path, exports):
     (litert,) = find(str(tiny_preset), engines=["litert"], size=(96, 64), workspace=tmp_path)
     assert exports == [("litert", "float16", (96, 64), None)]
     assert litert.size == (96, 64)
@@ -127,7 +127,7 @@ def test_an_export_without_metadata_is_still_found(litert_export, saved_model_ex
     assert (served.network, served.precision, served.size) == ("served", "float32", (32, 32))
 
 
-def test_an_export_that_does_not_match_is_an_error(litert_export, tmp_path):
+def test_an_export_that_does_not_match_raises_an_error(litert_export, tmp_path):
     for options, message in (
         ({"engines": ["litert", "keras"]}, "is a litert export .* Received: --engine keras"),
         ({"precisions": ["float32"]}, "of precision float16.* Received: --precision float32"),
@@ -143,7 +143,7 @@ def test_an_export_that_does_not_match_is_an_error(litert_export, tmp_path):
         find(str(tmp_path / "empty"), workspace=tmp_path)
 
 
-def test_a_missing_preset_or_file_is_an_error(tiny_preset, tmp_path):
+def test_a_missing_preset_or_file_raises_an_error(tiny_preset, tmp_path):
     with pytest.raises(PresetError, match="Did you mean 'recnet_lite0'"):
         find("recnet_lite", workspace=tmp_path)
     folder = shutil.copytree(tiny_preset, tmp_path / "copy")
@@ -155,7 +155,7 @@ def test_a_missing_preset_or_file_is_an_error(tiny_preset, tmp_path):
         find(str(folder), engines=["keras"], workspace=tmp_path)
 
 
-def test_a_missing_package_is_an_error(monkeypatch, tmp_path, write_onnx):
+def test_a_missing_package_raises_an_error(monkeypatch, tmp_path, write_onnx):
     file = str(write_onnx(tmp_path / "peer.onnx", (1, 3, 8, 8)))
     assert candidates.peer(file).network == "peer"
     with pytest.raises(ConfigError, match="no such file"):

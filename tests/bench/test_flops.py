@@ -28,7 +28,7 @@ def kernel(*shape):
         (lambda image: tf.nn.relu(tf.image.resize(image, (16, 12))), 0),
     ],
 )
-def test_equals_the_value_computed_by_hand(function, expected):
+def test_the_count_equals_the_value_computed_by_hand(function, expected):
     assert flops.count_function(function, image=IMAGE) == expected
 
 
@@ -40,7 +40,7 @@ def test_inner_functions_are_counted_with_the_size_of_the_inputs():
     assert flops.count_function(lambda image: inner(image), image=((2, 9, 9, 3), "float32")) == 2 * 2 * 16 * 15
 
 
-def test_an_unknown_shape_has_no_count():
+def test_a_function_with_an_unknown_shape_has_no_count():
     def crop(image):
         return tf.nn.conv2d(image[:, : tf.cast(image[0, 0, 0, 0], tf.int32)], kernel(1, 1, 3, 5), 1, "SAME")
 

@@ -9,7 +9,7 @@ from keras_recnet.errors import ConfigError, PresetError
 
 @pytest.fixture(autouse=True)
 def _keep_process_settings(monkeypatch):
-    """Threads and precision are settings of a process; a candidate has its own process, a test does not."""
+    """Threads and precision are settings of a process. Each candidate has its own process, but tests share one."""
     for module in ("with_keras", "with_tensorflow"):
         monkeypatch.setattr(f"keras_recnet.bench.{module}.limit_tensorflow", lambda threads: None)
     policy = keras.config.dtype_policy()
@@ -147,7 +147,7 @@ def test_open_dimensions_of_an_onnx_file_are_filled(shape, expected):
     assert with_onnx._fixed_shape(shape, (24, 40), "peer.onnx") == expected
 
 
-def test_an_unsuitable_onnx_file_is_an_error(write_onnx, tmp_path):
+def test_an_unsuitable_onnx_file_raises_an_error(write_onnx, tmp_path):
     file = tmp_path / "peer.onnx"
     file.write_text("not a network")
     with pytest.raises(ConfigError, match=r"peer\.onnx: not an ONNX file"):
@@ -162,7 +162,7 @@ def test_an_unsuitable_onnx_file_is_an_error(write_onnx, tmp_path):
         load("onnx", write_onnx(file, (1, 3, 8, 8), kind=11))
 
 
-def test_an_unsuitable_saved_model_is_an_error(saved_model, tmp_path):
+def test_an_unsuitable_saved_model_raises_an_error(saved_model, tmp_path):
     with pytest.raises(ConfigError, match="with --size"):
         load("savedmodel", saved_model, size=None)
     with pytest.raises(ConfigError, match="must have the signatures `encode` and `decode`"):
@@ -172,13 +172,13 @@ def test_an_unsuitable_saved_model_is_an_error(saved_model, tmp_path):
         load("savedmodel", tmp_path)
 
 
-def test_a_damaged_litert_file_is_an_error(tmp_path):
+def test_a_damaged_litert_file_raises_an_error(tmp_path):
     (tmp_path / "model.tflite").write_bytes(b"\0\0\0\0TFL3 damaged")
     with pytest.raises(PresetError, match=r"model\.tflite: not the LiteRT file"):
         load("litert", tmp_path / "model.tflite")
 
 
-def test_every_precision_has_a_policy():
+def test_every_precision_has_a_keras_policy():
     from keras_recnet.bench.candidates import PRECISIONS
 
     assert set(with_keras.POLICIES) == set(PRECISIONS)

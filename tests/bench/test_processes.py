@@ -17,7 +17,7 @@ def load(process):
     return process.finish_loading()
 
 
-def test_answers_requests_and_measures_only_its_own_memory(relu):
+def test_a_process_answers_requests_and_measures_only_its_own_memory(relu):
     ballast = bytearray(os.urandom(1 << 20)) * 500  # a forked child would count this as its own
     with Process(relu, 1) as process:
         facts = load(process)
@@ -49,7 +49,7 @@ def test_a_failed_run_and_a_failed_load_are_reported(relu, tmp_path):
         load(process)
 
 
-def test_ignores_ctrl_c_and_ends_with_its_parent(relu):
+def test_a_process_ignores_ctrl_c_and_ends_with_its_parent(relu):
     process = Process(relu, 1)
     load(process)
     os.kill(process._process.pid, signal.SIGINT)

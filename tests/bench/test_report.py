@@ -15,7 +15,7 @@ def facts(*shape):
 
 @pytest.fixture
 def results():
-    """A network of 10 ms, a peer of 80 ms and a matrix product of 100 GFLOP/s."""
+    """A network that takes 10 ms, a peer that takes 80 ms, and a matrix product at 100 GFLOP/s."""
     own = Result(
         Candidate("ours", "litert", "float16", "ours.tflite", 7 * MEGABYTE),
         facts(4, 4, 3),

@@ -34,7 +34,7 @@ def run(capfd, tmp_path):
     return run
 
 
-def test_prints_the_table_and_the_path_of_the_report(run, make_set, tmp_path):
+def test_the_table_and_the_path_of_the_report_are_printed(run, make_set, tmp_path):
     folder = make_set(["a", "b"], methods=("ours", "theirs"))
     maps = [f"--maps={method}={folder / 'maps' / method}" for method in ("ours", "theirs")]
     status, stdout, stderr = run("--masks", folder / "masks", *maps, "--published", "ecssd")
@@ -46,7 +46,7 @@ def test_prints_the_table_and_the_path_of_the_report(run, make_set, tmp_path):
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_lists_every_fault_and_scores_the_rest(run, make_set):
+def test_every_fault_is_listed_and_the_rest_is_scored(run, make_set):
     folder = make_set(["a", "b", "c", "d"])
     masks, maps = folder / "masks", folder / "maps" / "ours"
     (maps / "a.png").write_text("not an image")
@@ -82,7 +82,7 @@ def test_allow_missing_lists_only_the_first_files(run, make_set, tmp_path):
     assert stderr.count("missing map (ours)") == 29
 
 
-def test_a_list_of_data_sets_with_a_grouped_one(run, make_set, tmp_path):
+def test_a_list_of_data_sets_may_contain_a_grouped_one(run, make_set, tmp_path):
     make_set(["a", "b"], folder=tmp_path / "plain")
     make_set(["cat/a", "cat/b", "dog/a"], folder=tmp_path / "groups")
     path = tmp_path / "sets.yaml"
@@ -98,7 +98,7 @@ def test_a_list_of_data_sets_with_a_grouped_one(run, make_set, tmp_path):
     assert list(metrics["data_sets"][1]["methods"]["ours"]["groups"]) == ["cat", "dog"]
 
 
-def test_predicts_the_maps_of_a_preset_first(run, make_set, tiny_preset, tmp_path):
+def test_the_maps_of_a_preset_are_predicted_first(run, make_set, tiny_preset, tmp_path):
     folder = make_set(["a", "b", "c"], images=True)
     (folder / "images" / "b.jpg").write_bytes(b"not an image")
     (folder / "masks" / "c.png").unlink()
@@ -121,7 +121,7 @@ def test_predicts_the_maps_of_a_preset_first(run, make_set, tiny_preset, tmp_pat
     assert path.stat().st_mtime_ns > before
 
 
-def test_predicts_the_maps_of_a_cosaliency_preset_first(run, make_set, tiny_group_preset, tmp_path):
+def test_the_maps_of_a_cosaliency_preset_are_predicted_first(run, make_set, tiny_group_preset, tmp_path):
     names = ["birds/1", "birds/2", "cats/1"]
     folder = make_set(names, size=(64, 80), images=True)
     out = tmp_path / "out"
@@ -135,7 +135,7 @@ def test_predicts_the_maps_of_a_cosaliency_preset_first(run, make_set, tiny_grou
     maps = sorted(out.glob("maps/*/ours-*/*/*.png"))
     assert ["/".join(path.parts[-2:]) for path in maps] == ["birds/1.png", "birds/2.png", "cats/1.png"]
     written = {path: path.stat().st_mtime_ns for path in maps}
-    maps[0].unlink()  # only its whole group is predicted again
+    maps[0].unlink()  # only its group is predicted again, as a whole
     assert run(*options, "-o", out, "--grouped")[0] == 0
     assert [path.stat().st_mtime_ns > written[path] for path in maps] == [True, True, False]
 
@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_all_scores(make_set, tmp_path):
         log = tmp_path / "out" / "per_image.jsonl"
         while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 10):
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGINT)  # like a terminal, also to the workers
+        os.killpg(process.pid, signal.SIGINT)  # also sent to the workers, as a terminal does
         stderr = process.communicate()[1]
     assert process.returncode == 130, stderr
     assert stderr.endswith("Interrupted. All scores so far are kept; run the same command to resume.\n")
@@ -197,8 +197,8 @@ def test_a_missing_package_is_reported_with_the_extra(tmp_path, package):
     assert "Traceback" not in process.stderr
 
 
-def test_ecssd_100(run, data_folder, tmp_path):
-    """Score the shipped preset on real data, with a margin to its published results."""
+def test_the_shipped_preset_is_accurate_on_ecssd_100(run, data_folder, tmp_path):
+    """Score the shipped preset on real data; the limits leave a margin to its published results."""
     folder = data_folder / "ECSSD-100"
     status, _, _ = run("--masks", folder / "masks", "--images", folder / "images", "--preset", "recnet_lite0")
     assert status == 0

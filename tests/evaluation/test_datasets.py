@@ -43,7 +43,7 @@ def test_files_without_a_counterpart_are_faults(make_set):
     assert all(fault.allowed for fault in pair(data_set(folder), allow_missing=True).faults)
 
 
-def test_a_data_set_that_cannot_be_scored_is_an_error(make_set, tmp_path):
+def test_a_data_set_that_cannot_be_scored_raises_an_error(make_set, tmp_path):
     folder = make_set(["a"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: no masks in this folder"):
@@ -61,7 +61,7 @@ def test_a_data_set_that_cannot_be_scored_is_an_error(make_set, tmp_path):
 
 
 @pytest.mark.parametrize("subfolder", ["masks", "maps/ours/sub", "images/sub"])
-def test_an_unreadable_folder_is_an_error(make_set, monkeypatch, subfolder):
+def test_an_unreadable_folder_raises_an_error(make_set, monkeypatch, subfolder):
     folder = make_set(["a", "sub/b"], images=True)
     scandir = os.scandir
 
@@ -147,14 +147,14 @@ def test_a_list_of_data_sets_is_read(tmp_path):
         ("- 3", "entry 1"),
     ],
 )
-def test_an_invalid_list_is_an_error(tmp_path, text, message):
+def test_an_invalid_list_raises_an_error(tmp_path, text, message):
     path = tmp_path / "sets.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"sets.yaml: .*{message}"):
         read_list(path)
 
 
-def test_a_missing_list_is_an_error(tmp_path):
+def test_a_missing_list_raises_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"gone.yaml: cannot be read"):
         read_list(tmp_path / "gone.yaml")
 

@@ -67,7 +67,7 @@ def report(make_set, tmp_path):
     return tmp_path / "out" / "report.html", evaluation.results[0]
 
 
-def test_is_a_single_small_file(report):
+def test_the_report_is_a_single_small_file(report):
     path, _ = report
     text = path.read_text()
     assert path.stat().st_size < 5_000_000
@@ -98,7 +98,7 @@ def test_the_report_shows_worst_and_best_maps_and_largest_differences(report):
 @pytest.mark.parametrize(
     ("width", "dark", "ground"), [(1280, False, "rgb(251, 251, 250)"), (500, True, "rgb(20, 23, 27)")]
 )
-def test_a_browser_shows_it_from_disk(browser, report, tmp_path, width, dark, ground):
+def test_a_browser_shows_the_report_from_disk(browser, report, tmp_path, width, dark, ground):
     path, result = report
     page = tmp_path / "inspected.html"
     page.write_text(path.read_text().replace(' loading="lazy"', "").replace("</body>", f"{INSPECTION}</body>"))

@@ -62,7 +62,7 @@ def test_numbers_tables_curves_and_a_report_are_written(make_set, tmp_path, figu
     assert len((out / "curves.csv").read_text().splitlines()) - 1 == 2 * 256
 
 
-def test_a_thousand_pairs_with_ten_faults(make_set, tmp_path):
+def test_a_thousand_pairs_with_ten_faults_are_scored(make_set, tmp_path):
     names = [f"{number:04}" for number in range(1000)]
     folder = make_set(names, size=(16, 24))
     masks, maps = folder / "masks", folder / "maps" / "ours"
@@ -174,7 +174,7 @@ def test_methods_with_different_files_are_not_compared(make_set, tmp_path):
     assert "not scored on the same images" not in (tmp_path / "out" / "table.md").read_text()
 
 
-def test_predicts_the_maps_of_presets(make_set, tiny_preset, tmp_path):
+def test_the_maps_of_presets_are_predicted(make_set, tiny_preset, tmp_path):
     folder = make_set(["a", "b"], images=True)
     presets = [str(tiny_preset), f"again={tiny_preset}"]
     evaluation = evaluate(
@@ -187,7 +187,7 @@ def test_predicts_the_maps_of_presets(make_set, tiny_preset, tmp_path):
         evaluate([data_set(folder, images=folder / "images")], tmp_path / "out", presets=presets[:1] * 2)
 
 
-def test_means_over_images_and_over_groups(make_set, tmp_path):
+def test_means_are_taken_over_images_and_over_groups(make_set, tmp_path):
     names = ["cat/1", "cat/2", "cat/3", "dog/1", "fish/1"]
     folder = make_set(names)
     save(np.zeros((36, 48), np.uint8), folder / "masks" / "dog" / "distractors.png")
@@ -217,7 +217,7 @@ def test_a_data_set_of_distractors_has_no_other_metric(make_set, tmp_path):
     assert set(result.images["ours"].values) == {"distractor_mean"}
 
 
-def test_an_error_if_no_map_could_be_scored(make_set, tmp_path):
+def test_an_error_is_raised_if_no_map_could_be_scored(make_set, tmp_path):
     folder = make_set(["a"])
     (folder / "maps/ours/a.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"no map of ours could be scored.\n.*a.png: the file is empty"):

@@ -101,7 +101,7 @@ def by_pysodmetrics(saliency, mask):
     return values, curve
 
 
-def test_equals_the_golden_file():
+def test_scores_equal_the_golden_file():
     golden = json.loads(GOLDEN.read_text())
     records = []
     for seed in SEEDS:
@@ -180,7 +180,7 @@ def test_an_undefined_s_counts_as_0(pixels):
         assert scored.notes == []
 
 
-def test_s_is_only_undefined_in_the_last_row():
+def test_s_is_undefined_only_if_the_mask_is_centered_in_the_last_row():
     mask = np.zeros((12, 16), bool)
     mask[-1, 4] = True
     assert score(np.eye(12, 16), mask).notes == ["s_undefined"]
@@ -189,7 +189,7 @@ def test_s_is_only_undefined_in_the_last_row():
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 0.7, 1.0])
-def test_a_constant_map_is_all_object_at_mean_plus_std(value):
+def test_a_constant_map_is_all_foreground_at_mean_plus_std(value):
     mask = np.zeros((10, 10), bool)
     mask[:, :4] = True
     assert score(np.full((10, 10), value), mask).values["f_mean_plus_std"] == pytest.approx(
@@ -203,7 +203,7 @@ def test_the_threshold_mean_plus_std_is_at_most_1():
     assert score(saliency, saliency > 0).values["f_mean_plus_std"] == pytest.approx(1)
 
 
-def test_a_map_of_another_size_is_resized():
+def test_a_map_of_a_different_size_is_resized():
     mask, saliency = draw(1, (36, 48))
     scored = score(saliency[::2, ::2] / 255, mask)
     assert scored.notes == ["resized"]

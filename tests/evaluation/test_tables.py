@@ -13,7 +13,7 @@ MEASURED = [
 PUBLISHED = Row("set", "theirs", "published", "a paper, Table 1", None, None, {"mae": 0.001})
 
 
-def test_the_best_measured_numbers_after_rounding():
+def test_the_best_measured_numbers_are_found_after_rounding():
     assert best([*MEASURED, PUBLISHED]) == {(1, "mae"), (0, "max_f"), (1, "max_f"), (0, "s_measure")}
     assert best([MEASURED[0], PUBLISHED]) == set()
 
