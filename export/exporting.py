@@ -50,11 +50,11 @@ def export_model(
 
     Args:
         source: a `RecNet` or `RCAUNet`, or the name or folder of a preset.
-        out: output folder: new, empty, or that of an earlier export.
+        out: output folder: new, empty, or from an earlier export.
         format: `"savedmodel"` (see `export.savedmodel.writing`) or `"litert"` (`export.litert.converting`).
         precision: `"float32"` or `"float16"`. A float16 SavedModel computes in mixed precision, for GPUs (default:
             float32). A float16 LiteRT file stores weights in float16 and computes in float32 (the default).
-        size: image size of the network, one number or `(height, width)`; None: that of the model. A network whose
+        size: image size of the network, one number or `(height, width)`; None: the model's own size. A network whose
             weights depend on the size cannot be resized.
         signatures: names of the signatures to export; None: all.
         max_pixels: largest image in a request to a SavedModel; None: 50 million pixels.
@@ -62,12 +62,12 @@ def export_model(
         log: called with a line of text at each stage.
 
     Returns:
-        The contents of `export.json`, and `folder`: among others `model`, `licence`, `versions`, `signatures`, `files`,
-        `verification` (see `export.verification.compare`) and, for LiteRT, `gpu_incompatible` (see
+        The contents of `export.json` plus `folder`. Some of the keys are `model`, `licence`, `versions`, `signatures`,
+        `files`, `verification` (see `export.verification.compare`) and, for LiteRT, `gpu_incompatible` (see
         `export.gpu_incompatible`).
 
     Raises:
-        ConfigError: if an argument is wrong, or the model does not allow it, or `out` contains other files.
+        ConfigError: if an argument is invalid or does not suit the model, or if `out` contains other files.
         ConversionError: if the conversion or the verification fails.
         DiskError: if the disk is full or the folder is not writable.
         MissingExtraError: if TensorFlow is not installed.
@@ -190,7 +190,7 @@ def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16", inpu
         input_dtype: as for `convert`; the engines accept both.
 
     Returns:
-        The path of the LiteRT file. The errors are those of `convert`.
+        The path of the LiteRT file. Raises the errors of `convert`.
     """
     preset = presets.find(folder)
     out = convert(preset.folder, preset.folder / presets.LITERT, precision=precision, input_dtype=input_dtype)
@@ -224,7 +224,7 @@ def _check_out(out, format):
 
 @contextlib.contextmanager
 def _work_folder(out):
-    """Yield a temporary folder inside `out`, which is removed too if it is new and stays empty."""
+    """Yield a temporary folder inside `out`. Finally also remove `out` if it is new and has stayed empty."""
     is_new = not out.exists()
     work = out / f".partial-{secrets.token_hex(4)}"
     try:
@@ -234,7 +234,7 @@ def _work_folder(out):
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if is_new:
-            with contextlib.suppress(OSError):  # it contains the export
+            with contextlib.suppress(OSError):  # `out` contains the export
                 out.rmdir()
 
 

@@ -36,7 +36,7 @@ def describe(functions: dict, image_dtype: str | None = None) -> dict:
 
     Args:
         functions: signature → function.
-        image_dtype: dtype of the inputs named `image`; None: that of the function.
+        image_dtype: dtype of the inputs named `image`; None: the function's own dtype.
 
     Returns:
         signature → `inputs` and `outputs` → name → `dtype`, `shape` (None: any length) and `meaning`.

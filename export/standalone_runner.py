@@ -28,7 +28,7 @@ class ImportBlocker:
 
 
 def load(format, artifact):
-    """Return a function `run(signature, inputs) -> outputs` of dicts, the names of the signatures, and versions."""
+    """Return `run(signature, inputs) -> outputs` (both dicts), the names of the signatures, and package versions."""
     if format == "savedmodel":
         import tensorflow as tf
 
@@ -43,14 +43,14 @@ def load(format, artifact):
 
     from ai_edge_litert.interpreter import Interpreter
 
-    # This package has no Flex operations: a file that needs them fails here.
+    # ai_edge_litert has no Flex operations: a file that needs them fails here.
     interpreter = Interpreter(artifact)
     runners = {name: interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()}
     return lambda name, inputs: runners[name](**inputs), list(runners), {"ai-edge-litert": version("ai-edge-litert")}
 
 
 def start_state(x, channels):
-    """Return the state before the first image: its features, padded with zeros to `channels` (`GroupCell.start`)."""
+    """Return the initial state: the first image's `x`, padded with zeros to `channels` (`GroupCell.start`)."""
     return np.pad(x, [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
 
 

@@ -66,7 +66,7 @@ def run(kind: str, artifact: Path, folder: Path) -> None:
     """Run the artifact on the inputs in a process that cannot import keras_recnet.
 
     Raises:
-        ConversionError: if it fails.
+        ConversionError: if the process fails.
     """
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     with tempfile.TemporaryDirectory() as empty:
@@ -87,8 +87,8 @@ def compare(folder: Path, tolerance: float) -> dict:
     """Compare the outputs of the artifact with those of Keras.
 
     Returns:
-        A dict for `export.json`: `differences`, one per signature and output with the `mean` and `max` absolute
-        difference, the `tolerance` of the mean and the `milliseconds` of the fastest call; `loading` in seconds;
+        A dict for `export.json`: `differences`, a list with one entry per signature and output (`mean` and `max` of
+        the absolute difference, `tolerance` of the mean, `milliseconds` of the fastest call); `loading` in seconds;
         `versions`.
 
     Raises:
@@ -122,7 +122,7 @@ def compare(folder: Path, tolerance: float) -> dict:
 
 def _difference(folder, expected, received, tolerance):
     """Return the mean and the largest absolute difference of two outputs, and the tolerance of the mean."""
-    if isinstance(expected, list):  # PNG files, empty ones for images without a map
+    if isinstance(expected, list):  # PNG files, empty for images without a map
         tolerance += PNG_ROUNDING
         expected, received = ([_read_map(folder / name) for name in names] for names in (expected, received))
         shapes = [[array.shape for array in arrays] for arrays in (expected, received)]

@@ -21,10 +21,10 @@ from keras_recnet.export.savedmodel import writing
 
 
 def main(arguments: str) -> int:
-    """Run the job of `exporting._run_worker`, a JSON object, and write `report.json` to the folder `calls`.
+    """Run a job from `exporting._run_worker`, a JSON object, and write `report.json` to its folder `calls`.
 
     Returns:
-        0; or 1 for an error of the caller, whose message is in `error.txt`.
+        0, or 1 if the caller made an error; the message is then in `error.txt`.
     """
     job = json.loads(arguments)
     try:
@@ -82,7 +82,7 @@ def _run(job):
 
 
 def load_model(source: str, size: list[int] | None) -> keras.Model:
-    """Return the model of a preset or a `.keras` file, rebuilt for `size` if one is given."""
+    """Return the model of a preset or a `.keras` file, rebuilt for `size` if it is not None."""
     if source.endswith(".keras"):
         model = models.load_model(source)
         if size is None or tuple(size) == tuple(model.image_size):
@@ -94,7 +94,7 @@ def load_model(source: str, size: list[int] | None) -> keras.Model:
 
 
 def to_precision(model: keras.Model, precision: str) -> keras.Model:
-    """Return the model, for float16 a copy that computes in mixed precision, with attention scores in float32."""
+    """Return the model or, for float16, a copy that computes in mixed precision, with attention scores in float32."""
     if precision == "float32":
         return model
     before = keras.config.dtype_policy()
@@ -111,7 +111,7 @@ def select(names: list[str] | None, signatures: dict) -> dict:
     """Return the requested signatures, or all if `names` is None.
 
     Raises:
-        ConfigError: if the model does not have one of them.
+        ConfigError: if the model lacks one of the requested signatures.
     """
     for name in names or ():
         if name not in signatures:

@@ -14,7 +14,7 @@ import java.nio.ByteBuffer
  *         mapper.maps(files.size, { decode(files[it]) }) { index, map -> save(index, map) }
  *     }
  *
- * Create it once, and use it on the thread that created it, which should not be the main thread.
+ * Create the mapper once, and use it only on the thread that created it, which should not be the main thread.
  *
  * @param model the memory-mapped file.
  * @param threads number of CPU threads.
@@ -50,10 +50,10 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
     }
 
     /**
-     * Compute the maps of a group: gray, white where co-salient, of the sizes of the upright images.
+     * Compute the maps of a group: gray (white where co-salient), each of the size of its upright image.
      *
      * @param count number of images, at least 1.
-     * @param picture returns the upright image of an index; called twice per image.
+     * @param picture returns the upright image at an index; called twice per image.
      * @param onMap receives the index and the map of each image.
      */
     fun maps(count: Int, picture: (Int) -> Bitmap, onMap: (Int, Bitmap) -> Unit) {
@@ -87,7 +87,7 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
         run(ENCODE, mapOf(IMAGE to image), features)
     }
 
-    /** Set the state before the first image: its x, padded with zeros (`GroupCell.start`). */
+    /** Set the initial state: the first image's x, padded with zeros (`GroupCell.start`). */
     private fun startState() {
         val xChannels = runtime.outputShape(ENCODE, X)[3]
         val stateShape = runtime.inputShape(STEP, STATE, listOf(TENSOR_TYPE))

@@ -57,7 +57,7 @@ class LiteRt(model: ByteBuffer, threads: Int, useGpu: Boolean) : Closeable {
                 gpu = GpuDelegate(list.bestOptionsForThisDevice)
                 Interpreter(model, Interpreter.Options().addDelegate(gpu)).also { delegate = gpu }
             } catch (error: RuntimeException) {
-                // some drivers do not support what they report
+                // some drivers do not support everything that they claim to support
                 Log.w("LiteRt", "The GPU does not support this network; using the CPU.", error)
                 gpu?.close()
                 null
@@ -180,7 +180,7 @@ private class Weights(from: Int, to: Int) {
     }
 }
 
-/** Convert a map `(1, height, width, 1)` in 0…1 to a gray bitmap of another size. */
+/** Convert a map `(1, height, width, 1)` in 0…1 to a gray bitmap of a different size. */
 fun readMap(from: ByteBuffer, height: Int, width: Int, outWidth: Int, outHeight: Int): Bitmap {
     from.rewind()
     val floats = from.asFloatBuffer()

@@ -11,7 +11,7 @@ import java.nio.ByteBuffer
  *         val map = mapper.map(photo, rotationDegrees = 90)
  *     }
  *
- * Create it once, and use it on the thread that created it, which should not be the main thread.
+ * Create the mapper once, and use it only on the thread that created it, which should not be the main thread.
  *
  * @param model the memory-mapped file.
  * @param threads number of CPU threads.
@@ -38,7 +38,7 @@ class SaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = true
     }
 
     /**
-     * Compute the saliency map of an image: gray, white where salient, of the size of the upright image.
+     * Compute the saliency map of an image: gray (white where salient), of the size of the upright image.
      *
      * @param picture a bitmap in memory, not `Bitmap.Config.HARDWARE`.
      * @param rotationDegrees clockwise rotation that makes the image upright, from EXIF or CameraX'

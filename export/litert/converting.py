@@ -1,7 +1,7 @@
 """Conversion to LiteRT, one file that runs without TensorFlow.
 
 The file of a `RecNet` has one signature, `serving_default`: input `image` float32 or uint8 `(1, H, W, 3)`, RGB in
-0…255; output `saliency` float32 `(1, H, W, 1)` in 0…1. That of an `RCAUNet` has `encode`, `step` and `decode`, which
+0…255; output `saliency` float32 `(1, H, W, 1)` in 0…1. An `RCAUNet`'s file has `encode`, `step` and `decode`, which
 run a group of any size in constant memory: each image is encoded and updates the state of the group, then each image is
 decoded with the final state (see `keras_recnet.export.litert.signatures`). Batch size and image size are fixed. The
 files need no Flex operations and, except for group normalization, no operation that the GPU delegate lacks (see
@@ -20,7 +20,7 @@ def convert_parts(parts: dict, precision: str, *, input_dtype: str = "float32", 
         parts: the signatures, from `signatures.build`.
         precision: as for `convert`.
         input_dtype: as for `convert`.
-        metadata: what `flatbuffer.read_metadata` will return; None: no metadata.
+        metadata: the dict that `flatbuffer.read_metadata` will return; None: no metadata.
     """
     import tensorflow as tf
 

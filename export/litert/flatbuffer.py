@@ -1,9 +1,9 @@
 """Edits of a LiteRT file after conversion, and its metadata.
 
-They correct four things about the files of TensorFlow's converter: images can be uint8 only if the whole network is
-quantized; biases are stored in float16 too, which saves little and which static checks for GPUs take for tensors
-computed at run time; the file contains a fingerprint of the time of conversion; and it does not say what its tensors
-mean.
+The edits correct four things about the files of TensorFlow's converter: images can be uint8 only if the whole network
+is quantized; biases are stored in float16 too, which saves little and makes static checks for GPUs mistake them for
+tensors computed at run time; the file contains a fingerprint of the time of conversion; and the file does not say what
+its tensors mean.
 """
 
 import json
@@ -24,7 +24,7 @@ ALIGNMENT = 16  # bytes, for constants, as the schema requires
 
 
 class LiteRTFileError(RecNetError):
-    """The file is not a LiteRT file, or not one from this library."""
+    """The file is not a LiteRT file, or this library did not write it."""
 
 
 def finish(content: bytes, *, input_dtype: str = "float32", metadata: dict | None = None) -> bytes:
@@ -35,7 +35,7 @@ def finish(content: bytes, *, input_dtype: str = "float32", metadata: dict | Non
         input_dtype: `"float32"`, or `"uint8"` to turn every input `image` into uint8 with scale 1 and zero point 0: the
             values are still RGB in 0…255, and the first operation dequantizes them. (The GPU delegate has no cast from
             uint8.)
-        metadata: what `read_metadata` will return; None: no metadata.
+        metadata: the dict that `read_metadata` will return; None: no metadata.
 
     Returns:
         The contents of the edited file, the same for the same arguments.
@@ -70,7 +70,7 @@ def read_metadata(file: str | os.PathLike) -> dict:
         `"shape"` and `"meaning"`.
 
     Raises:
-        LiteRTFileError: if it is not a LiteRT file or has no such metadata.
+        LiteRTFileError: if the file is not a LiteRT file or has no such metadata.
     """
     content = Path(file).read_bytes()
     _check(content, file)
@@ -158,7 +158,7 @@ def _make_uint8(model, signature, entry):
 
 
 def _dequantize(model):
-    """Return the index of DEQUANTIZE in the operator codes of the file, which it is added to if missing."""
+    """Return the index of DEQUANTIZE in the file's operator codes, and add it to them if it is missing."""
     kind = schema.BuiltinOperator.DEQUANTIZE
     for index, code in enumerate(model.operatorCodes):
         if max(code.builtinCode, code.deprecatedBuiltinCode) == kind:
@@ -195,7 +195,7 @@ def _drop_tensors(model, subgraph, dropped):
 
 
 def _drop_buffers(model):
-    """Remove unused constants, but not the first buffer, the empty one of tensors that are not constant."""
+    """Remove unused constants, but keep the first buffer: it is empty and belongs to all non-constant tensors."""
     users = [*(tensor for subgraph in model.subgraphs for tensor in subgraph.tensors), *model.metadata]
     kept = sorted({0, *(user.buffer for user in users)})
     places = {index: place for place, index in enumerate(kept)}
@@ -205,7 +205,7 @@ def _drop_buffers(model):
 
 
 class _Aligned(schema.BufferT):
-    """A constant with the alignment of the schema, which the generated class does not guarantee."""
+    """A constant, aligned as the schema requires, which the generated class does not guarantee."""
 
     def Pack(self, builder):
         data = None

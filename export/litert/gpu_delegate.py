@@ -3,7 +3,7 @@
 `tf.lite.experimental.Analyzer.analyze(gpu_compatibility=True)` did this until TensorFlow 2.17. Since 2.18 it
 checks nothing and reports every file as compatible, even with `TOPK_V2` (tensorflow issue 77042). This module contains
 the published rules of the delegate for the operations of our networks; any other operation counts as unsupported. Where
-the rules differ between versions, it uses the stricter one. It adds two rules that the Analyzer did not have: no tensor
+the rules differ between versions, the stricter one is used. Two rules are not from the Analyzer: no tensor
 of more than four dimensions, and no binary operation that broadcasts both operands.
 """
 

@@ -9,7 +9,7 @@ ENCODE, STEP, DECODE = "encode", "step", "decode"
 
 
 def build(model: keras.Model) -> dict[str, keras.Model]:
-    """Return the signatures of a model by name, functional models from a dict to a dict that share its weights.
+    """Return the signatures of a model by name: functional models that map dicts to dicts and share its weights.
 
     A `RecNet` has `serving_default`: `image` → `saliency`. An `RCAUNet` has
 

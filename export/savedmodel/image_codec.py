@@ -76,7 +76,7 @@ def _decode_one(file, size, max_pixels):
 
 
 def _with_default(value, function, default):
-    """Return `function(value)`, or `default` if it fails. In a graph, only a dataset can catch an error."""
+    """Return `function(value)`, or `default` if that fails. In a graph, only a dataset can catch an error."""
     result = tf.data.Dataset.from_tensors(value).map(function).ignore_errors()
     return result.concatenate(tf.data.Dataset.from_tensors(default)).take(1).get_single_element()
 
@@ -113,7 +113,7 @@ def _decode_and_resize(file, size):
     # uint8 takes a quarter of the memory of float32; resize_rgb accepts both
     rgb = tf.cond(
         _starts_with(file, _JPEG),
-        # the inverse DCT of Pillow, which decodes for prediction and training
+        # the same inverse DCT as in Pillow, which decodes images for prediction and training
         lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
         lambda: _composite_on_white(tf.io.decode_png(file, channels=4), _png_depth(file)),
     )

@@ -8,14 +8,14 @@ from keras_recnet.export.savedmodel import image_codec
 from keras_recnet.export.savedmodel.resizing import resize_rgb
 from keras_recnet.presets import COSALIENCY
 
-MAX_PIXELS = 50_000_000  # the largest photographs of phones have 48 or 50 million
+MAX_PIXELS = 50_000_000  # the largest photographs of phones have 48 or 50 million pixels
 SALIENCY = "saliency"
 
 
 def build(model: keras.Model, max_pixels: int = MAX_PIXELS) -> dict[str, tf.types.experimental.PolymorphicFunction]:
-    """Return the signatures of a `RecNet` or an `RCAUNet` by name, from named tensors to a dict of tensors.
+    """Return the signatures of a `RecNet` or `RCAUNet` by name: functions of named tensors to a dict of tensors.
 
-    `keras_recnet.export.savedmodel.writing` lists their inputs and outputs.
+    `keras_recnet.export.savedmodel.writing` lists the inputs and outputs of the signatures.
     """
     return _group_signatures(model, max_pixels) if model.task == COSALIENCY else _image_signatures(model, max_pixels)
 

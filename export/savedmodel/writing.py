@@ -5,20 +5,20 @@ A `RecNet` has these signatures, each for any batch size, height and width:
 | signature | inputs | outputs |
 |---|---|---|
 | `serving_default` | `images` float32 `(batch, H, W, 3)`, RGB in 0…255 | `saliency` `(batch, H, W, 1)` in 0…1 |
-| `uint8` | the same as uint8, a quarter of the bytes | the same |
+| `uint8` | the same, but uint8: a quarter of the bytes | the same |
 | `encoded` | `image_bytes` string `(batch,)`, JPEG or PNG files | `saliency_bytes` PNG files, `status` int32 |
 | `branches` (only with two branches) | as `serving_default` | `foreground`, `background`, `saliency` |
 
-`encoded` never fails: `status` is 0 for a good image, 1 for one that cannot be decoded and 2 for one that is too large;
-its file is empty unless the status is 0. Therefore a server can batch requests of several clients: a bad image cannot
-fail the request of another client, and images may have different sizes. TensorFlow's decoders do not apply the EXIF
+`encoded` never fails: `status` is 0 for a good image, 1 if it cannot be decoded and 2 if it is too large. Unless the
+status is 0, the PNG file is empty. Therefore a server can batch requests of several clients: a bad image cannot make
+another client's request fail, and images may have different sizes. TensorFlow's decoders do not apply the EXIF
 rotation; the client does.
 
 An `RCAUNet` has `group`: `images` `(batch, images, H, W, 3)` and `mask` `(batch, images)` bool → `saliency` `(batch,
-images, H, W, 1)`; and for groups of any size in the memory of one image `encode`, `step` and `decode` as in a LiteRT
-file (`keras_recnet.export.litert.signatures`), except that `encode` accepts images of any size.
+images, H, W, 1)`. For groups of any size, in the memory of one image, it has `encode`, `step` and `decode` as in a
+LiteRT file (`keras_recnet.export.litert.signatures`), except that `encode` accepts images of any size.
 
-The variables are stored once for all signatures. `assets.extra` contains requests with which TF Serving warms up.
+The variables are stored once for all signatures. TF Serving warms up with the requests in `assets.extra`.
 """
 
 from pathlib import Path

@@ -60,7 +60,7 @@ class ServerError(RecNetError):
         self.temporary = temporary or any(part in message for part in _OTHER_REQUEST_FAILED)
 
     def with_message(self, message: str) -> "ServerError":
-        """Return the same error with another message."""
+        """Return the same error with a different message."""
         return ServerError(message, code=self.code, temporary=self.temporary, retry_after=self.retry_after)
 
 
@@ -79,7 +79,7 @@ class Answer(NamedTuple):
 class Client(abc.ABC):
     """Client of the signature `encoded` of a RecNet in TF Serving.
 
-    It can be used from several threads, and as a context manager that closes it.
+    It can be used from several threads, and as a context manager, which closes the client at the end.
 
     Args:
         model: name of the model in the server.
@@ -130,7 +130,7 @@ class Client(abc.ABC):
         """Compute the saliency maps of many images, in order.
 
         Args:
-            images: any number of images, as for a call; read lazily and in threads. An array or another mutable object
+            images: any number of images, as for a call; read lazily and in threads. An array or other mutable object
                 may be changed and yielded again.
             batch_size: number of images per request, at most the `max_batch_size` of a server that batches requests.
             jobs: number of requests at a time.
@@ -138,7 +138,7 @@ class Client(abc.ABC):
                 of the map.
 
         Yields:
-            Maps as a call returns them.
+            Maps, as returned by a call.
 
         Raises:
             ServerError: if the server fails; the message names the images of the request.
@@ -165,7 +165,7 @@ class Client(abc.ABC):
                     if attempt == 1:
                         raise
                     raise error.with_message(f"{error} Tried {attempt} times.") from error
-                # randomized, so that clients that were refused together do not all come back together
+                # randomized, so that clients that were refused at the same time do not all retry at the same time
                 pause = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
                 time.sleep(max(pause, min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)))
         if len(answers) != len(files):
@@ -178,7 +178,7 @@ class Client(abc.ABC):
         """Wait until the server has loaded the model.
 
         Raises:
-            ServerError: if it has not after `seconds`.
+            ServerError: if the model is not loaded after `seconds`.
         """
         end = time.monotonic() + seconds
         while not self.is_ready():
@@ -249,7 +249,7 @@ class Client(abc.ABC):
         return results
 
     def _map_in(self, png, file, label):
-        with Image.open(io.BytesIO(file)) as image:  # reads the header alone
+        with Image.open(io.BytesIO(file)) as image:  # reads only the header
             width, height = image.size
         try:
             # 8 bits, color type gray: Pillow would read other files too

@@ -11,9 +11,9 @@ from keras_recnet.imaging.reading import MAX_PIXELS, open_image, read, turn_of
 from keras_recnet.imaging.writing import encode
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-# Modes that TensorFlow decodes as Pillow does. CMYK has a color profile; transparency and 16-bit gray have our rules.
+# Modes that TensorFlow decodes as Pillow does. CMYK has a color profile; transparency and 16-bit gray follow our rules.
 _PLAIN_MODES = frozenset(("RGB", "L", "P", "1"))
-# Names of the chunks of a PNG that can hold its orientation. Without them it need not be decoded.
+# Names of the chunks of a PNG that can hold its orientation. A PNG without them need not be decoded.
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 # A JPEG is sent as JPEG again: as PNG it would be four times as large. At this quality, and with the colors at full
 # resolution, the maps of the photos in examples/ change by 0.3/255 on average, and by at most 1/255.
@@ -32,14 +32,14 @@ def encode_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = Non
     A JPEG or PNG that is damaged after its header is returned unchanged: the server reports the error.
 
     Args:
-        source: a path, the bytes of a file, a `PIL.Image.Image` or an array, as `keras_recnet.imaging.reading.read`
-            accepts it.
+        source: a path, the bytes of a file, a `PIL.Image.Image` or an array, as accepted by
+            `keras_recnet.imaging.reading.read`.
         max_pixels: images with more pixels are refused if they must be decoded here. The server has its own limit.
-        name: what error messages call the image; by default the path.
+        name: name of the image in error messages; by default the path.
 
     Raises:
         ImageError: if the image cannot be read or is refused.
-        MissingExtraError: if it is a HEIC image and pillow-heif is not installed.
+        MissingExtraError: if the image is a HEIC file and pillow-heif is not installed.
     """
     if isinstance(source, (str, os.PathLike)):
         name = name or os.fspath(source)

@@ -54,7 +54,7 @@ class RestClient(Client):
         version = "" if self.version is None else f"/versions/{self.version}"
         self.url = f"{url.rstrip('/')}/v1/models/{model}{version}"
         self._connect_timeout, self._headers = connect_timeout, headers or {}
-        # requests does not promise that a session can be used by two threads at a time
+        # idle sessions: requests does not promise that a session can be used by two threads at the same time
         self._idle = queue.LifoQueue()
 
     def __str__(self):
@@ -134,7 +134,7 @@ class RestClient(Client):
 
 
 def _seconds(text):
-    return float(text) if text and text.isdecimal() else None  # not the other form, a date
+    return float(text) if text and text.isdecimal() else None  # a date, the other form, is ignored
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ def tiny_saved_model(tiny_preset, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_group_saved_model(tiny_group_preset, tmp_path_factory):
-    """The same for the tiny RCAUNet."""
+    """The result of `export_model` for the tiny RCAUNet as a SavedModel."""
     return export_model(tiny_group_preset, tmp_path_factory.mktemp("serving") / "tiny_group", format="savedmodel")
 
 
 @pytest.fixture(scope="session")
 def group_file(make_group_model, tmp_path_factory):
-    """`group_file("gru", **arguments)`: the tiny RCAUNet with a recurrent unit, and its float32 LiteRT file."""
+    """`group_file("gru", **arguments)`: the tiny RCAUNet with this recurrent unit, and its float32 LiteRT file."""
     from keras_recnet.export.litert import converting, signatures
 
     @functools.cache

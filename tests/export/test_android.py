@@ -62,7 +62,7 @@ def test_co_saliency_mapper_matches_files_for_groups(types, tiny_group_preset, g
         (encode, features), (step, new_state), (decode, saliency) = (
             signatures[kotlin[name]] for name in ("ENCODE", "STEP", "DECODE")
         )
-        # the checks of the class
+        # the same checks as in the Kotlin class
         ((shape, dtype),) = encode.values()
         assert encode.keys() == {kotlin["IMAGE"]}
         assert (len(shape), shape[0], shape[3], dtype in images) == (4, 1, 3, True)
@@ -85,7 +85,7 @@ def test_co_saliency_mapper_supports_files_without_a_state(group_file):
     assert signatures[kotlin["DECODE"]][0] == signatures[kotlin["ENCODE"]][1]
 
 
-def test_imports_only_classes_of_the_interpreter_api():
+def test_the_code_imports_only_classes_of_the_interpreter_api():
     imports = {
         line.split()[1]
         for file in FOLDER.glob("*.kt")
@@ -100,7 +100,7 @@ def test_imports_only_classes_of_the_interpreter_api():
     }
 
 
-def test_readme_says_that_it_has_not_been_compiled_and_names_the_training_data():
+def test_readme_says_that_the_code_has_not_been_compiled_and_names_the_training_data():
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert "has not been compiled" in readme
     assert "DUTS-TR" in readme

@@ -17,7 +17,7 @@ def contents(folder):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Replace the conversion, so that it writes a small file, and the verification, so that it passes."""
+    """Replace the conversion by one that writes a small file, and the verification by one that always passes."""
 
     def convert(**job):
         artifact = job["artifact"]

@@ -1,4 +1,4 @@
-"""Verification of the shipped networks and those of the papers at full size: `make verify`, some minutes.
+"""Verification of the shipped networks and the papers' networks at full size: `make verify` takes some minutes.
 
 `make test` exports small networks instead.
 """
@@ -48,7 +48,7 @@ NETWORKS["paper_rcaunet"] = paper_rcaunet
 
 @pytest.mark.parametrize(("format", "precision"), FORMATS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_outputs_equal_keras(network, format, precision, tmp_path):
+def test_outputs_equal_those_of_keras(network, format, precision, tmp_path):
     # float16 is slow on CPUs, so only one signature of the papers' networks is tested
     large = network.startswith("paper") and (format, precision) == ("savedmodel", "float16")
     signatures = ["serving_default" if network == "paper_recnet" else "group"] if large else None

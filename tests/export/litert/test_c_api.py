@@ -14,7 +14,7 @@ from keras_recnet.export import sample_images
 
 LIBRARY = Path(find_spec("tensorflow").origin).with_name("libtensorflow_cc.so.2")
 
-# ctypes of c_api.h; types 1 float32, 3 int32, 7 string
+# ctypes calls of the functions in c_api.h; data types: 1 is float32, 3 is int32, 7 is string
 SCRIPT = """
 import ctypes, json, sys
 import numpy as np
@@ -85,7 +85,7 @@ assert not {"tensorflow", "keras", "keras_recnet"} & set(sys.modules)
 
 
 @pytest.mark.skipif(not LIBRARY.is_file(), reason="no libtensorflow_cc.so.2 in this TensorFlow")
-def test_runs_through_the_c_api(tiny_saved_model, tmp_path):
+def test_a_saved_model_runs_in_the_c_api(tiny_saved_model, tmp_path):
     loaded = tf.saved_model.load(tiny_saved_model["folder"])
     names = tensors_of(tiny_saved_model["folder"])
     images = sample_images.draw((60, 80))[None].astype(np.float32)
@@ -120,7 +120,7 @@ def test_runs_through_the_c_api(tiny_saved_model, tmp_path):
 
 
 def tensors_of(folder):
-    """Read signature → "inputs" and "outputs" → name → name of the tensor in the graph, from the file."""
+    """Read from the file: signature → "inputs" and "outputs" → name → name of the tensor in the graph."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString((Path(folder) / "saved_model.pb").read_bytes())

@@ -17,7 +17,7 @@ def interpreter(tiny_preset):
     return Interpreter(str(tiny_preset / "model.tflite"))
 
 
-def test_has_one_signature_with_names_and_a_fixed_size(interpreter):
+def test_the_file_has_one_signature_with_names_and_a_fixed_size(interpreter):
     assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["saliency"]}}
     runner = interpreter.get_signature_runner("serving_default")
     image, saliency = runner.get_input_details()["image"], runner.get_output_details()["saliency"]
@@ -36,13 +36,13 @@ def test_weights_are_float16_and_the_computation_is_float32(interpreter):
     assert set(stored) == {np.float16}
 
 
-def test_needs_no_flex_or_custom_operations(interpreter):
+def test_the_file_needs_no_flex_or_custom_operations(interpreter):
     names = {operation["op_name"] for operation in interpreter._get_ops_details()}
     assert "CONV_2D" in names
     assert not [name for name in names if name.startswith("Flex") or name == "CUSTOM"]
 
 
-def test_outputs_equal_keras(interpreter, tiny_model, photographs):
+def test_outputs_equal_those_of_keras(interpreter, tiny_model, photographs):
     from keras_recnet.imaging.reading import read
 
     inference = tiny_model.to_inference()
@@ -78,7 +78,7 @@ def test_the_preset_lists_the_file_and_keeps_other_entries(tiny_preset):
 def test_a_failed_conversion_is_reported_and_keeps_the_old_file(tiny_preset, tmp_path, monkeypatch):
     folder = shutil.copytree(tiny_preset, tmp_path / "copy")
     before = (folder / "model.tflite").read_bytes()
-    # A process that fails at once instead of the converter, which takes long to start
+    # replaces the converter, which takes long to start, by a process that fails at once
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text("#!/bin/sh\necho the converter crashed >&2\nexit 139\n")
     (tmp_path / "python").chmod(0o755)

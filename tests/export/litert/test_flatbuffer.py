@@ -40,7 +40,7 @@ def image_of(shape, seed=0):
 
 
 def operations(content):
-    """Return the name of each operation, and for each of its inputs whether it is constant and its type."""
+    """Yield the name of each operation and, for each of its inputs, whether the input is constant, and its type."""
     model = schema.ModelT.InitFromPackedBuf(content)
     names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
     types = {number: name for name, number in vars(schema.TensorType).items()}
@@ -59,7 +59,7 @@ def test_biases_become_plain_constants_and_kernels_stay_float16(raw):
     assert [constants for name, constants in after if name == "DEQUANTIZE"] == [[(True, "FLOAT16")]] * 2
 
 
-def test_computes_what_it_did_before(raw):
+def test_edits_do_not_change_the_outputs(raw):
     image = image_of((1, 8, 8, 3))
     expected = run(raw, image)
     assert expected.std() > 0.01
@@ -73,7 +73,7 @@ def test_a_uint8_image_keeps_its_values(raw):
     assert details[0]["shape"].tolist() == [1, 8, 8, 3]
 
 
-def test_constants_lie_where_a_processor_likes_to_read_them(raw):
+def test_constants_are_aligned_to_16_bytes(raw):
     content = flatbuffer.finish(raw)
     model = schema.Model.GetRootAs(content, 0)
     start = np.frombuffer(content, "uint8").ctypes.data
@@ -132,7 +132,7 @@ def test_the_file_of_a_preset_describes_its_tensors(tiny_preset):
             assert tensors[name]["meaning"] == {"image": "RGB in 0…255", "saliency": "map in 0…1"}[name]
 
 
-def test_the_licence_is_the_section_of_the_card(tmp_path):
+def test_the_licence_is_the_section_about_it_in_the_card(tmp_path):
     card = tmp_path / "CARD.md"
     assert metadata.licence(card) == metadata.NO_LICENCE
     card.write_text("# tiny\n\nSmall.\n\n## Data and licence\n\nFor research\nonly.\n\n## Training\n\nLong.\n")
@@ -171,7 +171,7 @@ def test_the_group_engine_accepts_files_of_both_types(tiny_group_preset, tmp_pat
 @pytest.mark.parametrize(
     ("engine", "names"), [(LiteRTEngine, ["serving_default"]), (LiteRTGroupEngine, ["encode", "decode"])]
 )
-def test_the_engine_refuses_images_of_another_type(engine, names, converted, tmp_path):
+def test_the_engine_refuses_images_of_a_different_type(engine, names, converted, tmp_path):
     def first_channel(image):
         return {"saliency": (image + 1)[..., :1]}
 

@@ -22,14 +22,14 @@ def as_uint8(file, folder):
     return in_file(flatbuffer.finish(file.read_bytes(), input_dtype="uint8"), folder)
 
 
-def test_the_shipped_file_has_all_on_the_gpu(tmp_path):
+def test_the_gpu_supports_every_operation_of_the_shipped_file(tmp_path):
     file = presets.find("recnet_lite0").file("model.tflite")
     assert gpu_incompatible(file) == []
     assert gpu_incompatible(as_uint8(file, tmp_path)) == []
 
 
 @pytest.mark.parametrize("preset", ["tiny_preset", "tiny_group_preset"])
-def test_weights_of_float16_are_no_hindrance(preset, request, tmp_path):
+def test_the_gpu_supports_float16_weights(preset, request, tmp_path):
     file = request.getfixturevalue(preset) / "model.tflite"
     assert gpu_incompatible(file) == []
     assert gpu_incompatible(as_uint8(file, tmp_path)) == []
@@ -39,13 +39,13 @@ def test_weights_of_float16_are_no_hindrance(preset, request, tmp_path):
     ("recurrent_unit", "arguments"),
     [("rcau", {}), ("gru", {}), ("mean", {}), (None, {}), ("rcau", {"group_gate": True})],
 )
-def test_all_signatures_of_each_recurrent_unit(group_file, recurrent_unit, arguments, tmp_path):
+def test_the_gpu_supports_all_signatures_of_each_recurrent_unit(group_file, recurrent_unit, arguments, tmp_path):
     _, file = group_file(recurrent_unit, **arguments)
     assert gpu_incompatible(file) == []
     assert gpu_incompatible(as_uint8(file, tmp_path)) == []
 
 
-def test_what_the_papers_networks_are_made_of(tmp_path):
+def test_the_gpu_supports_the_layers_of_the_papers_networks(tmp_path):
     """Caffe's preprocessing, dilation, dense blocks without normalization, the joint softmax, all fusions."""
     image = keras.Input((32, 32, 3), name="image")
     fine = keras.layers.Conv2D(4, 3, 2)(keras.layers.ZeroPadding2D()(CaffePreprocessing()(image)))
@@ -61,7 +61,7 @@ def test_what_the_papers_networks_are_made_of(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"use_spatial_attention": False}, {"use_channel_attention": False}])
-def test_the_units_ablations(options, tmp_path):
+def test_the_gpu_supports_the_ablations_of_the_recurrent_unit(options, tmp_path):
     x, state = keras.Input((4, 4, 6), name="x"), keras.Input((4, 4, 6), name="state")
     step = keras.Model({"x": x, "state": state}, {"state": RCAUCell(**options)(x, [state])[1][0]})
     assert gpu_incompatible(in_file(converting.convert_parts({"step": step}, "float32"), tmp_path)) == []
@@ -112,7 +112,7 @@ def test_float16_biases_of_the_converter_are_found(tmp_path, monkeypatch):
 
 
 def test_the_analyzer_of_tensorflow_never_warns(tiny_group_preset, capsys):
-    """Since TensorFlow 2.18 it calls every file compatible. If this fails, it may replace our check."""
+    """Since TensorFlow 2.18 it calls every file compatible. If this test fails, the Analyzer may replace our check."""
     content = (tiny_group_preset / "model.tflite").read_bytes()
     tf.lite.experimental.Analyzer.analyze(model_content=content, gpu_compatibility=True)
     output = capsys.readouterr().out

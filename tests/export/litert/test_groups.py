@@ -31,7 +31,7 @@ def streamed(engine, images):
         return np.stack([stream.decode(engine.encode(image)).saliency for image in images])
 
 
-def test_has_three_signatures_with_names_and_a_fixed_size(interpreter):
+def test_the_file_has_three_signatures_with_names_and_a_fixed_size(interpreter):
     features = ["P2", "foreground", "x"]
     assert interpreter.get_signature_list() == {
         "encode": {"inputs": ["image"], "outputs": features},
@@ -85,8 +85,8 @@ def test_every_recurrent_unit_streams_groups_of_any_size(group_file, recurrent_u
 @pytest.mark.parametrize(
     ("recurrent_unit", "arguments"), [("rcau", {}), ("gru", {}), ("mean", {}), ("rcau", {"group_gate": True})]
 )
-def test_the_start_state_outside_keras_is_that_of_the_cell(make_group_model, recurrent_unit, arguments):
-    """The standalone runner and the Kotlin code cannot import `GroupCell.start` and pad the features with zeros."""
+def test_the_start_state_outside_keras_equals_that_of_the_cell(make_group_model, recurrent_unit, arguments):
+    """The standalone runner and the Kotlin code cannot import `GroupCell.start`, so they pad with zeros themselves."""
     model = make_group_model(recurrent_unit, **arguments)
     x = np.random.default_rng(0).normal(size=(1, *model.step.input["x"].shape[1:])).astype("float32")
     expected = keras.ops.convert_to_numpy(model.cell.start(keras.ops.convert_to_tensor(x)))

@@ -52,14 +52,14 @@ def assert_decoded_as_by_read(file, atol=0):
 
 
 @pytest.mark.parametrize(("color_type", "depth"), FORMATS)
-def test_png_without_transparency(color_type, depth):
+def test_png_without_transparency_is_decoded_as_by_read(color_type, depth):
     file = make_png(color_type, depth)
     assert_decoded_as_by_read(file)
     assert read(file).rgb.std() > 10
 
 
 @pytest.mark.parametrize("depth", DEPTHS[PALETTE])
-def test_png_with_transparent_palette_entries(depth):
+def test_png_with_transparent_palette_entries_is_decoded_as_by_read(depth):
     # atol=1: TensorFlow and Pillow round differently when compositing on white
     alpha = np.linspace(0, 255, 1 << depth).astype(np.uint8)
     assert_decoded_as_by_read(make_png(PALETTE, depth, alpha=alpha.tobytes()), atol=1)
@@ -67,5 +67,5 @@ def test_png_with_transparent_palette_entries(depth):
 
 
 @pytest.mark.parametrize(("color_type", "depth"), [case for case in FORMATS if case[0] in (GRAY, RGB)])
-def test_png_with_a_transparent_color(color_type, depth):
+def test_png_with_a_transparent_color_is_decoded_as_by_read(color_type, depth):
     assert_decoded_as_by_read(make_png(color_type, depth, transparent_color=True))

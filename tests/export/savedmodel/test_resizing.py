@@ -15,7 +15,7 @@ def by_pillow(rgb):
 
 
 @pytest.mark.parametrize("size", sample_images.image_sizes(SIZE))
-def test_halves_and_doubles_equal_pillow(size):
+def test_halved_and_doubled_sides_equal_pillow(size):
     rgb = sample_images.draw(size)
     np.testing.assert_array_equal(resize_rgb(rgb, SIZE), by_pillow(rgb))
 

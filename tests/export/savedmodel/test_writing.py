@@ -33,7 +33,7 @@ def encoded(signatures, files):
     return maps, outputs["status"].numpy().tolist()
 
 
-def test_describes_its_signatures(tiny_saved_model, signatures):
+def test_the_export_describes_its_signatures(tiny_saved_model, signatures):
     assert set(signatures) == {"serving_default", "uint8", "encoded", "branches"} == set(tiny_saved_model["signatures"])
     encoded = tiny_saved_model["signatures"]["encoded"]
     assert encoded["inputs"]["image_bytes"]["dtype"] == "string"
@@ -60,7 +60,7 @@ def test_signatures_and_prediction_agree_on_photographs(signatures, predictor, p
     assert status == [0] * len(files)
     for photo, from_file in zip(photographs, maps, strict=True):
         decoded = read(photo)
-        expected = predictor(decoded.rgb)  # not of the file, of which it would only decode an eighth of the pixels
+        expected = predictor(decoded.rgb)  # not the file: the predictor would decode only an eighth of its pixels
         outputs = signatures["serving_default"](images=tf.constant(decoded.rgb[None], tf.float32))
         assert from_file.shape == expected.shape == outputs["saliency"].shape[1:3]
         assert np.abs(from_file - 255 * expected).mean() < 1
@@ -168,7 +168,7 @@ def test_padding_does_not_change_the_maps_of_a_group(tiny_group_saved_model, tin
         group(images=tf.constant(images[None]), mask=tf.ones((1, 4), tf.bool))
 
 
-def test_contains_a_warm_up_request_per_signature(tiny_saved_model, signatures):
+def test_the_export_contains_a_warm_up_request_per_signature(tiny_saved_model, signatures):
     from tensorflow_serving.apis import prediction_log_pb2
 
     file = f"{tiny_saved_model['folder']}/assets.extra/tf_serving_warmup_requests"

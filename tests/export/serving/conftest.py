@@ -8,7 +8,7 @@ import pytest
 
 FAKE_SERVER = Path(__file__).parent / "fake_server"
 
-# long enough for requests that a test sends at the same time
+# a timeout long enough to batch the requests that a test sends at the same time
 BATCHING = """
 max_batch_size { value: 12 }
 batch_timeout_micros { value: 150000 }
@@ -19,7 +19,7 @@ num_batch_threads { value: 2 }
 
 @pytest.fixture(scope="session")
 def tiny_export(tiny_model, tmp_path_factory):
-    """A folder with version 1 of the tiny RecNet's SavedModel, only with `serving_default` and `encoded`.
+    """A folder with version 1 of the tiny RecNet's SavedModel, with only `serving_default` and `encoded`.
 
     Images of more than 100,000 pixels are too large for it.
     """
@@ -69,8 +69,8 @@ def client(request, server):
 def assert_same():
     """Compare a map with the expected one, within 5/255 on average.
 
-    That is more than the library's 2/255, since the random, scaled heads of the tiny network amplify the rounding of a
-    resize or of JPEG.
+    This limit is above the library's 2/255, since the random, scaled heads of the tiny network amplify the rounding of
+    a resize or of JPEG.
     """
 
     def compare(saliency_map, expected):

@@ -16,7 +16,7 @@ from keras_recnet.export.serving.grpc_client import GrpcClient
 from keras_recnet.export.serving.rest_client import RestClient
 
 
-def test_maps_are_those_of_the_model(client, assert_same, map_of, save_photo):
+def test_maps_equal_those_of_the_model(client, assert_same, map_of, save_photo):
     paths = [save_photo("a.jpg"), save_photo("b.png", (70, 40)), save_photo("c.webp", (33, 90), lossless=True)]
     maps = list(client.map(paths))
     assert [saliency_map.shape for saliency_map in maps] == [(48, 64), (70, 40), (33, 90)]
@@ -84,7 +84,7 @@ def test_reports_images_that_fail_and_returns_the_other_maps(client, assert_same
         assert str(failed[3]).startswith("image 4: the bytes given: not an image")
 
 
-def test_raises_in_place_of_the_map_of_an_image_that_fails(client, save_photo):
+def test_raises_an_error_in_place_of_a_map_that_is_missing(client, save_photo):
     cut = save_photo("cut.jpg")
     cut.write_bytes(cut.read_bytes()[:-200])
     maps = client.map([save_photo("a.jpg"), cut])
@@ -118,7 +118,7 @@ def test_can_be_called_from_several_threads(client, assert_same, map_of, save_ph
                 assert_same(saliency_map, right)
 
 
-def test_the_answer_is_a_png_of_the_size_of_the_image(client, save_photo):
+def test_the_answer_is_a_png_of_the_image_size(client, save_photo):
     (answer,) = client.send([save_photo("a.jpg").read_bytes()])
     with Image.open(io.BytesIO(answer.png)) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "L", (64, 48))
@@ -134,7 +134,7 @@ def test_reports_a_model_that_is_not_served(server, save_photo, name, version):
         assert not caught.value.temporary
 
 
-def test_requests_a_version(server, save_photo):
+def test_the_client_requests_the_given_version(server, save_photo):
     for client in (RestClient("tiny", server.url, version=1), GrpcClient("tiny", server.target, version=1)):
         with client:
             assert client.is_ready()
@@ -147,7 +147,7 @@ def test_refuses_wrong_arguments(client):
             client.map([], **options)
 
 
-def test_no_images_make_no_request(client):
+def test_without_images_no_request_is_sent(client):
     assert list(client.map([])) == []
 
 

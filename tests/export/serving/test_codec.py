@@ -26,7 +26,7 @@ def with_orientation(value):
 
 
 def metadata(kind):
-    """Metadata of a PNG that must be rotated by 90°, as XMP or as ImageMagick writes EXIF."""
+    """Metadata of a PNG that must be rotated by 90°, as XMP or as EXIF in ImageMagick's format."""
     info = PngInfo()
     if kind == "xmp":
         info.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
@@ -114,7 +114,7 @@ def test_arrays_and_pillow_images_are_sent(save_photo):
         np.testing.assert_array_equal(decoded(encode_image(source)), rgb)
 
 
-def test_a_file_damaged_after_its_header_is_left_to_the_server(save_photo):
+def test_a_file_damaged_after_its_header_is_sent_unchanged(save_photo):
     for name in ("a.jpg", "a.png"):
         data = save_photo(name).read_bytes()[:-40]
         assert encode_image(data) == data

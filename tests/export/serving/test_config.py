@@ -38,7 +38,7 @@ def compose():
 
 
 def test_models_are_shipped_presets(models):
-    # docs/serving.md exports this one; the server does not start if the folder of a model is missing
+    # docs/serving.md exports this model; the server does not start if the folder of a model is missing
     assert [model.name for model in models.model_config_list.config] == ["recnet_lite0"]
     for model in models.model_config_list.config:
         assert model.base_path == f"/models/{model.name}"
@@ -46,7 +46,7 @@ def test_models_are_shipped_presets(models):
         assert model.model_version_policy.latest.num_versions == 1
 
 
-def test_commented_models_parse_as_well(models):
+def test_commented_out_models_parse_as_well(models):
     from tensorflow_serving.config import model_server_config_pb2
 
     text = re.sub(r"^  # (config \{|  .*|\})$", r"  \1", (FOLDER / "models.config").read_text(), flags=re.MULTILINE)

@@ -15,7 +15,7 @@ from keras_recnet.export.serving.rest_client import RestClient
 
 @pytest.fixture(scope="module")
 def post(server):
-    """`post(signature, **body)` to the tiny model: (status, JSON)."""
+    """`post(signature, **body)` sends a request to the tiny model and returns (status, JSON)."""
     with requests.Session() as session:
 
         def send(signature=None, **body):
@@ -28,7 +28,7 @@ def post(server):
 
 @pytest.fixture(scope="module")
 def predict(server):
-    """`predict(signature, name=array)` over gRPC: name → array."""
+    """`predict(signature, name=array)` sends a request over gRPC and returns name → array."""
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -70,7 +70,7 @@ def b64(data):
     return {"b64": base64.b64encode(data).decode()}
 
 
-def test_rows_and_columns_have_the_same_outputs(post, save_photo):
+def test_rows_and_columns_give_the_same_outputs(post, save_photo):
     rows, columns = [b64(save_photo("a.jpg").read_bytes()), b64(b"garbage")], {}
     columns["image_bytes"] = rows
     status, by_row = post("encoded", instances=[{"image_bytes": row} for row in rows])
@@ -86,7 +86,7 @@ def test_rows_and_columns_have_the_same_outputs(post, save_photo):
         assert answer == by_row
 
 
-def test_tensors_have_the_map_of_the_model(post, predict, assert_same, map_of):
+def test_image_tensors_give_the_map_of_the_model(post, predict, assert_same, map_of):
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     expected = map_of(image)
     status, answer = post(instances=[image.tolist()])

@@ -1,4 +1,4 @@
-"""Both clients against servers that fail as a script says."""
+"""Both clients against servers that fail according to a script."""
 
 import base64
 import contextlib
@@ -30,7 +30,7 @@ def short_pauses(monkeypatch):
 
 @contextlib.contextmanager
 def connected(kind, script, **options):
-    """A client that is connected to a server that follows the script."""
+    """A client connected to a server that follows the script."""
     with (rest_server if kind is RestClient else grpc_server)(script) as url, kind("m", url, **options) as client:
         yield client
 
@@ -86,7 +86,7 @@ def rest_server(script):
 
 @contextlib.contextmanager
 def grpc_server(script):
-    """The same for gRPC: `GOOD`, `SLOW`, the bytes of a map or `(code, details)`."""
+    """A gRPC server with such a script: `GOOD`, `SLOW`, the bytes of a map or `(code, details)`."""
     import grpc
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 

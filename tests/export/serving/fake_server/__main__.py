@@ -4,7 +4,7 @@
 
 It implements the REST and gRPC APIs of TF Serving: the same paths, formats, codes and, if clients depend on them,
 messages. It batches requests like TF Serving's BatchingSession, faults included, and runs the model in a session like
-TF Serving, not like TensorFlow 2 in Python. It is for tests only, without limits and slow.
+TF Serving, not like TensorFlow 2 in Python. It is for tests only: it is slow and has no limits.
 
 When it is ready, it writes its ports to standard output as a line of JSON. It serves until its standard input is
 closed.

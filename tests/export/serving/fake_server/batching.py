@@ -95,7 +95,7 @@ class Batcher:
         """Return the outputs of a request, which may be batched with others.
 
         Raises:
-            StatusError: if this request fails, or another one of the same batch.
+            StatusError: if this request or another one in its batch fails.
         """
         task = _Task(inputs, _size(inputs))
         if task.size > self._max:
@@ -135,7 +135,7 @@ class Batcher:
                     task.answer.set_result(answer)
 
     def _next(self):
-        """Return the next (key, batch) that is full, followed by another or due, or None."""
+        """Return the next (key, batch) that is full, due or followed by another batch; None if there is none."""
         now = time.monotonic()
         for key, queue in self._queues.items():
             if queue and (len(queue) > 1 or queue[0].size >= self._max or queue[0].deadline <= now):

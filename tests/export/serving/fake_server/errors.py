@@ -1,6 +1,6 @@
 """An error status, like those of TensorFlow: a gRPC code and a message."""
 
-# HTTP statuses of TF Serving (model_servers/http_server.cc); other codes are a 500.
+# HTTP statuses of TF Serving (model_servers/http_server.cc); other codes become 500.
 _HTTP = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 400,

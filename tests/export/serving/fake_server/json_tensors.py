@@ -83,7 +83,7 @@ def _parse_columns(value, dtypes):
 
 
 def _array(value, dtype):
-    """Parse an array, whose shape is that of its first elements."""
+    """Parse an array; the first element of each level determines its shape."""
     shape, inner = [], value
     while isinstance(inner, list):
         shape.append(len(inner))

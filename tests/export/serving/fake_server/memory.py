@@ -7,8 +7,8 @@ import gc
 def used():
     """Return the number of bytes of `own` (anonymous) and of `resident` memory, which includes pages of files.
 
-    The allocator is made to return free memory first. It would do so anyway, but at any time: the 340 MB that loading a
-    model leaves free could be returned at once after a thousand requests.
+    First the allocator is made to return free memory. By itself it would do so at an arbitrary time: the 340 MB that
+    loading a model leaves free could be returned all at once after a thousand requests.
     """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only in glibc

@@ -59,7 +59,7 @@ class Model:
     def _run(self, key, tensors):
         inputs, outputs = self.signatures[key[0]].inputs, self.signatures[key[0]].outputs
         for place, (name, array) in enumerate(tensors.items()):
-            # a session in Python would convert the array
+            # unlike TF Serving, a session in Python would convert the array
             if tf.as_dtype(array.dtype) != (expected := tf.as_dtype(inputs[name].dtype)):
                 raise StatusError(
                     "INVALID_ARGUMENT",
