@@ -380,5 +380,5 @@ def _group_logits(features, mask, rnn, decoder):
     if rnn is not None:
         x = SplitGroups(name="split_x")([features["x"], mask])
         _, state = rnn(x, mask=mask)
-        inputs["state"] = BroadcastGroups(dtype=rnn.dtype_policy, name="broadcast_state")([state, mask])
+        inputs["state"] = BroadcastGroups(dtype=rnn.dtype_policy.name, name="broadcast_state")([state, mask])
     return SplitGroups(name="logits", dtype="float32")([decoder(inputs), mask])

@@ -269,7 +269,7 @@ def test_groups_of_one_image_are_the_last_to_be_held_out(tmp_path):
     overrides = [f"data.images={images}", f"data.masks={masks}", f"output={tmp_path / 'run'}"]
     for seed in range(4):
         config = load("rcau_smoke", [*overrides, "data.synthetic=null", "data.validation=0.25", f"seed={seed}"])
-        with pytest.warns(UserWarning, match="3 of 4 groups have one image"):
+        with pytest.warns(UserWarning, match="3 of 4 groups have only one image"):
             _, validation = CoSaliencyTask(config)._split(tmp_path)
         assert [len(group.own) for group in validation] == [3]
 
