@@ -1,8 +1,8 @@
-"""Compare how bright two methods draw the objects.
+"""Compare the brightness of objects in two methods' maps.
 
     python benchmarks/brightness.py MASKS MAPS OTHER_MAPS
 
-For each mask with an object: the mean of the map over the object, divided by the mean of the other map. Prints the
+For each mask with an object, divides the mean of the map over the object by that of the other map. Prints the
 median ratio and how many ratios are below 0.25, 0.5 and 0.75.
 """
 

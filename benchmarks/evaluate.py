@@ -1,11 +1,11 @@
 """Speed of the evaluation with two processes, compared with one process that calls pysodmetrics.
 
     python benchmarks/evaluate.py MASKS MAPS
-    python benchmarks/evaluate.py                   # 100 drawn pairs of 300×400
+    python benchmarks/evaluate.py                   # 100 random 300×400 pairs
 
-Prints pairs per second of both, their ratio, and the ratio of CPU times. Both read the files and compute MAE, the F, E
+Prints both speeds in pairs per second, their ratio, and the ratio of CPU times. Both read the files and compute MAE, the F, E
 and PR curves, adaptive and weighted F, and S; the evaluation also computes its own metrics. They take turns, so that
-the load of the machine affects both. The time to start the processes is not included. The exit status is 1 if the
+machine load affects both equally. The time to start the processes is not included. The exit status is 1 if the
 evaluation is less than 1.8 times as fast.
 """
 
@@ -90,7 +90,7 @@ def by_pysodmetrics(files):
 
 
 def draw(folder):
-    """Draw 100 masks of a disk, each with a soft and noisy map."""
+    """Draw 100 random disk masks, each with a soft, noisy map."""
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:300, :400]
     for number in range(100):

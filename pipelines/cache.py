@@ -28,7 +28,7 @@ def fill_cache(
         uint8 `(pairs, height, width, 4)`: RGB, with the mask in the fourth channel.
 
     Raises:
-        PipelineDataError: naming every file that cannot be used, or when the array does not fit in the free memory.
+        PipelineDataError: if files cannot be used (names them all) or the array does not fit in the free memory.
     """
     needed = len(pairs) * size[0] * size[1] * 4
     available = available_memory()

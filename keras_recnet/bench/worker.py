@@ -1,4 +1,4 @@
-"""Process of one candidate: loads the network, then runs one request at a time and is idle in between.
+"""The process of one candidate: loads the network, then runs one request at a time and idles in between.
 
 Requests are lines of JSON on standard input. Each is answered with a line of JSON on standard output:
 
@@ -23,7 +23,7 @@ import traceback
 from keras_recnet.bench.candidates import Candidate
 from keras_recnet.errors import RecNetError
 
-SHORT = 0.1  # seconds; an untimed run precedes shorter runs, because the other candidates have evicted the caches
+SHORT = 0.1  # seconds; a shorter part first gets an untimed run, since other candidates have used the caches
 
 
 def main() -> None:

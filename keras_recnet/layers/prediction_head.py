@@ -10,8 +10,8 @@ from keras_recnet.layers._convolution import convolution
 class PredictionHead(keras.layers.Layer):
     """Computes the logits of one branch: two 3×3 convolutions with ReLU, then a 1×1 convolution to one channel.
 
-    The edge version (ours) adds finer side outputs. From coarse to fine, the features are resized bilinearly to
-    the size of each one and concatenated with the output of its 1×1 convolution before the next 3×3 convolution. The
+    The edge version (ours) adds finer side outputs. Before each further 3×3 convolution, the features are
+    resized bilinearly to the next finer side output and concatenated with its 1×1 convolution. The
     number of 3×3 convolutions is `max(2, 1 + finer)`.
 
     The last convolution is initialized from N(0, 0.01²) (ours; the paper does not state its initialization).

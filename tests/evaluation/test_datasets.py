@@ -18,7 +18,7 @@ def data_set(folder, **options):
     return DataSet("set", folder / "masks", {"ours": folder / "maps" / "ours"}, **options)
 
 
-def test_maps_and_masks_are_paired_by_name_in_subfolders_ignoring_suffixes(make_set):
+def test_maps_and_masks_are_paired_by_relative_path_ignoring_suffixes(make_set):
     folder = make_set(["b", "sub/a"])
     (folder / "maps/ours/b.png").rename(folder / "maps/ours/b.PNG")
     save(BLACK, folder / "maps/ours/.hidden.png")

@@ -39,7 +39,7 @@ def test_recursive_includes_the_folder_itself_but_not_the_output_folder(tree):
     assert not problems
 
 
-def test_inputs_without_a_group_are_reported(tree):
+def test_inputs_that_give_no_group_are_reported(tree):
     groups, problems = find_groups(["a", "b/notes.txt", "gone"], [("x", "*.png")])
     assert not groups
     messages = dict(problems)

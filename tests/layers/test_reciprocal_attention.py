@@ -71,7 +71,7 @@ def by_loops(layer, foreground, background):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_the_layer_equals_the_equations_in_loops(options):
+def test_outputs_match_the_equations_in_loops(options):
     layer, (foreground, background) = example(options)
     outputs = [keras.ops.convert_to_numpy(x) for x in layer([foreground, background])]
     for image in range(2):
@@ -133,7 +133,7 @@ def test_float16_does_not_overflow_where_the_unscaled_product_would():
     for output in layer(inputs):
         output = keras.ops.convert_to_numpy(output)
         assert output.dtype == "float16"
-        # equal scores average the values, 4 · 4 + 4, in both directions
+        # the averaged values are 4 · 4 + 4 = 20; the input adds 1
         np.testing.assert_allclose(output, 21.0, rtol=1e-2)
 
 

@@ -3,8 +3,8 @@
     python tests/export/serving/fake_server NAME=FOLDER --batching export/serving/batching.config
 
 It implements the REST and gRPC APIs of TF Serving: the same paths, formats, codes and, if clients depend on them,
-messages. It batches requests like TF Serving's BatchingSession, faults included, and runs the model in a session like
-TF Serving, not like TensorFlow 2 in Python. It is for tests only: it is slow and has no limits.
+messages. It batches requests like TF Serving's BatchingSession, faults included, and runs the model in a session, as
+TF Serving does, not as TensorFlow 2 does in Python. It is for tests only: it is slow and has no limits.
 
 When it is ready, it writes its ports to standard output as a line of JSON. It serves until its standard input is
 closed.
@@ -41,7 +41,7 @@ def main():
     http = rest.start(models, options.rest_port)
     grpc, grpc_port = grpc_service.start(models, options.grpc_port)
     print(json.dumps({"rest": http.server_port, "grpc": grpc_port, "pid": os.getpid()}), flush=True)
-    # the parent has the other end, so the server also stops if the parent is killed
+    # standard input also closes if the parent is killed, so the server stops
     with contextlib.suppress(KeyboardInterrupt):
         sys.stdin.buffer.read()
     grpc.stop(grace=None)
