@@ -3,7 +3,7 @@
     python benchmarks/evaluate.py MASKS MAPS
     python benchmarks/evaluate.py                   # 100 random 300×400 pairs
 
-Prints both speeds in pairs per second, their ratio, and the ratio of CPU times. Both read the files and compute MAE, the F, E
+Prints speeds in pairs per second, their ratio, and the ratio of CPU times. Both read the files and compute MAE, F, E
 and PR curves, adaptive and weighted F, and S; the evaluation also computes its own metrics. They take turns, so that
 machine load affects both equally. The time to start the processes is not included. The exit status is 1 if the
 evaluation is less than 1.8 times as fast.
