@@ -213,7 +213,8 @@ def _make_deterministic() -> None:
 def describe_device() -> str:
     """Describe the device and the backend of the training."""
     backend = keras.backend.backend()
-    gpus = keras.distribution.list_devices("gpu")
+    # `list_devices("gpu")` is an error on JAX without a GPU
+    gpus = [device for device in keras.distribution.list_devices() if device.startswith("gpu")]
     if gpus:
         return f"Training on {', '.join(gpus)} with the {backend} backend"
     return f"Training on the CPU ({os.cpu_count()} cores) with the {backend} backend; no GPU was found"
