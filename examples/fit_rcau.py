@@ -28,7 +28,7 @@ def main(root):
     model = RCAUNet.from_recnet("recnet_lite0", IMAGE_SIZE)
     optimizer = keras.optimizers.AdamW(1e-3, global_clipnorm=5.0)
     scores = [metrics.SaliencyMAE(), metrics.SaliencyFMeasure()]
-    model.compile(optimizer, losses.CoSaliencyLoss(dice_weight=0.5), weighted_metrics=scores, jit_compile=False)
+    model.compile(optimizer, losses.CoSaliencyLoss(dice_weight=0.5), weighted_metrics=scores)
     model.fit(
         train.training(EPOCHS), epochs=EPOCHS, steps_per_epoch=train.steps_per_epoch, validation_data=valid.evaluation()
     )

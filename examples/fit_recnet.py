@@ -32,7 +32,6 @@ model.compile(
     optimizers.two_rates(model, *rates),
     losses.SaliencyLoss(cooperative_weight=0.1, cooperative_terms="match", dice_weight=0.5),
     metrics=[metrics.SaliencyMAE(fusion="average")],
-    jit_compile=False,  # on a CPU, XLA needs minutes to compile depthwise convolutions
 )
 batches = training.training(EPOCHS)
 model.fit(batches, epochs=EPOCHS, steps_per_epoch=training.steps_per_epoch, validation_data=validation.evaluation())
