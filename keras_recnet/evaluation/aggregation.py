@@ -30,7 +30,8 @@ class Metric:
 
 
 METRICS = (
-    Metric("mae", "MAE", "MAE", True, "mean absolute error of the map stretched to 0…1"),
+    Metric("mae", "MAE", "MAE", True, "mean absolute error of the map stretched to 0…1, as in pysodmetrics"),
+    Metric("mae_unstretched", "MAE (unstretched)", "MAE (unstretched)", True, "MAE of the map as saved"),
     Metric("max_f", "max F", r"$F_\beta^{\max}$", False, "maximum of the data set's F curve, β² = 0.3"),
     Metric("mean_f", "mean F", r"$F_\beta^{\mathrm{mean}}$", False, "mean of the data set's F curve"),
     Metric("adaptive_f", "adaptive F", r"$F_\beta^{\mathrm{adp}}$", False, "F at twice the map's mean"),
@@ -42,7 +43,6 @@ METRICS = (
     Metric("max_e", "max E", r"$E_\xi^{\max}$", False, "maximum of the data set's E curve (enhanced alignment)"),
     Metric("mean_e", "mean E", r"$E_\xi^{\mathrm{mean}}$", False, "mean of the data set's E curve"),
     Metric("adaptive_e", "adaptive E", r"$E_\xi^{\mathrm{adp}}$", False, "E at twice the map's mean"),
-    Metric("mae_unstretched", "MAE unstretched", r"MAE$_{\mathrm{raw}}$", True, "MAE of the map as saved"),
     Metric("distractor_mean", "distractors", "distractors", True, "mean of the map as saved, only for distractors"),
 )
 LABELS = {metric.key: metric.label for metric in METRICS}

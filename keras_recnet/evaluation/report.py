@@ -140,7 +140,7 @@ def _scores(result, name, methods):
     scores = []
     for method in methods:
         values = result.records[method][name].values
-        for key in (RANKED_BY, "mae", "distractor_mean"):
+        for key in (RANKED_BY, "mae", "mae_unstretched", "distractor_mean"):
             if key in values:
                 label = f"{LABELS[key]} {method}" if len(methods) > 1 else LABELS[key]
                 scores.append((label, f"{values[key]:.3f}"))

@@ -70,12 +70,12 @@ def columns(table_rows: list[Row]) -> list[Metric]:
     return [metric for metric in METRICS if any(metric.key in row.values for row in table_rows)]
 
 
-def text(metric: Metric, row: Row) -> str:
-    """Format a number: four decimals for errors, three for scores and for published numbers."""
-    value = row.values.get(metric.key)
+def text(metric: Metric, values: dict[str, float], *, published: bool = False) -> str:
+    """Format the number of a metric: four decimals for errors, three for scores and for published numbers."""
+    value = values.get(metric.key)
     if value is None:
         return "–"
-    return f"{value:.{4 if metric.lower_is_better and row.source != PUBLISHED else 3}f}"
+    return f"{value:.{4 if metric.lower_is_better and not published else 3}f}"
 
 
 def best(table_rows: list[Row]) -> set[tuple[int, str]]:
@@ -84,7 +84,7 @@ def best(table_rows: list[Row]) -> set[tuple[int, str]]:
     for over in ("images", "groups"):
         measured = {i: row for i, row in enumerate(table_rows) if row.source != PUBLISHED and row.over == over}
         for metric in METRICS if len(measured) > 1 else ():
-            texts = {i: text(metric, row) for i, row in measured.items() if metric.key in row.values}
+            texts = {i: text(metric, row.values) for i, row in measured.items() if metric.key in row.values}
             if texts:
                 top = (min if metric.lower_is_better else max)(texts.values(), key=float)
                 result |= {(i, metric.key) for i, number in texts.items() if number == top}
@@ -122,8 +122,10 @@ def markdown(evaluation) -> str:
         lines = [["method", "mean over", "images", *(metric.label for metric in metrics)]]
         lines.append(["---"] * 3 + ["---:"] * len(metrics))
         for index, row in enumerate(table_rows):
+            cells = [text(metric, row.values, published=row.source == PUBLISHED) for metric in metrics]
             cells = [
-                f"**{text(metric, row)}**" if (index, metric.key) in top else text(metric, row) for metric in metrics
+                f"**{cell}**" if (index, metric.key) in top else cell
+                for cell, metric in zip(cells, metrics, strict=True)
             ]
             method = row.method.replace("|", r"\|")
             over = f"{row.source}, {row.over}" if row.source == PUBLISHED else row.over
@@ -142,7 +144,8 @@ def latex(evaluation) -> str:
         metrics, top = columns(table_rows), best(table_rows) if result.same_images else ()
         body = []
         for index, row in enumerate(table_rows):
-            cells = [text(metric, row).replace("–", "--") for metric in metrics]
+            cells = [text(metric, row.values, published=row.source == PUBLISHED) for metric in metrics]
+            cells = [cell.replace("–", "--") for cell in cells]
             cells = [
                 rf"\textbf{{{cell}}}" if (index, metric.key) in top else cell
                 for cell, metric in zip(cells, metrics, strict=True)
