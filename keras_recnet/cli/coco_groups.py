@@ -27,6 +27,11 @@ from keras_recnet.errors import MissingExtraError
     show_default=True,
     help="Range of the share of an image that a category covers.",
 )
+@click.option(
+    "--category-map",
+    type=click.Path(exists=True, dir_okay=False),
+    help="CSV file name,category: categories of the list, such as sheep,bovid.  [default: COCO's names]",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random choices.")
 @click.option(
     "--jobs", "workers", type=click.IntRange(min=1), default=2, show_default=True, help="Number of processes."

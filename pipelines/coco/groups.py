@@ -1,6 +1,7 @@
 """Make training groups from COCO as in the RCAU paper: globally similar images of the same category."""
 
 import contextlib
+import csv
 import json
 import os
 import sys
@@ -56,6 +57,7 @@ def make_coco_groups(
     most_images: int | None = 9213,
     most_groups: int | None = None,
     area: tuple[float, float] = (0.05, 0.7),
+    category_map: str | os.PathLike | None = None,
     seed: int = 0,
     workers: int = 2,
     progress: StageProgress | None = None,
@@ -82,6 +84,8 @@ def make_coco_groups(
         most_groups: number of groups to draw if there are more; None uses all.
         area: smallest and largest fraction of an image that a category may cover, because tiny objects and objects that
             fill the image are not salient *(ours)*.
+        category_map: CSV file `name,category` with the category in the list for some of COCO's names, such as
+            `sheep,bovid`; the other names stay as they are. Groups of one category give each other no distractors.
         seed: seed of both draws, 0 or more.
         workers: processes that compute features.
         progress: called as `progress(stage, done, total)`; see `stage_bars`.
@@ -101,6 +105,7 @@ def make_coco_groups(
             f"Received: group_size={group_size}, workers={workers}, area={area}"
         )
     out = Path(out)
+    listed_as = {} if category_map is None else _read_category_map(category_map)
     report = progress or (lambda stage, done, total: None)
     selection = select(
         annotations,
@@ -146,7 +151,8 @@ def make_coco_groups(
         counts[category] = counts.get(category, 0) + 1
         folder = file_name_of(category)
         label = f"{folder}-{counts[category]:05}"
-        members += [Member(label, f"{folder}/{name}", "train", category=category) for name in group]
+        listed = listed_as.get(category, category)
+        members += [Member(label, f"{folder}/{name}", "train", category=listed) for name in group]
     write_group_list(out / "groups.csv", members)
     images_used = len({name for _, group in groups for name in group})
     return CocoGroups(out / "groups.csv", counts, images_used, masks, problems, notes)
@@ -176,6 +182,22 @@ def stage_bars() -> Iterator[StageProgress | None]:
             bar.update(tasks[stage], completed=done)
 
         yield advance
+
+
+def _read_category_map(path):
+    """Return COCO's name → category in the list, from a CSV file."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PipelineDataError([f"{path}: cannot be read ({error})"], "Pass a CSV file in UTF-8.") from None
+    names = {(line.get("name") or "").strip(): (line.get("category") or "").strip() for line in lines}
+    if not names or not all((*names, *names.values())):
+        raise PipelineDataError(
+            [f"{path}: must have the columns name and category, and both in every line"],
+            "Write lines such as sheep,bovid below the first line, name,category.",
+        )
+    return names
 
 
 def _claim(out, annotations):

@@ -5,7 +5,8 @@ import pytest
 
 from keras_recnet.pipelines import Member, PipelineDataError, read_group_list, with_distractors, write_group_list
 
-PROTOCOL_B = Path(__file__).parents[2] / "benchmarks" / "protocol_b.csv"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PROTOCOL_B = BENCHMARKS / "protocol_b.csv"
 
 
 @pytest.fixture
@@ -16,6 +17,23 @@ def save_list(tmp_path):
         return path
 
     return save
+
+
+def test_the_lists_with_categories_are_valid():
+    duts, extra = (read_group_list(BENCHMARKS / "groups" / f"{name}.csv") for name in ("duts_tr", "extra"))
+    splits = {"train": (239, 43), "validation": (20, 0), "test": (0, 6)}
+    for split, counts in splits.items():
+        assert tuple(sum(group[0].split == split for group in groups.values()) for groups in (duts, extra)) == counts
+    for groups in (duts, extra):
+        category_of = {}
+        for group in groups.values():
+            assert len({member.split for member in group}) == 1
+            for member in group:
+                assert category_of.setdefault(member.name, member.category) == member.category != ""
+    birds = {group for groups in (duts, extra) for group, members in groups.items() if members[0].category == "bird"}
+    assert birds >= {"7", "Caltech101seg/emu"}  # a cock, an emu
+    held_out = {member.name for members in read_group_list(PROTOCOL_B).values() for member in members}
+    assert not held_out & {m.name for members in duts.values() for m in members if m.split == "train"}
 
 
 def test_groups_of_a_split_are_read_in_the_order_of_the_list(save_list):

@@ -227,6 +227,22 @@ def test_faulty_images_and_annotations_are_left_out_and_reported(coco, tmp_path)
     )
 
 
+def test_a_map_names_the_categories_of_the_list(coco, tmp_path):
+    path = tmp_path / "map.csv"
+    path.write_text("name,category\ncat,pet\n dog, pet \nzebra,horse\n")
+    result = make(coco, tmp_path / "out", category_map=path)
+    assert {(group, category) for group, _, _, category in rows(result)} == {
+        ("cat-00001", "pet"),
+        ("dog-00001", "pet"),
+        ("dog-00002", "pet"),
+    }
+    assert result.groups == {"dog": 2, "cat": 1}
+    path.write_text("name,category\ndog,\n")
+    with pytest.raises(PipelineDataError, match=r"map\.csv: must have the columns name and category"):
+        make(coco, tmp_path / "other", category_map=path)
+    assert not (tmp_path / "other").exists()
+
+
 def test_two_files_with_the_same_name_are_reported(coco, tmp_path):
     coco.annotate(coco.add_image("0.jpg"), "dog", box(4, 5, 20, 15))
     result = make(coco, tmp_path / "out", categories=["dog"])
