@@ -1,11 +1,12 @@
-"""Parallel map that keeps the order and bounds memory."""
+"""Parallel map that keeps the order and bounds memory, and the split of work over processes and machines."""
 
 import collections
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 
 def cores() -> int:
@@ -13,6 +14,25 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # missing on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class Shard(NamedTuple):
+    """One of several disjoint parts of a list of inputs, each processed by a command of its own.
+
+    Attributes:
+        index: number of the part, 0…count − 1.
+        count: number of parts.
+    """
+
+    index: int
+    count: int
+
+    def select(self, items: Sequence) -> Sequence:
+        """Return every `count`-th item, starting at `index`; the sizes of two parts differ by at most one."""
+        return items[self.index :: self.count]
+
+    def __str__(self):
+        return f"{self.index}/{self.count}"
 
 
 def ordered_map(function: Callable, items: Iterable, *, workers: int, executor: Executor | None = None) -> Iterator:

@@ -44,6 +44,7 @@ from keras_recnet.imaging import GROUP_KINDS
 )
 @options.max_pixels
 @options.skip_existing
+@options.shard
 @options.as_json
 def cosal(
     folders,
@@ -59,6 +60,7 @@ def cosal(
     jobs,
     max_pixels,
     skip_existing,
+    shard,
     as_json,
     **network,
 ):
@@ -88,6 +90,7 @@ def cosal(
         tasks = group_inputs.plan_group_jobs(groups, out, kinds)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    tasks = options.selected_shard(tasks, shard, "group")
     if not tasks:
         return report(None, problems, 0, out=out, as_json=as_json)
 

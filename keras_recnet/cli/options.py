@@ -5,6 +5,9 @@ import os
 
 import click
 
+from keras_recnet.cli.running import say
+from keras_recnet.parallel import Shard
+
 
 class Choices(click.ParamType):
     """One or more of the valid names, separated by commas."""
@@ -38,6 +41,22 @@ class IntegerPair(click.ParamType):
         if len(numbers) != 2 or min(numbers) < self.minimum:
             self.fail(f"must be {self.name}, integers of at least {self.minimum}. Received: {value!r}", param, ctx)
         return numbers
+
+
+class ShardType(click.ParamType):
+    """`I/N`: one of N disjoint parts of the inputs, counted from 0."""
+
+    name = "I/N"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, Shard):
+            return value
+        index, _, count = value.partition("/")
+        if index.isdecimal() and count.isdecimal() and int(index) < int(count):
+            return Shard(int(index), int(count))
+        return self.fail(
+            f"must be I/N with 0 ≤ I < N: 0/3, 1/3 and 2/3 are the three parts. Received: {value!r}", param, ctx
+        )
 
 
 class Threshold(click.ParamType):
@@ -103,6 +122,9 @@ max_pixels = click.option(
     "--max-pixels", type=click.IntRange(min=1), help="Reject images with more pixels.  [default: 89478485]"
 )
 skip_existing = click.option("--skip-existing", is_flag=True, help="Skip outputs that already exist.")
+shard = click.option(
+    "--shard", type=ShardType(), help="Process only part I of N: every N-th image (cosal: group), starting at I = 0."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per image to stdout.")
 
 
@@ -121,6 +143,24 @@ def selected_kinds(kinds, **needs):
         if value is not None and kind not in kinds:
             raise click.UsageError(f"--{option} needs --type {kind}.")
     return kinds
+
+
+def selected_shard(tasks, shard, unit):
+    """Return the tasks of a shard; all of them if `shard` is None.
+
+    The tasks are selected after all outputs are planned, so names of files do not depend on the shard.
+
+    Args:
+        tasks: list of all tasks.
+        shard: the value of `--shard`.
+        unit: what a task consists of, in the singular.
+    """
+    if shard is None:
+        return tasks
+    selected = shard.select(tasks)
+    if tasks and not selected:
+        say(f"Nothing to do: {len(tasks)} {unit}{'s' * (len(tasks) != 1)}, none of them in shard {shard}.")
+    return selected
 
 
 def check_out(out):

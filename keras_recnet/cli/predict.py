@@ -30,9 +30,10 @@ from keras_recnet.imaging import KINDS
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the LiteRT engine per image.  [default: cores]")
 @options.max_pixels
 @options.skip_existing
+@options.shard
 @options.as_json
 def predict(
-    inputs, out, kinds, background, threshold, pixel, preset, max_pixels, skip_existing, jobs, as_json, **network
+    inputs, out, kinds, background, threshold, pixel, preset, max_pixels, skip_existing, shard, jobs, as_json, **network
 ):
     """Predict the saliency maps of images.
 
@@ -63,6 +64,7 @@ def predict(
         tasks = plan_jobs(images, out, kinds)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    tasks = options.selected_shard(tasks, shard, "image")
     if not tasks:
         return report(None, problems, 0, out=out, as_json=as_json)
 

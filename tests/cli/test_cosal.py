@@ -209,3 +209,21 @@ def test_cosal_loads_neither_tensorflow_nor_keras(tiny_group_preset, birds, tmp_
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 1  # no messages from LiteRT
+
+
+def test_two_shards_together_equal_one_run(run, save_photo, tmp_path):
+    for group in ("ants", "bees", "cats"):
+        for name, size in (("1.jpg", (48, 64)), ("2.png", (40, 90 if group == "bees" else 50))):
+            data = save_photo(f"data/{group}/{name}", size).parents[1]
+    assert run(data, "--recursive", "-o", tmp_path / "whole")[0] == 0
+    parts = tmp_path / "parts"
+    status, _, stderr = run(data, "--recursive", "-o", parts, "--shard", "0/2")
+    assert status == 0
+    assert "4 of 4 images in 2 groups" in stderr
+    assert files_below(parts) == ["ants/1.png", "ants/2.png", "cats/1.png", "cats/2.png"]
+    assert run(data, "--recursive", "-o", parts, "--shard", "1/2")[0] == 0
+    assert files_below(parts) == files_below(tmp_path / "whole")
+    for name in files_below(parts):
+        assert (parts / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    status, _, stderr = run(data, "--recursive", "-o", parts, "--shard", "3/4")
+    assert (status, stderr) == (0, "Nothing to do: 3 groups, none of them in shard 3/4.\n")

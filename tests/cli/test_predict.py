@@ -422,3 +422,34 @@ def test_ctrl_c_leaves_whole_files_and_exits_130(tiny_preset, save_photo, tmp_pa
     for name in written:
         assert not Path(name).name.startswith(".")
         opened(out / name)
+
+
+def test_three_shards_together_equal_one_run(run, many, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(many, "-o", whole)[0] == 1  # four images are bad
+    written = [set(), set(), set()]
+    # last shard first: the files that another shard has written change neither the names nor the split
+    for index in (2, 0, 1):
+        before = set(files_below(parts))
+        _, stdout, stderr = run(many, "-o", parts, "--shard", f"{index}/3", "--json")
+        assert stdout.count("\n") == 18  # a third of 54
+        assert "of 18 images" in stderr
+        written[index] = set(files_below(parts)) - before
+    assert len(written[0]) + len(written[1]) + len(written[2]) == 50
+    assert files_below(parts) == files_below(whole)
+    for name in files_below(whole):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_shard_without_images_is_no_error(run, save_photo, tmp_path):
+    photo = save_photo("photo.jpg")
+    status, _, stderr = run(photo, "-o", tmp_path / "out", "--shard", "1/2")
+    assert (status, stderr) == (0, "Nothing to do: 1 image, none of them in shard 1/2.\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shard", ["3/3", "1", "a/2", "-1/2", "1/2/3", "0/0", "²/3"])
+def test_an_invalid_shard_is_reported(run, save_photo, tmp_path, shard):
+    status, _, stderr = run(save_photo("photo.jpg"), "-o", tmp_path / "out", "--shard", shard)
+    assert status == 2
+    assert f"must be I/N with 0 ≤ I < N: 0/3, 1/3 and 2/3 are the three parts. Received: '{shard}'" in stderr
