@@ -5,6 +5,7 @@ import os
 
 import click
 
+from keras_recnet.cli import options
 from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, load_predictor, progress, say
 from keras_recnet.errors import DataError, MissingExtraError
 
@@ -32,13 +33,24 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
 @click.option("--allow-missing", is_flag=True, help="Masks without a map and maps without a mask are not errors.")
 @click.option("--common-only", is_flag=True, help="Average only over images for which every method has a map.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of scoring processes.")
-def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, **data_set):
+@click.option(
+    "--shard",
+    type=options.ShardType(),
+    help="Score only part I of N, starting at 0: every N-th image, or with --grouped every N-th group. No report.",
+)
+@click.option("--merge", is_flag=True, help="Write the report of all shards, which were scored with the same -o.")
+def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, shard, merge, **data_set):
     """Score saliency maps against masks and write tables, curves and a report.
 
     Maps and masks are matched by name, ignoring file suffixes. MAE, F, weighted F, S and E are computed by
     pysodmetrics. OUT contains report.html, metrics.json, metrics.csv, table.md, table.tex, per_image.csv and curves.
     Scores are saved: the same command resumes an interrupted evaluation and scores only new or changed files.
+
+    To use several machines, run the command on each with a different --shard and the same OUT on a shared disk, then
+    once with --merge.
     """
+    if shard and merge:
+        raise click.UsageError("--shard and --merge cannot be combined: merge when all shards are done.")
     try:
         from keras_recnet.evaluation import preset_maps, run
     except ModuleNotFoundError as error:
@@ -48,8 +60,11 @@ def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, **
             f'Evaluation needs more packages: pip install "keras-recnet[evaluation]". Missing: {error.name}'
         ) from error
     try:
+        data_sets = _data_sets(sets, **data_set)
+        if shard:
+            data_sets = _of_shard(data_sets, shard)
         data_sets, faults = preset_maps.predict_maps(
-            _data_sets(sets, **data_set),
+            data_sets,
             presets,
             out,
             allow_missing=allow_missing,
@@ -57,8 +72,11 @@ def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, **
             progress=progress,
         )
         prepared = run.prepare(data_sets, allow_missing=allow_missing, ablations=ablations)
+        scoring = {"jobs": jobs, "faults": faults, "progress": progress}
         try:
-            evaluation = run.score(prepared, out, jobs=jobs, common_only=common_only, faults=faults, progress=progress)
+            if shard:
+                return _print_shard(*run.score_shard(prepared, out, shard, **scoring), shard, out)
+            evaluation = run.score(prepared, out, common_only=common_only, merge=merge, **scoring)
         except DataError as error:  # a scoring process was killed
             say(f"Error: {error}")
             return FAILED
@@ -93,21 +111,42 @@ def _data_sets(sets, masks, maps, images, name, grouped, names, published):
     return [datasets.DataSet(name, masks, folders, images, grouped, published, names)]
 
 
+def _of_shard(data_sets, shard):
+    """Return the data sets of which a part belongs to the shard."""
+    from keras_recnet.evaluation.datasets import masks_of
+
+    data_sets = [dataclasses.replace(entry, shard=shard) for entry in data_sets]
+    return [entry for entry in data_sets if entry.selected(masks_of(entry))]
+
+
 def _print(evaluation, out):
     """Print the tables and the faults, and return the exit status."""
     from keras_recnet.evaluation import tables
 
     click.echo(tables.markdown(evaluation).encode("utf-8", "replace").decode())
-    allowed = [_line(fault) for fault in evaluation.faults if fault.allowed]
-    not_allowed = [_line(fault) for fault in evaluation.faults if not fault.allowed]
+    status = _print_faults(evaluation.faults, os.path.join(out, "metrics.json"))
+    say(f"Report: {os.path.join(out, 'report.html')}")
+    return status
+
+
+def _print_shard(count, faults, shard, out):
+    """Print the faults of a shard and what to do next, and return the exit status."""
+    status = _print_faults(faults)
+    say(f"{count} maps scored in shard {shard} -> {out}. When all shards are done, run the command with --merge.")
+    return status
+
+
+def _print_faults(faults, file=None):
+    """Print the faults, and return the exit status. `file` lists all of them."""
+    allowed = [_line(fault) for fault in faults if fault.allowed]
+    not_allowed = [_line(fault) for fault in faults if not fault.allowed]
     if allowed:
         say(f"{len(allowed)} missing (allowed):", *allowed[:MAX_LISTED])
     if len(allowed) > MAX_LISTED:
-        say(f"  … and {len(allowed) - MAX_LISTED} more, listed in {os.path.join(out, 'metrics.json')}")
+        say(f"  … and {len(allowed) - MAX_LISTED} more{f', listed in {file}' if file else ''}")
     if not_allowed:
         say(f"{len(not_allowed)} not scored:", *not_allowed)
-    say(f"Report: {os.path.join(out, 'report.html')}")
-    return 0 if evaluation.good else FAILED
+    return FAILED if not_allowed else 0
 
 
 def _line(fault):

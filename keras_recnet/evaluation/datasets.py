@@ -11,6 +11,7 @@ from keras_recnet.errors import ConfigError, DataError, validation_message
 from keras_recnet.evaluation.map_files import MAP_SUFFIXES, MASK_SUFFIXES
 from keras_recnet.files import named_files, read_names
 from keras_recnet.imaging.reading import SUFFIXES, without_suffix
+from keras_recnet.parallel import Shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ class DataSet:
         grouped: whether each subfolder of `masks` is a group (co-saliency). Adds means over groups.
         published: name of the data set in the papers, to add their rows.
         names: file with the names to score, one per line, for example a validation list. None scores all masks.
+        shard: the part of the masks, in a grouped data set of the groups, to score; None scores all.
     """
 
     name: str
@@ -56,6 +58,16 @@ class DataSet:
     grouped: bool = False
     published: str | None = None
     names: Path | None = None
+    shard: Shard | None = None
+
+    def selected(self, masks: dict[str, Path]) -> dict[str, Path]:
+        """Return the masks of the shard; all if there is no shard."""
+        if self.shard is None:
+            return masks
+        if not self.grouped:
+            return {name: masks[name] for name in self.shard.select(list(masks))}
+        groups = self.shard.select(sorted({_group_of(name) for name in masks}))
+        return {name: path for name, path in masks.items() if _group_of(name) in groups}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Pairs:
         masks: name → file, sorted.
         maps: method → name → file, only maps that have a mask.
         images: name → file.
-        faults: masks without a map and maps without a mask.
+        faults: masks without a map and, except in a shard, maps without a mask.
     """
 
     masks: dict[str, Path]
@@ -95,23 +107,24 @@ def pair(data_set: DataSet, *, allow_missing: bool = False) -> Pairs:
             f"{data_set.masks}. Move {len(not_in_a_group)} file(s), or omit --grouped."
         )
     images = files_by_name(data_set.images, SUFFIXES, "images") if data_set.images else {}
-    maps, faults = {}, []
+    scored, maps, faults = data_set.selected(masks), {}, []
     for method, folder in data_set.maps.items():
         files = files_by_name(folder, MAP_SUFFIXES, f"maps of {method}", selected)
-        maps[method] = {name: path for name, path in files.items() if name in masks}
-        if not maps[method]:
+        maps[method] = {name: path for name, path in files.items() if name in scored}
+        if not masks.keys() & files.keys():
             raise DataError(
                 f"{folder}: no map has the name of a mask in {data_set.masks}. Check the folder. "
                 f"Received: {_some(files)} for {_some(masks)}"
             )
-        for name in masks.keys() - files.keys():
+        for name in scored.keys() - files.keys():
             message = f"{masks[name]}: no map of this name in {folder}."
             faults.append(Fault(data_set.name, "missing map", message, method, allow_missing))
-        for name in files.keys() - masks.keys():
+        # every shard would report the same ones
+        for name in () if data_set.shard else files.keys() - masks.keys():
             message = f"{files[name]}: no mask of this name in {data_set.masks}."
             faults.append(Fault(data_set.name, "map without mask", message, method, allow_missing))
     faults.sort(key=lambda fault: (list(maps).index(fault.method), fault.kind, fault.message))
-    return Pairs(masks, maps, images, faults)
+    return Pairs(scored, maps, images, faults)
 
 
 def masks_of(data_set: DataSet) -> dict[str, Path]:
@@ -257,6 +270,10 @@ def _from_entry(entry, source, path):
         published=fields.published,
         names=fields.names and folder / fields.names,
     )
+
+
+def _group_of(name):
+    return os.path.dirname(name)
 
 
 def _some(names):

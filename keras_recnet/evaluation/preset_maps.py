@@ -101,12 +101,16 @@ def _plan(data_set, preset, out, name, allow_missing):
     checksum = sha256(preset.folder / presets.CONFIG)[:8]  # the configuration contains the checksums of all other files
     folder = out / "maps" / slug(data_set.name) / f"{slug(name)}-{checksum}"
     masks = masks_of(data_set)
+    selected = data_set.selected(masks)
     images = files_by_name(data_set.images, SUFFIXES, "images", masks.keys() if data_set.names else None)
     groups, outdated, faults = {}, set(), []
     for image_name, image in images.items():
         if image_name not in masks:
-            message = f"{image}: no mask of this name in {data_set.masks}."
-            faults.append(Fault(data_set.name, "image without mask", message, name, allow_missing))
+            if not data_set.shard:  # every shard would report the same ones
+                message = f"{image}: no mask of this name in {data_set.masks}."
+                faults.append(Fault(data_set.name, "image without mask", message, name, allow_missing))
+            continue
+        if image_name not in selected:
             continue
         target = folder / f"{image_name}.png"
         group = Path(image_name).parent.as_posix() if needs_groups else image_name

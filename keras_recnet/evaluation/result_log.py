@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,17 +66,20 @@ class ResultLog:
 
     Args:
         path: the log file. A log of a different version is replaced; an incomplete line is dropped.
+        merge: other log files, such as those of shards, whose records are added.
 
     Attributes:
         records: `Record.key` → `Record`, of earlier runs and of this one.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, merge: Iterable[Path] = ()):
         self.path = Path(path)
+        self.merge = list(merge)
         self.records: dict[tuple[str, str, str], Record] = {}
 
     def __enter__(self):
-        self._read()
+        for path in (self.path, *self.merge):
+            self._read(path)
         with atomic_path(self.path) as temporary:  # without incomplete and outdated lines
             lines = [json.dumps(HEADER), *(record.to_json() for record in self.records.values())]
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -100,10 +104,10 @@ class ResultLog:
                 raise DiskError(f"{self.path}: the disk is full. Free some space and run the command again.") from error
             raise
 
-    def _read(self):
-        if not self.path.is_file():
+    def _read(self, path):
+        if not path.is_file():
             return
-        lines = self.path.read_bytes().splitlines(keepends=True)
+        lines = path.read_bytes().splitlines(keepends=True)
         if not lines or lines[0].rstrip() != json.dumps(HEADER).encode():
             return
         for line in lines[1:]:

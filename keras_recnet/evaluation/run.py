@@ -14,8 +14,11 @@ from keras_recnet.evaluation.preset_maps import Progress, no_progress, predict_m
 from keras_recnet.evaluation.published import Published, published
 from keras_recnet.evaluation.result_log import Record, ResultLog
 from keras_recnet.evaluation.workers import Task, work
+from keras_recnet.parallel import Shard
 
 DEFAULT_JOBS = 2
+LOG = "per_image.jsonl"
+SHARDS = "shards"  # folder of the logs of shards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +135,7 @@ def score(
     *,
     jobs: int = DEFAULT_JOBS,
     common_only: bool = False,
+    merge: bool = False,
     faults: Iterable[Fault] = (),
     progress: Progress = no_progress,
 ) -> Evaluation:
@@ -149,17 +153,70 @@ def score(
             `curves/*.svg`, `curves/*.png` and `report.html`.
         jobs: number of processes; 1 scores in this process.
         common_only: whether means are taken only over the images that every method has.
+        merge: whether to use the scores of all shards, see `score_shard`. Maps that no shard has scored are scored.
         faults: earlier faults, to be listed with the new ones.
         progress: given the number of masks, returns a context manager that yields a function to call after each mask.
 
     Raises:
+        ConfigError: if there are no scores of shards to merge.
         DataError: if no map of a method could be scored.
         DiskError: if the disk is full; all scores so far are kept.
     """
     out = Path(out)
+    log = ResultLog(out / LOG, _shard_logs(out) if merge else ())
+    records, faults = _score(prepared, log, jobs, faults, progress)
+    results = [_aggregate(entry, records[entry.data_set.name], common_only, faults) for entry in prepared]
+    evaluation = Evaluation(results, faults)
+    write(evaluation, out)
+    return evaluation
+
+
+def score_shard(
+    prepared: list[Prepared],
+    out: str | os.PathLike,
+    shard: Shard,
+    *,
+    jobs: int = DEFAULT_JOBS,
+    faults: Iterable[Fault] = (),
+    progress: Progress = no_progress,
+) -> tuple[int, list[Fault]]:
+    """Score a shard of data sets, and write only its scores, to `out/shards`, for `score(…, merge=True)`.
+
+    Several shards may be scored at once, by processes or machines that share the folder `out`.
+
+    Args:
+        prepared: the data sets, from `prepare`, whose `shard` is this one.
+        out: the folder to write to, the same one for all shards.
+        shard: the shard.
+        jobs: as in `score`.
+        faults: as in `score`.
+        progress: as in `score`.
+
+    Returns:
+        The number of maps with a score, and the faults.
+
+    Raises:
+        DiskError: if the disk is full; all scores so far are kept.
+    """
+    log = ResultLog(Path(out, SHARDS, f"{shard.index}-of-{shard.count}.jsonl"))
+    records, faults = _score(prepared, log, jobs, faults, progress)
+    return sum(len(own) for methods in records.values() for own in methods.values()), faults
+
+
+def _shard_logs(out):
+    logs = sorted((out / SHARDS).glob("*.jsonl"))
+    if not logs:
+        raise ConfigError(
+            f"{out / SHARDS}: no scores of shards to merge. Score them first, with --shard I/N and this -o."
+        )
+    return logs
+
+
+def _score(prepared, log, jobs, faults, progress):
+    """Score the maps that have no valid score in `log`; return data set → method → name → record, and all faults."""
     faults = [*faults, *(fault for entry in prepared for fault in entry.pairs.faults)]
     records = {entry.data_set.name: {method: {} for method in entry.data_set.maps} for entry in prepared}
-    with ResultLog(out / "per_image.jsonl") as log:
+    with log:
         tasks = [task for entry in prepared for task in _tasks(entry.data_set.name, entry.pairs, log)]
         with progress(len(tasks)) as advance, contextlib.closing(work(tasks, jobs=jobs)) as results:
             for result in results:
@@ -170,10 +227,7 @@ def score(
                     records[data_set][method][name] = log.records[data_set, method, name]
                 faults += result.faults
                 advance()
-    results = [_aggregate(entry, records[entry.data_set.name], common_only, faults) for entry in prepared]
-    evaluation = Evaluation(results, faults)
-    write(evaluation, out)
-    return evaluation
+    return records, faults
 
 
 def write(evaluation: Evaluation, out: str | os.PathLike) -> None:

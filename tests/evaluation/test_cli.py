@@ -140,6 +140,75 @@ def test_the_maps_of_a_cosaliency_preset_are_predicted_first(run, make_set, tiny
     assert [path.stat().st_mtime_ns > written[path] for path in maps] == [True, True, False]
 
 
+def test_merged_shards_equal_one_run(run, make_set, tmp_path, monkeypatch):
+    folder = make_set([f"{number:02}" for number in range(7)], methods=("ours", "theirs"))
+    ours = folder / "maps" / "ours"
+    (ours / "03.png").unlink()
+    (ours / "05.png").write_text("not an image")
+    save(draw(9)[1], ours / "extra.png")
+    options = ("--masks", folder / "masks", "--maps", f"ours={ours}", "--maps", f"theirs={folder / 'maps' / 'theirs'}")
+    whole, merged = tmp_path / "whole", tmp_path / "merged"
+    assert run(*options, "-o", whole)[0] == 1
+    counts = {"0/3": 2 * 3 - 1, "1/3": 2 * 2, "2/3": 2 * 2 - 1}  # 03 belongs to shard 0 and 05 to shard 2
+    for shard, count in counts.items():
+        status, stdout, stderr = run(*options, "-o", merged, "--shard", shard)
+        assert status == (0 if shard == "1/3" else 1)
+        assert stdout == ""
+        assert f"{count} maps scored in shard {shard} -> {merged}. When all shards are done" in stderr
+        assert "extra.png" not in stderr
+        assert ("missing map (ours)" in stderr, "unreadable (ours)" in stderr) == (shard == "0/3", shard == "2/3")
+    assert not (merged / "metrics.json").exists()
+
+    from keras_recnet.evaluation import workers
+
+    def score_nothing(*_):
+        raise AssertionError("a map was scored again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_record", score_nothing)
+        (ours / "05.png").unlink()
+        status, stdout, stderr = run(*options, "-o", merged, "--merge")
+    assert status == 1
+    assert "map without mask (ours)" in stderr
+    assert (merged / "per_image.csv").read_text() == (whole / "per_image.csv").read_text()
+    assert (merged / "curves.csv").read_text() == (whole / "curves.csv").read_text()
+
+
+def test_merging_scores_what_no_shard_has_scored(run, make_set, tmp_path):
+    folder = make_set(["a", "b", "c"])
+    options = ("--masks", folder / "masks", "--maps", f"ours={folder / 'maps' / 'ours'}")
+    status, _, stderr = run(*options, "--merge")
+    assert status == 2
+    assert "no scores of shards to merge. Score them first, with --shard I/N" in stderr
+    assert run(*options, "--shard", "0/2")[0] == 0
+    status, stdout, _ = run(*options, "--merge")
+    assert status == 0
+    assert "| ours | images | 3 |" in stdout
+    assert run(*options, "--merge", "--shard", "0/2")[0] == 2
+    status, _, stderr = run(*options, "--shard", "4/5")
+    assert status == 0
+    assert "0 maps scored in shard 4/5" in stderr
+
+
+def test_a_shard_of_a_grouped_data_set_has_whole_groups(run, make_set, tiny_group_preset, tmp_path):
+    names = ["birds/1", "birds/2", "cats/1", "dogs/1", "dogs/2"]
+    folder = make_set(names, size=(64, 80), images=True)
+    (folder / "masks" / "dogs" / "2.png").unlink()
+    options = ("--masks", folder / "masks", "--images", folder / "images", "--preset", f"ours={tiny_group_preset}")
+    status, _, stderr = run(*options, "--grouped", "--shard", "1/2")
+    assert status == 0
+    assert "1 maps scored in shard 1/2" in stderr
+    written = sorted((tmp_path / "out" / "maps").glob("*/ours-*/*/*.png"))
+    assert ["/".join(path.parts[-2:]) for path in written] == ["cats/1.png"]
+    status, _, stderr = run(*options, "--grouped", "--shard", "0/2")
+    assert status == 0
+    assert "3 maps scored in shard 0/2" in stderr
+    status, stdout, stderr = run(*options, "--grouped", "--merge")
+    assert status == 1
+    assert "image without mask (ours)" in stderr
+    assert "| ours | groups | 4 |" in stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
