@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from keras_recnet.errors import ImageError
 from keras_recnet.imaging.reading import SWAPPING, open_image, turn_of
+from keras_recnet.parallel import cores
 from keras_recnet.pipelines.pair_reading import Pair, PipelineDataError, read_pair, same_proportions, size_problem
 
 Progress = Callable[[int, int], object]
@@ -17,7 +18,7 @@ def check_pairs(
 
     Checks each file's existence, format and size, and the checksums of PNGs (seconds for ten thousand pairs). With
     `decode=True` every pixel is read, which also finds damaged files of other formats and mask files without a mask
-    (half a minute; filling the memory cache checks the same).
+    (half a minute).
 
     Args:
         pairs: the pairs, see `find_pairs`.
@@ -32,9 +33,9 @@ def check_pairs(
 
 
 def problems_of_files(pairs: Sequence[Pair]) -> list[str]:
-    """Return the problems that `check_pairs` finds, to report them together with others."""
+    """Return the problems that `check_pairs` finds by decoding, to report them together with others."""
     try:
-        check_pairs(list(dict.fromkeys(pairs)))
+        check_pairs(list(dict.fromkeys(pairs)), decode=True, workers=cores())
     except PipelineDataError as error:
         return error.problems
     return []

@@ -54,7 +54,7 @@ def read_group_list(path: str | os.PathLike, *, split: str | None = None) -> dic
     return groups
 
 
-def parse_group_list(path: str | os.PathLike, split: str | None) -> tuple[dict[str, list[Member]], list[str]]:
+def parse_group_list(path: str | os.PathLike, split: str | None = None) -> tuple[dict[str, list[Member]], list[str]]:
     """Return the groups of the valid lines, like `read_group_list`, and the problems of the invalid lines."""
     groups, problems, seen = {}, [], set()
     for number, line in _lines(path, split):

@@ -24,6 +24,7 @@ class PipelineDataError(DataError):
 
     Attributes:
         problems: all of them; the message shows the first 20.
+        advice: as above.
     """
 
     def __init__(
@@ -31,13 +32,19 @@ class PipelineDataError(DataError):
         problems: Sequence[str],
         advice: str = "Correct or remove these files, or leave them out with a list of names.",
     ):
-        self.problems = list(problems)
+        self.problems, self.advice = list(problems), advice
         shown = [f"  - {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
         hidden = len(self.problems) - len(shown)
         if hidden:
             shown.append(f"  … and {hidden} more")
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__("\n".join([f"{count} in the data:", *shown, advice]))
+
+    @classmethod
+    def merge(cls, errors: Sequence["PipelineDataError"]) -> "PipelineDataError":
+        """Return one error with the problems of several, each once."""
+        problems = dict.fromkeys(problem for error in errors for problem in error.problems)
+        return cls(list(problems), " ".join(dict.fromkeys(error.advice for error in errors)))
 
 
 @dataclass(frozen=True, order=True)

@@ -37,7 +37,7 @@ def find_pairs(
 
     Raises:
         PipelineDataError: naming every image without a mask, mask without an image, name without files, list that
-            cannot be read, and so on. The pairs that were found are then also checked with `check_pairs`.
+            cannot be read, and so on. The pairs that were found are then decoded and checked, too.
     """
     if (images is None) != (masks is None) or (images is None and names is None):
         raise ValueError(

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.pipelines.group_lists import parse_group_list
 from keras_recnet.presets import COSALIENCY
 from keras_recnet.training import synthetic
 from keras_recnet.training.data import HELD_OUT, Data, Faults, ProgressLog, fingerprint, folders, names_of
@@ -22,23 +23,6 @@ class CoSaliencyTask(TrainingTask):
 
     usage = "cosal FOLDER"
     unit = "groups"
-
-    def find_files(self, output):
-        config = self.config
-        training, validation = self._split(output)
-        # every file will be decoded for the memory cache, or has been for the features
-        decoded = config.data.cache == "memory" or (self._cached_features and _is_complete(self._feature_folder))
-        faults = Faults()
-        with faults.collect():
-            pipelines.check_groups([*training, *validation], decode=not decoded)
-        with faults.collect():
-            if len(training) * config.data.passes < config.batch_size:
-                raise ConfigError(
-                    f"batch_size: {config.batch_size} is more than the {len(training)} training groups. Use --set "
-                    f"batch_size={len(training)}, or add groups."
-                )
-        faults.raise_all()
-        return training, validation
 
     def check_keys(self):
         config, faults = self.config, Faults()
@@ -164,7 +148,14 @@ class CoSaliencyTask(TrainingTask):
             raise ConfigError(f"model.backbone: is defined by the preset in `init`. Received: init={init!r}")
         return models.RCAUNet.from_recnet(init, **arguments)
 
-    def _split(self, output):
+    @property
+    def _decoded(self):
+        return self._cached_features and _is_complete(self._feature_folder)
+
+    def _pairs(self, files):
+        return (pair for group in files for pair in group.pairs)
+
+    def _split(self, output, faults):
         config, data = self.config, self.config.data
         images, masks, root = folders(
             data, lambda: synthetic.write_groups(output / "shapes", data.synthetic, config.seed)
@@ -177,18 +168,22 @@ class CoSaliencyTask(TrainingTask):
         list_file = data.list
         if list_file is None and root is not None and (root / LIST).is_file():
             list_file = root / LIST
-        if list_file is None:
-            training = pipelines.find_groups(images=images, masks=masks)
-            splits = set()
-        else:
-            members = pipelines.read_group_list(list_file).values()
-            splits = {member.split for group in members for member in group}
-            training = pipelines.read_groups(list_file, images, masks, split=TRAINING if TRAINING in splits else None)
+        training, validation, splits = [], [], set()
+        with faults.collect():
+            if list_file is None:
+                training = pipelines.find_groups(images=images, masks=masks)
+            else:
+                members, _ = parse_group_list(list_file)
+                splits = {member.split for group in members.values() for member in group}
+                split = TRAINING if TRAINING in splits else None
+                training = pipelines.read_groups(list_file, images, masks, split=split)
         if isinstance(data.validation, str):
-            validation = pipelines.read_groups(data.validation, images, masks)
+            with faults.collect():
+                validation = pipelines.read_groups(data.validation, images, masks)
         elif data.validation is None and {TRAINING, VALIDATION} <= splits:
-            validation = pipelines.read_groups(list_file, images, masks, split=VALIDATION)
-        else:
+            with faults.collect():
+                validation = pipelines.read_groups(list_file, images, masks, split=VALIDATION)
+        elif training:
             share = HELD_OUT if data.validation is None else data.validation
             count = max(1, round(share * len(training))) if share else 0
             order = np.random.default_rng(config.seed).permutation(len(training))
@@ -202,11 +197,12 @@ class CoSaliencyTask(TrainingTask):
             pairs = tuple(pair for pair in group.own if pair.name not in held_out)
             if pairs:
                 kept.append(pipelines.Group(group.name, pairs, category=group.category))
-        if not kept:
-            raise DataError(
-                f"data: {len(held_out)} images of {len(validation)} groups are held out for validation, and no group "
-                f"is left for training. Add groups, or change data.validation."
-            )
+        with faults.collect():
+            if training and not kept:
+                raise DataError(
+                    f"data: {len(held_out)} images of {len(validation)} groups are held out for validation, and no "
+                    f"group is left for training. Add groups, or change data.validation."
+                )
         return kept, validation
 
 

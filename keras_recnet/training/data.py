@@ -56,11 +56,15 @@ class Faults:
 
     def raise_all(self) -> None:
         """Raise the collected errors as one, if there are any."""
-        if len(self.errors) == 1:
-            raise self.errors[0]
-        if self.errors:
-            kind = DataError if all(isinstance(error, DataError) for error in self.errors) else ConfigError
-            raise kind("\n".join(map(str, self.errors)))
+        of_files = [error for error in self.errors if isinstance(error, pipelines.PipelineDataError)]
+        errors = [error for error in self.errors if error not in of_files]
+        if of_files:
+            errors.append(pipelines.PipelineDataError.merge(of_files))
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            kind = DataError if all(isinstance(error, DataError) for error in errors) else ConfigError
+            raise kind("\n".join(map(str, errors)))
 
 
 class ProgressLog:

@@ -4,16 +4,16 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from keras_recnet.errors import ConfigError, DataError, MissingExtraError
 from keras_recnet.files import disk_errors
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, read
-from keras_recnet.training.config.loading import Config, differences, with_current_defaults
-from keras_recnet.training.config.schema import OptimizerConfig
+from keras_recnet.training.config.loading import Config, InvalidValuesError, differences, with_current_defaults
 from keras_recnet.training.cosaliency_task import CoSaliencyTask
 from keras_recnet.training.data import Faults
 from keras_recnet.training.saliency_task import SaliencyTask
-from keras_recnet.training.task import TrainingTask
+from keras_recnet.training.task import TrainingTask, warmup_steps
 
 TASKS = {"saliency": SaliencyTask, "cosaliency": CoSaliencyTask}
 
@@ -63,12 +63,20 @@ def prepare(config: Config, command: str, resume: bool, stream) -> Prepared:
         _make(folder)  # the images are drawn there
     if not (config.data.synthetic and faults.errors):
         with faults.collect():
-            files = task.find_files(folder)
-            if config.epochs is not None:
-                warmup_steps(config.optimizer, config.epochs * task.steps_per_epoch(files[0]))
+            files = task.find_files(folder, log)
     faults.raise_all()
     _make(folder)
     return Prepared(task, files, checkpoints, checkpoint)
+
+
+def report_with_faults_of_data(error: InvalidValuesError) -> NoReturn:
+    """Raise the error together with the faults of the training and validation files."""
+    config, faults = error.data_config, Faults()
+    faults.errors.append(error)
+    if config is not None and config.data.synthetic is None:
+        with faults.collect():
+            TASKS[config.task](config).find_files(Path(config.output))
+    faults.raise_all()
 
 
 def _make(folder: Path) -> None:
@@ -116,24 +124,3 @@ def _check_tensorboard(config: Config) -> None:
             "tensorboard: the package is not installed. Install it with: pip install tensorboard, or use: "
             "--set tensorboard=false"
         )
-
-
-def warmup_steps(options: OptimizerConfig, steps: int) -> int:
-    """Return the number of warm-up steps in a training of `steps` steps.
-
-    Raises:
-        ConfigError: if the warm-up is too long or not supported by the schedule.
-    """
-    warmup = options.warmup_steps
-    if warmup and options.schedule != "cosine":
-        raise ConfigError(
-            f"optimizer.warmup_steps: is supported with schedule: cosine only. Received: schedule={options.schedule!r}"
-        )
-    if isinstance(warmup, float):
-        return round(warmup * steps)
-    if warmup >= steps:
-        raise ConfigError(
-            f"optimizer.warmup_steps: {warmup} must be less than the {steps} steps of the training. "
-            f"Use --set optimizer.warmup_steps=0.1 for a tenth of the steps, or train longer."
-        )
-    return warmup

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from keras_recnet.files import silence_stderr
 from keras_recnet.training.checkpoints import CheckpointFolder
-from keras_recnet.training.config.loading import load
-from keras_recnet.training.preparation import prepare
+from keras_recnet.training.config.loading import InvalidValuesError, load
+from keras_recnet.training.preparation import prepare, report_with_faults_of_data
 
 
 def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume: bool = False, stream=None) -> Path:
@@ -29,7 +29,10 @@ def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume:
         RecNetError: if the configuration, the data, the disk or the output folder do not allow the training.
         SystemExit: with status 130 on SIGINT or SIGTERM, after a checkpoint was written.
     """
-    config = load(config_path, overrides)
+    try:
+        config = load(config_path, overrides)
+    except InvalidValuesError as error:
+        report_with_faults_of_data(error)
     options = [part for entry in overrides for part in ("--set", entry)]
     command = shlex.join(["keras-recnet", "train", os.fspath(config_path), *options])
     stream = stream or sys.stderr

@@ -5,7 +5,7 @@ import numpy as np
 from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.training import sample_sheet, synthetic
-from keras_recnet.training.data import HELD_OUT, Data, Faults, ProgressLog, fingerprint, folders, names_of
+from keras_recnet.training.data import HELD_OUT, Data, ProgressLog, fingerprint, folders, names_of
 from keras_recnet.training.task import TrainingTask
 
 
@@ -14,22 +14,6 @@ class SaliencyTask(TrainingTask):
 
     usage = "predict PHOTO.jpg"
     unit = "images"
-
-    def find_files(self, output):
-        config = self.config
-        training, validation = self._split(output)
-        faults = Faults()
-        with faults.collect():
-            # filling the memory cache decodes every file later
-            pipelines.check_pairs([*training, *validation], decode=config.data.cache is None)
-        with faults.collect():
-            if len(training) < config.batch_size:
-                raise ConfigError(
-                    f"batch_size: {config.batch_size} is more than the {len(training)} training images. "
-                    f"Use --set batch_size={len(training)}, or add images."
-                )
-        faults.raise_all()
-        return training, validation
 
     def build_data(self, files, model, log):
         config, (training, validation) = self.config, files
@@ -85,7 +69,10 @@ class SaliencyTask(TrainingTask):
         self._check_arguments(arguments, ("image_size", "fusion"))
         return models.RecNet.from_preset(self.config.init, **arguments)
 
-    def _split(self, output):
+    def _pairs(self, files):
+        return files
+
+    def _split(self, output, faults):
         config, data = self.config, self.config.data
         images, masks, root = folders(data, lambda: synthetic.write(output / "shapes", data.synthetic, config.seed))
         if images is None and data.list is None:
@@ -97,18 +84,22 @@ class SaliencyTask(TrainingTask):
         if held_out is None:
             names_file = root / "validation.txt" if root else None
             held_out = str(names_file) if names_file is not None and names_file.is_file() else HELD_OUT
-        pairs = pipelines.find_pairs(images, masks, names=data.list, exclude=data.exclude)
+        pairs, validation = [], []
+        with faults.collect():
+            pairs = pipelines.find_pairs(images, masks, names=data.list, exclude=data.exclude)
         if isinstance(held_out, str):
-            validation = pipelines.find_pairs(images, masks, names=held_out)
-        else:
+            with faults.collect():
+                validation = pipelines.find_pairs(images, masks, names=held_out)
+        elif pairs:
             count = max(1, round(held_out * len(pairs))) if held_out else 0
             chosen = np.random.default_rng(config.seed).permutation(len(pairs))[:count]
             validation = [pairs[index] for index in sorted(chosen)]
         names = {pair.name for pair in validation}
         training = [pair for pair in pairs if pair.name not in names]
-        if not training:
-            raise DataError(
-                f"data: {len(validation)} of {len(pairs)} images are held out for validation, and none is left for "
-                f"training. Add images, or change data.validation."
-            )
+        with faults.collect():
+            if pairs and not training:
+                raise DataError(
+                    f"data: {len(validation)} of {len(pairs)} images are held out for validation, and none is left for "
+                    f"training. Add images, or change data.validation."
+                )
         return training, validation

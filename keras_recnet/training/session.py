@@ -17,9 +17,9 @@ from keras_recnet.training.config.loading import Config
 from keras_recnet.training.config.schema import OptimizerConfig
 from keras_recnet.training.data import Data
 from keras_recnet.training.loop import Loop, State, peak_memory_mb, total_steps
-from keras_recnet.training.preparation import Prepared, warmup_steps
+from keras_recnet.training.preparation import Prepared
 from keras_recnet.training.progress import Progress, format_duration
-from keras_recnet.training.task import TrainingTask
+from keras_recnet.training.task import TrainingTask, warmup_steps
 
 LOG_BYTES = 50_000_000  # space for tables, events, curves and sample sheets
 

@@ -1,13 +1,15 @@
 """Training task: the data, models and loss for one kind of network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_recnet import presets
+from keras_recnet import pipelines, presets
 from keras_recnet.errors import ConfigError, PresetError
+from keras_recnet.parallel import cores
 from keras_recnet.training.config.loading import Config, names_backbone_weights
-from keras_recnet.training.data import Data
+from keras_recnet.training.config.schema import OptimizerConfig
+from keras_recnet.training.data import Data, Faults, ProgressLog
 
 if TYPE_CHECKING:
     import keras
@@ -30,17 +32,31 @@ class TrainingTask:
     def __init__(self, config: Config):
         self.config = config
 
-    def find_files(self, output: Path) -> tuple[list, list]:
-        """Find and check the training and the validation files.
+    def find_files(self, output: Path, log: Callable[[str], object] = print) -> tuple[list, list]:
+        """Find the training and the validation files, and decode them all to report every fault in one error.
 
         Args:
             output: the run's folder, where synthetic images are written.
+            log: called with lines about progress.
+
+        Returns:
+            Pairs or groups for training, and for validation.
 
         Raises:
-            ConfigError: if the `data` section specifies no files, or too few for a batch.
+            ConfigError: if the `data` section specifies no files, or too few for a batch, or the warm-up is too long.
             DataError: naming every file that cannot be used.
         """
-        raise NotImplementedError
+        faults = Faults()
+        training, validation = self._split(output, faults)
+        with faults.collect():
+            pairs = list(dict.fromkeys(self._pairs([*training, *validation])))
+            progress = ProgressLog(log, "Checking images")
+            pipelines.check_pairs(pairs, decode=not self._decoded, workers=cores(), progress=progress)
+        if training:
+            with faults.collect():
+                self._check_length(training)
+        faults.raise_all()
+        return training, validation
 
     def check_keys(self) -> None:
         """Check that the keys of the configuration fit together.
@@ -52,6 +68,27 @@ class TrainingTask:
     def steps_per_epoch(self, training: list) -> int:
         """Return the steps per epoch with the training files of `find_files`."""
         return len(training) // self.config.batch_size
+
+    def _split(self, output: Path, faults: Faults) -> tuple[list, list]:
+        """Find the training and the validation files; what is wrong with some of them is added to `faults`."""
+        raise NotImplementedError
+
+    def _pairs(self, files: list) -> Iterable[pipelines.Pair]:
+        """Yield the pairs in `files`."""
+        raise NotImplementedError
+
+    # whether all files have been decoded by an earlier run
+    _decoded = False
+
+    def _check_length(self, training):
+        config, steps = self.config, self.steps_per_epoch(training)
+        if steps == 0:
+            raise ConfigError(
+                f"batch_size: {config.batch_size} is more than the {len(training)} training {self.unit}. Use --set "
+                f"batch_size={len(training)}, or add {self.unit}."
+            )
+        if config.epochs is not None:
+            warmup_steps(config.optimizer, config.epochs * steps)
 
     def build_model(self) -> "keras.Model":
         """Build the network with its initial weights.
@@ -125,3 +162,24 @@ class TrainingTask:
                 f"model.{refused[0]}: is defined by the preset in `init`. {changes}. "
                 f"Received: init={self.config.init!r}"
             )
+
+
+def warmup_steps(options: OptimizerConfig, steps: int) -> int:
+    """Return the number of warm-up steps in a training of `steps` steps.
+
+    Raises:
+        ConfigError: if the warm-up is too long or not supported by the schedule.
+    """
+    warmup = options.warmup_steps
+    if warmup and options.schedule != "cosine":
+        raise ConfigError(
+            f"optimizer.warmup_steps: is supported with schedule: cosine only. Received: schedule={options.schedule!r}"
+        )
+    if isinstance(warmup, float):
+        return round(warmup * steps)
+    if warmup >= steps:
+        raise ConfigError(
+            f"optimizer.warmup_steps: {warmup} must be less than the {steps} steps of the training. "
+            f"Use --set optimizer.warmup_steps=0.1 for a tenth of the steps, or train longer."
+        )
+    return warmup

@@ -266,11 +266,16 @@ def test_groups_of_one_image_are_the_last_to_be_held_out(tmp_path):
         for path in sorted(group.iterdir())[1:]:
             path.unlink()
             (masks / group.name / f"{path.stem}.png").unlink()
-    overrides = [f"data.images={images}", f"data.masks={masks}", f"output={tmp_path / 'run'}"]
+    overrides = [
+        f"data.images={images}",
+        f"data.masks={masks}",
+        "optimizer.warmup_steps=0",
+        f"output={tmp_path / 'run'}",
+    ]
     for seed in range(4):
         config = load("rcau_smoke", [*overrides, "data.synthetic=null", "data.validation=0.25", f"seed={seed}"])
         with pytest.warns(UserWarning, match="3 of 4 groups have only one image"):
-            _, validation = CoSaliencyTask(config)._split(tmp_path)
+            _, validation = CoSaliencyTask(config).find_files(tmp_path)
         assert [len(group.own) for group in validation] == [3]
 
 
@@ -320,3 +325,27 @@ def test_a_list_defines_the_splits_and_held_out_images_are_never_trained_on(tmp_
     shares = load("rcau_smoke", ["data.synthetic=null", f"data.images={images}", f"data.masks={masks}"])
     training, validation = CoSaliencyTask(shares).find_files(tmp_path / "run")
     assert (len(training), len(validation)) == (7, 2)
+
+
+@pytest.mark.parametrize("cache", ["features", "memory", "null"])
+def test_damaged_files_for_training_and_validation_and_a_wrong_key_are_reported_in_one_round(tmp_path, cache):
+    images, _ = synthetic.write_groups(tmp_path, 6, seed=1, size=3)
+    names = sorted(path.relative_to(images).with_suffix("").as_posix() for path in images.rglob("*.png"))
+    lines = [f"{name.split('/')[0]},{name},{'validation' if name < 'group002' else 'train'}" for name in names]
+    text = "\n".join(["group,name,split", *lines, "group000,group000/absent,validation", "group003,,train"])
+    (tmp_path / "groups.csv").write_text(text, encoding="utf-8")
+    for group in ("group001", "group004"):
+        path = images / group / "0001.png"
+        path.write_bytes(path.read_bytes()[:1500] + np.random.default_rng(0).bytes(100))
+    overrides = ["data.synthetic=null", "data.validation=null", f"data.root={tmp_path}", f"data.cache={cache}"]
+    for key, message in {"init=gone": "init: There is no preset", "batch_siz=4": "batch_siz: unknown key"}.items():
+        with pytest.raises(ConfigError) as info:
+            train("rcau_smoke", [*overrides, f"output={tmp_path / 'run'}", key], stream=io.StringIO())
+        for fault in (
+            message,
+            "group001/0001.png: cannot be decoded",
+            "group004/0001.png: cannot be decoded",
+            "line 'group000/absent' of the list: no image of this name",
+            "groups.csv, line 21: has no name",
+        ):
+            assert str(info.value).count(fault) == 1, fault

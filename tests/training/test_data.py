@@ -6,12 +6,19 @@ import pytest
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.training.config.loading import load
 from keras_recnet.training.data import names_of
-from keras_recnet.training.preparation import prepare, warmup_steps
+from keras_recnet.training.preparation import prepare
+from keras_recnet.training.run import train
 from keras_recnet.training.saliency_task import SaliencyTask
+from keras_recnet.training.task import warmup_steps
 
 
 def task_of(*overrides, name="finetune"):
     return SaliencyTask(load(name, ["batch_size=4", *overrides]))
+
+
+def damage(path):
+    """Replace the end of an image's data, which only decoding notices."""
+    path.write_bytes(path.read_bytes()[:2000] + np.random.default_rng(0).bytes(100))
 
 
 class Model:
@@ -138,9 +145,37 @@ def test_unusable_files_are_reported_before_training(photos, tmp_path):
 
 @pytest.mark.parametrize("cache", ["memory", "null"])
 def test_a_damaged_file_is_reported_before_training_with_and_without_the_cache(photos, tmp_path, cache):
-    path = photos / "images" / "0007.png"
-    rng = np.random.default_rng(0)
-    path.write_bytes(path.read_bytes()[:2000] + rng.bytes(100))
-    task = task_of(f"data.root={photos}", f"data.cache={cache}")
+    damage(photos / "images" / "0007.png")
     with pytest.raises(DataError, match=r"0007.png"):
-        task.build_data(task.find_files(tmp_path), Model, print)
+        task_of(f"data.root={photos}", f"data.cache={cache}").find_files(tmp_path)
+
+
+def test_damaged_files_for_training_and_validation_and_a_wrong_key_are_reported_in_one_round(photos, tmp_path):
+    (photos / "validation.txt").write_text("0002\nabsent\n", encoding="utf-8")
+    damage(photos / "images" / "0002.png")
+    damage(photos / "images" / "0007.png")
+    (photos / "masks" / "0009.png").unlink()
+    overrides = [f"data.root={photos}", f"output={tmp_path / 'run'}", "batch_size=4"]
+    faults = [
+        "0002.png: cannot be decoded",
+        "0007.png: cannot be decoded",
+        "0009.png: image without mask",
+        "line 'absent' of the list: no image of this name",
+    ]
+    for key, message in {
+        "init=gone": "init: There is no preset and no folder 'gone'",
+        "batch_siz=4": "batch_siz: unknown key",
+        "batch_size=four": "batch_size: ",
+    }.items():
+        with pytest.raises(ConfigError) as info:
+            train("finetune", [*overrides, key], stream=io.StringIO())
+        for fault in (message, *faults):
+            assert str(info.value).count(fault) == 1, fault
+        assert "4 problems in the data" in str(info.value)
+
+
+def test_a_warm_up_that_is_too_long_is_reported_together_with_damaged_files(photos, tmp_path):
+    damage(photos / "images" / "0002.png")
+    overrides = [f"data.root={photos}", f"output={tmp_path / 'run'}", "optimizer.warmup_steps=99"]
+    with pytest.raises(ConfigError, match=r"(?s)warmup_steps: 99 must be less than the 20 steps.*0002.png: cannot be"):
+        train("finetune", overrides, stream=io.StringIO())

@@ -105,6 +105,19 @@ class GroupConfig(Config):
 CONFIGS = {"saliency": Config, "cosaliency": GroupConfig}
 
 
+class InvalidValuesError(ConfigError):
+    """Some keys or values of a configuration are invalid.
+
+    Attributes:
+        data_config: a configuration with the same `data` section, to report faults of the files in the same round; None
+            if the section is invalid, too.
+    """
+
+    def __init__(self, message: str, data_config: Config | None):
+        super().__init__(message)
+        self.data_config = data_config
+
+
 def names_backbone_weights(init: str) -> bool:
     """Return whether `init` is a source of backbone weights, not a preset."""
     return init in ("imagenet", "random") or os.path.isfile(init)
@@ -126,7 +139,8 @@ def load(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
         overrides: `"dotted.key=value"` entries that override the file.
 
     Raises:
-        ConfigError: with one line per error: the file and line, the key, what is expected and what was received.
+        ConfigError: if there is no such configuration, or it is not valid YAML.
+        InvalidValuesError: with one line per error: the file and line, the key, what is expected and what was received.
 
     Example:
         >>> load("recnet_lite0", ["data.root=DUTS-TR", "batch_size=8"]).batch_size
@@ -144,7 +158,15 @@ def load(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
         return CONFIGS[task].model_validate(values)
     except pydantic.ValidationError as error:
         messages = dict.fromkeys(_message(detail, settings, name_or_path, CONFIGS[task]) for detail in error.errors())
-        raise ConfigError("\n".join(messages)) from None
+        raise InvalidValuesError("\n".join(messages), _data_config(CONFIGS[task], values)) from None
+
+
+def _data_config(kind: type[Config], values: dict) -> Config | None:
+    needed = {key: values[key] for key in ("task", "data", "seed", "output") if key in values}
+    try:
+        return kind.model_validate({**needed, "batch_size": 1, "epochs": 1, "preset": {"weights": "last"}})
+    except pydantic.ValidationError:
+        return None
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
