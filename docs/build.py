@@ -35,7 +35,7 @@ OTHER_PAGES = {
 
 # API pages: title → public names, and modules whose public names are all listed, inside keras_recnet.
 API = {
-    "Prediction": ("saliency", "cosaliency", "Predictor", "GroupPredictor", "presets", "errors"),
+    "Prediction": ("saliency", "cosaliency", "cutout", "crop", "Predictor", "GroupPredictor", "presets", "errors"),
     "Models": ("models", "backbones"),
     "Layers": ("layers",),
     "Losses": ("losses",),

@@ -11,6 +11,8 @@ from keras_recnet import presets as presets
 from keras_recnet import training as training
 from keras_recnet.inference.group_predictor import GroupPredictor as GroupPredictor
 from keras_recnet.inference.group_predictor import cosaliency as cosaliency
+from keras_recnet.inference.objects import crop as crop
+from keras_recnet.inference.objects import cutout as cutout
 from keras_recnet.inference.predictor import Predictor as Predictor
 from keras_recnet.inference.predictor import saliency as saliency
 from keras_recnet.layers import ConvGRUCell as ConvGRUCell

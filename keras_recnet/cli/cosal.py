@@ -23,6 +23,10 @@ from keras_recnet.imaging import GROUP_KINDS
 @options.types(GROUP_KINDS)
 @options.background
 @options.threshold
+@options.margin
+@options.aspect
+@options.largest
+@options.fill_holes
 @click.option(
     "--orders",
     type=click.IntRange(min=1),
@@ -54,6 +58,10 @@ def cosal(
     kinds,
     background,
     threshold,
+    margin,
+    aspect,
+    largest,
+    fill_holes,
     orders,
     seed,
     preset,
@@ -78,7 +86,13 @@ def cosal(
     """
     if not folders and not named:
         raise click.UsageError("Missing argument 'FOLDER…' (or --group NAME=GLOB).")
-    kinds = options.selected_kinds(kinds, background=(background, "cutout"), threshold=(threshold, "binary"))
+    kinds = options.selected_kinds(
+        kinds,
+        background=(background, "cutout"),
+        threshold=(threshold, "binary"),
+        margin=(margin, "crop"),
+        aspect=(aspect, "crop"),
+    )
     if out == "-":
         raise click.UsageError("-o -: a group is written to a folder, not to standard output.")
     options.check_out(out)
@@ -98,7 +112,16 @@ def cosal(
     from keras_recnet.inference.group_predictor import GroupPredictor
 
     max_pixels = pixel_limit(max_pixels)
-    writer = output_writer(max_pixels, threshold, background, skip_existing=skip_existing)
+    writer = output_writer(
+        max_pixels,
+        background,
+        threshold=threshold,
+        margin=margin,
+        aspect=aspect,
+        largest=largest,
+        fill_holes=fill_holes,
+        skip_existing=skip_existing,
+    )
     predictor = load_predictor(GroupPredictor, preset, max_pixels=max_pixels, **network)
     run = functools.partial(write_group_maps, predictor, tasks, writer, orders=orders, seed=seed, workers=jobs)
     images = sum(len(task.images) for task in tasks)

@@ -59,6 +59,34 @@ class ShardType(click.ParamType):
         )
 
 
+class Percentage(click.ParamType):
+    """A percentage of at least 0, such as 3%, as a fraction."""
+
+    name = "N%"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, float):
+            return value
+        with contextlib.suppress(ValueError):
+            fraction = float(value.removesuffix("%")) / 100
+            if value.endswith("%") and 0 <= fraction < float("inf"):
+                return fraction
+        return self.fail(f"must be a percentage of at least 0%, such as 3%. Received: {value!r}", param, ctx)
+
+
+class AspectRatio(click.ParamType):
+    """`W:H`, such as 4:3, as the number W / H."""
+
+    name = "W:H"
+
+    def convert(self, value, param, ctx):
+        width, separator, height = value.partition(":")
+        with contextlib.suppress(ValueError, ZeroDivisionError):
+            if separator and float(width) > 0 and 0 < (aspect := float(width) / float(height)) < float("inf"):
+                return aspect
+        return self.fail(f"must be W:H, two positive numbers, such as 4:3. Received: {value!r}", param, ctx)
+
+
 class Threshold(click.ParamType):
     """A number in 0…1, or "adaptive"."""
 
@@ -105,6 +133,18 @@ threshold = click.option(
     type=Threshold(),
     metavar="0…1|adaptive",
     help="Threshold of the binary type; adaptive: twice the mean of the map.  [default: 0.5]",
+)
+margin = click.option(
+    "--margin",
+    type=Percentage(),
+    help="Margin of the crop, in percent of the longer side of the object.  [default: 3%]",
+)
+aspect = click.option(
+    "--aspect", type=AspectRatio(), help="Aspect ratio of the crop, such as 4:3.  [default: that of the object]"
+)
+largest = click.option("--largest", is_flag=True, help="Keep only the largest object of each image.")
+fill_holes = click.option(
+    "--fill-holes", is_flag=True, help="Fill holes of the object, such as the background seen through a handle."
 )
 engine = click.option(
     "--engine",

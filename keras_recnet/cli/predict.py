@@ -22,6 +22,10 @@ from keras_recnet.imaging import KINDS
     type=options.IntegerPair("X,Y", ",", 0),
     help="Pixel whose attention to draw.  [default: the most salient pixel]",
 )
+@options.margin
+@options.aspect
+@options.largest
+@options.fill_holes
 @click.option("--preset", help="Name or folder of a preset.  [default: recnet_lite0]")
 @options.engine
 @options.size
@@ -33,7 +37,23 @@ from keras_recnet.imaging import KINDS
 @options.shard
 @options.as_json
 def predict(
-    inputs, out, kinds, background, threshold, pixel, preset, max_pixels, skip_existing, shard, jobs, as_json, **network
+    inputs,
+    out,
+    kinds,
+    background,
+    threshold,
+    pixel,
+    margin,
+    aspect,
+    largest,
+    fill_holes,
+    preset,
+    max_pixels,
+    skip_existing,
+    shard,
+    jobs,
+    as_json,
+    **network,
 ):
     """Predict the saliency maps of images.
 
@@ -45,7 +65,12 @@ def predict(
     folder contains both a.jpg and a.png, the suffix is kept: OUT/a.jpg.png.
     """
     kinds = options.selected_kinds(
-        kinds, background=(background, "cutout"), threshold=(threshold, "binary"), pixel=(pixel, "attention")
+        kinds,
+        background=(background, "cutout"),
+        threshold=(threshold, "binary"),
+        pixel=(pixel, "attention"),
+        margin=(margin, "crop"),
+        aspect=(aspect, "crop"),
     )
     if as_json and out == "-":
         raise click.UsageError("--json and -o - cannot both write to standard output.")
@@ -72,7 +97,17 @@ def predict(
     from keras_recnet.inference.predictor import Predictor
 
     max_pixels = pixel_limit(max_pixels)
-    writer = output_writer(max_pixels, threshold, background, pixel=pixel and pixel[::-1], skip_existing=skip_existing)
+    writer = output_writer(
+        max_pixels,
+        background,
+        threshold=threshold,
+        pixel=pixel and pixel[::-1],
+        margin=margin,
+        aspect=aspect,
+        largest=largest,
+        fill_holes=fill_holes,
+        skip_existing=skip_existing,
+    )
     predictor = load_predictor(Predictor, preset, max_pixels=max_pixels, **network)
     run = functools.partial(write_maps, predictor, tasks, writer, workers=jobs)
     return report(run, problems, len(tasks), out=out, as_json=as_json, network=str(predictor), written=writer.written)

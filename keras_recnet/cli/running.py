@@ -177,12 +177,12 @@ def load_predictor(predictor: type, preset: str | None, **network):
     return loaded
 
 
-def output_writer(max_pixels: int, threshold, background: str | None, **options):
-    """Build the `OutputWriter` from the options `--threshold`, `--background` and others."""
+def output_writer(max_pixels: int, background: str | None, **options):
+    """Build the `OutputWriter` from the value of `--background` and its other options; None selects the default."""
     from keras_recnet.inference.outputs import OutputWriter
 
-    threshold = 0.5 if threshold is None else threshold
-    return OutputWriter(threshold, _background(background, max_pixels), **options)
+    options = {name: value for name, value in options.items() if value is not None}
+    return OutputWriter(background=_background(background, max_pixels), **options)
 
 
 def _background(text, max_pixels):

@@ -1,7 +1,7 @@
 """Read and resize images, draw maps and cutouts, write PNGs. NumPy, Pillow and OpenCV only."""
 
 # Output kinds of an image. Kinds drawn from the map alone need the image only at the network's input size.
-KINDS = ("mask", "binary", "cutout", "overlay", "heatmap", "attention")
+KINDS = ("mask", "binary", "cutout", "crop", "overlay", "heatmap", "attention")
 KINDS_OF_THE_MAP = frozenset(("mask", "binary", "heatmap"))
 # Output kinds of a group. A sheet is one image of the whole group.
-GROUP_KINDS = ("mask", "binary", "cutout", "overlay", "heatmap", "sheet")
+GROUP_KINDS = ("mask", "binary", "cutout", "crop", "overlay", "heatmap", "sheet")

@@ -99,6 +99,8 @@ def _write_image(predictor, job, index, group, writer, sheet, note):
         if whole or sheet is not None:
             decoded = predictor.read(image.source, whole=whole)
         saliency_map, variance = group.map(index, decoded)
+        saliency_map = writer.refine(saliency_map)
+        result.locate(saliency_map, missing)
         if variance is not None:
             result.variance = float(variance.mean())
         if sheet is not None:

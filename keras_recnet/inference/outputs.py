@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from keras_recnet.errors import ImageError, MissingExtraError
-from keras_recnet.imaging import KINDS_OF_THE_MAP, cutout, drawing
+from keras_recnet.imaging import KINDS_OF_THE_MAP, cropping, cutout, drawing, objects
 from keras_recnet.imaging.reading import DecodedImage, read
 from keras_recnet.imaging.writing import encode, write
 from keras_recnet.inference.inputs import STANDARD_STREAM, ImageJob
 from keras_recnet.parallel import cores, ordered_map
 
 # output types that show the image's colors and keep its ICC profile
-_COLOR_KINDS = ("cutout", "overlay", "attention")
+_COLOR_KINDS = ("cutout", "crop", "overlay", "attention")
 
 
 @dataclasses.dataclass
@@ -29,17 +29,23 @@ class Result:
         source: path of the image, or `"-"`; for a sheet the group's folder or pattern.
         outputs: output type → file that exists now.
         size: `(height, width)` of the image; None if it was not read.
+        box: `(left, top, right, bottom)` of the object, see `keras_recnet.imaging.objects.object_box`; None if no map
+            was computed or the map has no object.
+        center: `(x, y)`, the object's center of mass, see `keras_recnet.imaging.objects.object_center`; None like
+            `box`.
         seconds: processing time, including the time spent waiting for the network.
         skipped: whether all outputs existed before.
         error: why the image failed, or None.
         group: name of the image's group, or None.
         variance: variance of the image's map over the orders, averaged over its pixels; None for a single order.
-        note: a remark on the group, or None.
+        note: a remark, such as that no object was found, or None.
     """
 
     source: str
     outputs: dict[str, Path | str] = dataclasses.field(default_factory=dict)
     size: tuple[int, int] | None = None
+    box: tuple[int, int, int, int] | None = None
+    center: tuple[float, float] | None = None
     seconds: float = 0.0
     skipped: bool = False
     error: str | None = None
@@ -69,13 +75,21 @@ class Result:
             self.error = f"{self.source}: its output cannot be written ({error})."
         self.seconds = time.perf_counter() - start
 
+    def locate(self, saliency_map: np.ndarray, outputs: dict) -> None:
+        """Set `box` and `center` from a map, float32 `(H, W)` in 0…1, and `note` if there is no object to crop to."""
+        self.box, self.center = objects.object_box(saliency_map), objects.object_center(saliency_map)
+        if self.box is None and "crop" in outputs:
+            self.note = f"{self.source}: no object was found; it was not cropped, except to --aspect"
+
     def as_json(self) -> dict:
         """Return plain values for `json.dumps`."""
         values = dataclasses.asdict(self)
         if self.group is None:
-            del values["group"], values["variance"], values["note"]
+            del values["group"], values["variance"]
         values["outputs"] = {kind: os.fspath(path) for kind, path in self.outputs.items()}
         values["seconds"] = round(self.seconds, 4)
+        if self.center is not None:
+            values["center"] = [round(value, 1) for value in self.center]
         return values
 
 
@@ -87,6 +101,10 @@ class OutputWriter:
         threshold: for `binary`, see `keras_recnet.imaging.drawing.binary`.
         background: for `cutout`: None (transparent), (red, green, blue), or an image, uint8 `(h, w, 3)`.
         pixel: for `attention`: (row, column) in the image; None: its most salient pixel.
+        margin: for `crop`, see `keras_recnet.imaging.cropping.crop_box`.
+        aspect: for `crop`, see `keras_recnet.imaging.cropping.crop_box`.
+        largest: whether to keep only the largest object of each map.
+        fill_holes: whether to fill holes of the objects.
         skip_existing: whether to leave existing files as they are.
 
     Attributes:
@@ -96,6 +114,10 @@ class OutputWriter:
     threshold: float | str = 0.5
     background: tuple[int, int, int] | np.ndarray | None = None
     pixel: tuple[int, int] | None = None
+    margin: float = cropping.MARGIN
+    aspect: float | None = None
+    largest: bool = False
+    fill_holes: bool = False
     skip_existing: bool = False
     written: list[Path | str] = dataclasses.field(default_factory=list, init=False)
 
@@ -104,6 +126,12 @@ class OutputWriter:
         if not self.skip_existing:
             return outputs
         return {kind: path for kind, path in outputs.items() if not os.path.exists(path)}
+
+    def refine(self, saliency_map: np.ndarray) -> np.ndarray:
+        """Apply `largest` and `fill_holes` to a map, float32 `(H, W)` in 0…1."""
+        if self.largest:
+            saliency_map = objects.largest_object(saliency_map)
+        return objects.fill_holes(saliency_map) if self.fill_holes else saliency_map
 
     def save(self, outputs: dict, decoded: DecodedImage, saliency_map: np.ndarray, predictor=None) -> None:
         """Draw and write the outputs of an image.
@@ -131,6 +159,10 @@ class OutputWriter:
             return drawing.heatmap(saliency_map)
         if kind == "overlay":
             return drawing.overlay(decoded.rgb, saliency_map)
+        if kind == "crop":
+            box = objects.object_box(saliency_map)
+            left, top, right, bottom = cropping.crop_box(box, decoded.size, margin=self.margin, aspect=self.aspect)
+            return decoded.rgb[top:bottom, left:right]
         drawn = cutout.cutout(decoded.rgb, saliency_map, decoded.alpha)
         return drawn if self.background is None else cutout.on_background(drawn, self.background)
 
@@ -179,7 +211,9 @@ def write_maps(
             decoded = read(data, fit=fit, max_pixels=predictor.max_pixels, name=name)
             if "attention" in missing and writer.pixel:
                 _check_pixel(writer.pixel, decoded.size, name)
-            writer.save(missing, decoded, predictor.predict(decoded, parallel=workers > 1), predictor)
+            saliency_map = writer.refine(predictor.predict(decoded, parallel=workers > 1))
+            result.locate(saliency_map, missing)
+            writer.save(missing, decoded, saliency_map, predictor)
             result.outputs, result.size = job.outputs, decoded.size
         return result
 

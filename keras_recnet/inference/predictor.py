@@ -262,8 +262,14 @@ def _obstacle_to_litert(preset, size, fusion):
 _lock = threading.Lock()
 
 
+def default_predictor() -> Predictor:
+    """Return the predictor with the shipped preset, which is loaded at the first call."""
+    with _lock:  # only one thread loads the network
+        return _load_default_predictor()
+
+
 @functools.cache
-def _default_predictor():
+def _load_default_predictor():
     return Predictor()
 
 
@@ -284,6 +290,4 @@ def saliency(image) -> np.ndarray:
         >>> import keras_recnet
         >>> saliency_map = keras_recnet.saliency("photo.jpg")
     """
-    with _lock:  # only one thread loads the network
-        predictor = _default_predictor()
-    return predictor(image)
+    return default_predictor()(image)

@@ -63,6 +63,24 @@ def test_a_folder_is_a_group(run, birds, tmp_path, tiny_group_preset):
     assert opened(out / "birds" / "2.cutout.png").mode == "RGBA"
 
 
+def test_each_image_of_a_group_is_cropped_to_its_largest_object(run, birds, tmp_path, monkeypatch):
+    def two_boxes(self, index, decoded=None):
+        saliency_map = np.zeros(decoded.size, np.float32)
+        saliency_map[10:20, 30 + index : 44] = 1
+        saliency_map[30:35, :5] = 1
+        return saliency_map, None
+
+    monkeypatch.setattr("keras_recnet.inference.group_predictor.EncodedGroup.map", two_boxes)
+    out = tmp_path / "out"
+    options = ("--type", "crop", "--margin", "0%", "--aspect", "2:1", "--largest")
+    status, stdout, _ = run(birds, "-o", out, *options, "--json")
+    assert status == 0
+    assert [json.loads(line)["box"] for line in stdout.splitlines()] == [[30 + index, 10, 44, 20] for index in range(3)]
+    # 13 × 10 becomes 20 × 10 around x = 37.5
+    expected = np.asarray(opened(birds / "2.png"))[10:20, 28:48]
+    np.testing.assert_array_equal(opened(out / "birds" / "2.crop.png"), expected)
+
+
 def test_recursive_makes_a_group_of_each_subfolder(run, birds, save_photo, tmp_path):
     save_photo("data/deep/cats/1.jpg")
     status, _, stderr = run(birds.parent, "-o", tmp_path / "out", "--recursive")

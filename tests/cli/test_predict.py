@@ -85,7 +85,7 @@ def test_a_mask_is_the_map_in_8_bits(run, save_photo, tiny_preset, tmp_path, fli
 
 def test_every_type_has_the_size_of_the_image(run, save_photo, tmp_path):
     photo = save_photo("photo.jpg", (70, 90))
-    types = "mask,binary,cutout", "overlay,heatmap,attention"
+    types = "mask,binary,cutout", "overlay,heatmap,attention"  # all except crop
     status, _, stderr = run(
         photo, "-o", tmp_path / "out", "--type", types[0], "--type", types[1], "--threshold", "adaptive"
     )
@@ -145,6 +145,58 @@ def test_an_output_file_has_the_format_of_its_suffix(run, save_photo, tmp_path, 
     image = opened(tmp_path / name)
     assert (image.format, image.mode, image.size) == (format, mode, (64, 48))
     assert files_below(tmp_path) == sorted([name, "photo.jpg"])
+
+
+@pytest.fixture
+def known_map(monkeypatch):
+    """Function that replaces the map of every image by boxes: `known_map((left, top, right, bottom), …)`."""
+
+    def replace(*boxes):
+        def predict(self, decoded, **_):
+            saliency_map = np.zeros(decoded.size, np.float32)
+            for left, top, right, bottom in boxes:
+                saliency_map[top:bottom, left:right] = 1
+            return saliency_map
+
+        monkeypatch.setattr("keras_recnet.inference.predictor.Predictor.predict", predict)
+
+    return replace
+
+
+def test_a_crop_shows_the_object_and_json_reports_its_box_and_center(run, save_photo, tmp_path, known_map):
+    known_map((10, 20, 30, 26))
+    photo = save_photo("photo.png", (48, 64))
+    out = tmp_path / "out"
+    status, stdout, _ = run(photo, "-o", out, "--type", "crop", "--margin", "10%", "--aspect", "2:1", "--json")
+    assert status == 0
+    assert (json.loads(stdout)["box"], json.loads(stdout)["center"]) == ([10, 20, 30, 26], [20, 23])
+    # 24 × 10 with the margin, 24 × 12 in 2:1
+    np.testing.assert_array_equal(opened(out / "photo.crop.png"), np.asarray(opened(photo))[17:29, 8:32])
+    assert run(photo, "-o", tmp_path / "crop.jpg", "--type", "crop")[0] == 0
+    assert opened(tmp_path / "crop.jpg").size == (22, 8)
+
+
+def test_the_largest_object_without_holes_is_used_in_every_output(run, save_photo, tmp_path, known_map):
+    known_map((0, 0, 30, 5), (0, 15, 30, 20), (0, 5, 10, 15), (20, 5, 30, 15), (50, 40, 60, 48))
+    photo = save_photo("photo.png", (48, 64))
+    out = tmp_path / "out"
+    status, stdout, _ = run(photo, "-o", out, "--type", "mask,binary", "--largest", "--fill-holes", "--json")
+    assert (status, json.loads(stdout)["box"]) == (0, [0, 0, 30, 20])
+    expected = np.zeros((48, 64), np.uint8)
+    expected[:20, :30] = 255
+    np.testing.assert_array_equal(opened(out / "photo.png"), expected)
+    np.testing.assert_array_equal(opened(out / "photo.binary.png"), expected)
+
+
+def test_an_image_without_an_object_is_noted_and_cropped_to_its_center(run, save_photo, tmp_path, known_map):
+    known_map()
+    photo = save_photo("photo.png", (48, 64))
+    status, stdout, stderr = run(photo, "-o", tmp_path / "out", "--type", "crop", "--aspect", "1:1", "--json")
+    assert status == 0
+    result = json.loads(stdout)
+    assert (result["box"], result["center"]) == (None, None)
+    assert f"Note: {photo}: no object was found" in stderr
+    np.testing.assert_array_equal(opened(tmp_path / "out" / "photo.crop.png"), np.asarray(opened(photo))[:, 8:56])
 
 
 def test_attention_needs_a_pixel_in_the_image_and_the_keras_engine(run, save_photo, tmp_path):
@@ -281,6 +333,14 @@ def test_predict_on_litert_loads_neither_tensorflow_nor_keras(tiny_preset, save_
         (["a.jpg", "-o", "out", "--background", "red"], "--background needs --type cutout"),
         (["a.jpg", "-o", "out", "--threshold", "0.3"], "--threshold needs --type binary"),
         (["a.jpg", "-o", "out", "--pixel", "1,2"], "--pixel needs --type attention"),
+        (["a.jpg", "-o", "out", "--margin", "3%"], "--margin needs --type crop"),
+        (["a.jpg", "-o", "out", "--aspect", "1:1"], "--aspect needs --type crop"),
+        (["a.jpg", "-o", "out", "--type", "crop", "--margin", "3"], "such as 3%. Received: '3'"),
+        (["a.jpg", "-o", "out", "--type", "crop", "--margin", "-3%"], "such as 3%. Received: '-3%'"),
+        (["a.jpg", "-o", "out", "--type", "crop", "--aspect", "4/3"], "such as 4:3. Received: '4/3'"),
+        (["a.jpg", "-o", "out", "--type", "crop", "--aspect", "0:3"], "such as 4:3. Received: '0:3'"),
+        (["a.jpg", "-o", "out", "--type", "crop", "--aspect", "4:0"], "such as 4:3. Received: '4:0'"),
+        (["a.jpg", "-o", "out", "--type", "crop", "--aspect", "nan:1"], "such as 4:3. Received: 'nan:1'"),
         (["a.jpg", "-o", "out", "--type", "attention", "--pixel", "1"], "must be X,Y, integers of at least 0"),
         (["a.jpg", "-o", "out", "--type", "binary", "--threshold", "1.5"], "number in 0…1 or 'adaptive'"),
         (["a.jpg", "-o", "out", "--type", "binary", "--threshold", "nan"], "number in 0…1 or 'adaptive'"),
