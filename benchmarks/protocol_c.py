@@ -6,7 +6,7 @@
 Each pair of groups of different categories has one composite, half of them a mosaic, half a paste. It belongs to both
 groups, with the mask of that group's object. A network that sees one image cannot know which object to mark.
 `OUT/c` contains `images/GROUP/NUMBER_KIND.png` and `masks/GROUP/NUMBER_KIND.png`. The images and masks are read from
-`images` and `masks` in the folder of the data set. Then run
+`images` and `masks` in the folder of the dataset. Then run
 
     keras-recnet evaluate --grouped --masks OUT/c/masks --images OUT/c/images --preset recnet_lite0 -o results/c
 """

@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, epoch, step): the base of the data sets in this package."""
+"""Batches as a pure function of (seed, epoch, step): the base of the datasets in this package."""
 
 import math
 
@@ -12,7 +12,7 @@ ORDER, AUGMENTATION, MEMBERS = 0, 1, 2
 
 
 class Batches:
-    """Base of data sets that yield `tf.data` batches, starting at any (epoch, step).
+    """Base of datasets that yield `tf.data` batches, starting at any (epoch, step).
 
     A subclass defines `__len__`, `_training_batch` (returns the NumPy arrays of a step), `_dtypes` (the list of their
     TensorFlow types) and `_to_tensors` (gives them static shapes).

@@ -16,7 +16,7 @@ from keras_recnet.pipelines.pair_reading import Pair, PipelineDataError
 from keras_recnet.pipelines.pairs import find_pairs
 
 # Names of the two folders in iCoseg, MSRC, Cosal2015, CoSOD3k (Image, GroundTruth), CoCA (image, binary), the
-# COCO subset of 9,213 images (img, gt) and in derived data sets.
+# COCO subset of 9,213 images (img, gt) and in derived datasets.
 IMAGE_FOLDERS = frozenset(("image", "images", "img", "imgs"))
 MASK_FOLDERS = frozenset(("groundtruth", "ground_truth", "gt", "gts", "binary", "mask", "masks"))
 SPLIT_BY = ("images", "groups")
@@ -77,7 +77,7 @@ def find_groups(
 ) -> list[Group]:
     """Find groups in folders: each subfolder of the images is a group, and masks have the same structure.
 
-    This is the layout of the public data sets: `Image/GROUP/NAME.jpg` and `GroundTruth/GROUP/NAME.png` (Cosal2015,
+    This is the layout of the public datasets: `Image/GROUP/NAME.jpg` and `GroundTruth/GROUP/NAME.png` (Cosal2015,
     CoSOD3k, iCoseg, MSRC), `image/…` and `binary/…` (CoCA). A group of one image is allowed, and a warning names it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Sources of data sets: read, cache, resize and augment one pair of image and mask at a time."""
+"""Sources of datasets: read, cache, resize and augment one pair of image and mask at a time."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ CACHES = ("memory", None)
 class Source(Protocol):
     """Interface of the sources that `SaliencyGroups` reads, such as `ImageSource`.
 
-    A data set calls `open` once with all pairs that it may read, then `draw` and `read` for every batch.
+    A dataset calls `open` once with all pairs that it may read, then `draw` and `read` for every batch.
 
     Attributes:
         image_size: `(height, width)` of the masks.

@@ -30,7 +30,7 @@ class SaliencyGroups(Batches):
     Args:
         groups: sequence of `Group`, see `find_groups` and `read_groups`. Distractors listed in the groups themselves
             are used by `evaluation()` only. To add single images, see `single_images`.
-        source: reads the images, such as `ImageSource(224)`, or features computed from them. One source per data set.
+        source: reads the images, such as `ImageSource(224)`, or features computed from them. One source per dataset.
         batch_size: groups per batch.
         images_per_group: maximum number N of images per group in a batch; 5 as in the RCAU paper.
         seed: any integer.

@@ -1,4 +1,4 @@
-"""ONNX files in ONNX Runtime on the CPU. A burst runs single-threaded sessions in parallel threads."""
+"""ONNX files in ONNX Runtime on the CPU. In a burst, several threads share one single-threaded session."""
 
 import numpy as np
 

@@ -23,12 +23,12 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
     help="Predict the maps of this preset first. Needs --images, and --grouped for co-saliency. Repeatable.",
 )
 @click.option("--images", type=click.Path(), metavar="DIR", help="Folder of images, for --preset and for the report.")
-@click.option("--name", help="Name of the data set.  [default: from the folder of masks]")
+@click.option("--name", help="Name of the dataset.  [default: from the folder of masks]")
 @click.option("--grouped", is_flag=True, help="Each subfolder is a group (co-saliency); add means over groups.")
 @click.option("--names", type=click.Path(), metavar="FILE", help="Score only the names in this file, one per line.")
-@click.option("--sets", type=click.Path(), metavar="FILE", help="YAML list of data sets; replaces the options above.")
+@click.option("--sets", type=click.Path(), metavar="FILE", help="YAML list of datasets; replaces the options above.")
 @click.option("-o", "--out", required=True, type=click.Path(), metavar="DIR", help="Output folder.")
-@click.option("--published", metavar="SET", help="Add the papers' numbers for this data set, for example ECSSD.")
+@click.option("--published", metavar="SET", help="Add the papers' numbers for this dataset, for example ECSSD.")
 @click.option("--ablations", is_flag=True, help="Include the papers' ablations in the published numbers.")
 @click.option("--allow-missing", is_flag=True, help="Masks without a map and maps without a mask are not errors.")
 @click.option("--common-only", is_flag=True, help="Average only over images for which every method has a map.")
@@ -97,10 +97,10 @@ def _data_sets(sets, masks, maps, images, name, grouped, names, published):
                 raise click.UsageError(f"{option} cannot be combined with --sets. Move it into {sets}.")
         data_sets = datasets.read_list(sets)
         if published and len(data_sets) > 1:
-            raise click.UsageError(f"--published needs a single data set. Use the key `published` in {sets}.")
+            raise click.UsageError(f"--published needs a single dataset. Use the key `published` in {sets}.")
         return [dataclasses.replace(entry, published=published or entry.published) for entry in data_sets]
     if not masks:
-        raise click.UsageError("Missing option '--masks' (or '--sets' with a list of data sets).")
+        raise click.UsageError("Missing option '--masks' (or '--sets' with a list of datasets).")
     folders = {}
     for text in maps:
         method, folder = datasets.method_and_folder(text)
@@ -112,7 +112,7 @@ def _data_sets(sets, masks, maps, images, name, grouped, names, published):
 
 
 def _of_shard(data_sets, shard):
-    """Return the data sets of which a part belongs to the shard."""
+    """Return the datasets of which a part belongs to the shard."""
     from keras_recnet.evaluation.datasets import masks_of
 
     data_sets = [dataclasses.replace(entry, shard=shard) for entry in data_sets]

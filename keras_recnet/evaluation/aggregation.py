@@ -32,16 +32,16 @@ class Metric:
 METRICS = (
     Metric("mae", "MAE", "MAE", True, "mean absolute error of the map stretched to 0…1, as in pysodmetrics"),
     Metric("mae_unstretched", "MAE (unstretched)", "MAE (unstretched)", True, "MAE of the map as saved"),
-    Metric("max_f", "max F", r"$F_\beta^{\max}$", False, "maximum of the data set's F curve, β² = 0.3"),
-    Metric("mean_f", "mean F", r"$F_\beta^{\mathrm{mean}}$", False, "mean of the data set's F curve"),
+    Metric("max_f", "max F", r"$F_\beta^{\max}$", False, "maximum of the dataset's F curve, β² = 0.3"),
+    Metric("mean_f", "mean F", r"$F_\beta^{\mathrm{mean}}$", False, "mean of the dataset's F curve"),
     Metric("adaptive_f", "adaptive F", r"$F_\beta^{\mathrm{adp}}$", False, "F at twice the map's mean"),
     Metric(
         "f_mean_plus_std", "F at μ+σ", r"$F_\beta^{\mu+\sigma}$", False, "F at the map's mean plus standard deviation"
     ),
     Metric("weighted_f", "weighted F", r"$F_\beta^{w}$", False, "F with errors weighted by their location, β = 1"),
     Metric("s_measure", "S", r"$S_\alpha$", False, "structure measure, α = 0.5"),
-    Metric("max_e", "max E", r"$E_\xi^{\max}$", False, "maximum of the data set's E curve (enhanced alignment)"),
-    Metric("mean_e", "mean E", r"$E_\xi^{\mathrm{mean}}$", False, "mean of the data set's E curve"),
+    Metric("max_e", "max E", r"$E_\xi^{\max}$", False, "maximum of the dataset's E curve (enhanced alignment)"),
+    Metric("mean_e", "mean E", r"$E_\xi^{\mathrm{mean}}$", False, "mean of the dataset's E curve"),
     Metric("adaptive_e", "adaptive E", r"$E_\xi^{\mathrm{adp}}$", False, "E at twice the map's mean"),
     Metric("distractor_mean", "distractors", "distractors", True, "mean of the map as saved, only for distractors"),
 )
@@ -53,7 +53,7 @@ CURVE_METRICS = {"max_f": ("f", np.max), "mean_f": ("f", np.mean), "max_e": ("e"
 
 @dataclasses.dataclass(frozen=True)
 class Means:
-    """Means of one method on one data set.
+    """Means of one method on one dataset.
 
     Attributes:
         values: metric → mean; metrics without values are omitted.

@@ -1,4 +1,4 @@
-"""Data sets for evaluation: find masks and the maps that belong to them, in folders or a YAML list."""
+"""Datasets for evaluation: find masks and the maps that belong to them, in folders or a YAML list."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ class Fault:
     """A file that could not be scored.
 
     Attributes:
-        data_set: name of the data set.
+        data_set: name of the dataset.
         kind: `"missing map"`, `"map without mask"`, `"unreadable"`, or for presets `"image without mask"` or
             `"unreadable image"`.
         message: names the file and the problem.
@@ -46,9 +46,9 @@ class DataSet:
         maps: method → folder of its maps.
         images: folder of images, for the thumbnails of the report and for presets.
         grouped: whether each subfolder of `masks` is a group (co-saliency). Adds means over groups.
-        published: name of the data set in the papers, to add their rows.
+        published: name of the dataset in the papers, to add their rows.
         names: file with the names to score, one per line, for example a validation list. None scores all masks.
-        shard: the part of the masks, in a grouped data set of the groups, to score; None scores all.
+        shard: the part of the masks, in a grouped dataset of the groups, to score; None scores all.
     """
 
     name: str
@@ -72,7 +72,7 @@ class DataSet:
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """The files of a data set, by name.
+    """The files of a dataset, by name.
 
     Attributes:
         masks: name → file, sorted.
@@ -88,15 +88,15 @@ class Pairs:
 
 
 def pair(data_set: DataSet, *, allow_missing: bool = False) -> Pairs:
-    """Find the files of a data set.
+    """Find the files of a dataset.
 
     Args:
-        data_set: the data set.
+        data_set: the dataset.
         allow_missing: whether a mask without a map, or a map without a mask, is allowed.
 
     Raises:
         DataError: if a folder does not exist or contains nothing to score, two files have the same name, or a mask of a
-            grouped data set is not in a group.
+            grouped dataset is not in a group.
     """
     masks = masks_of(data_set)
     selected = masks.keys() if data_set.names else None
@@ -193,19 +193,19 @@ def method_and_folder(text: str) -> tuple[str, Path]:
 
 
 def default_name(masks: str | os.PathLike) -> str:
-    """Return the default name of a data set: `ECSSD` for the masks in `ECSSD/masks` or `ECSSD`."""
+    """Return the default name of a dataset: `ECSSD` for the masks in `ECSSD/masks` or `ECSSD`."""
     path = Path(os.path.abspath(masks))
     return path.parent.name if path.name.lower() in ("masks", "mask", "gt", "groundtruth") else path.name
 
 
 def read_list(path: str | os.PathLike) -> list[DataSet]:
-    """Read a YAML list of data sets. Relative paths are relative to the folder of the list.
+    """Read a YAML list of datasets. Relative paths are relative to the folder of the list.
 
     Raises:
         ConfigError: if the file cannot be read, or an entry has an unknown key or an invalid value.
 
     Example:
-        Two data sets, the second one grouped:
+        Two datasets, the second one grouped:
 
             - name: ECSSD
               images: ECSSD/images        # optional: for the report; required by --preset
@@ -224,18 +224,18 @@ def read_list(path: str | os.PathLike) -> list[DataSet]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(entries, list) or not entries:
-        raise ConfigError(f"{path}: must be a list of data sets (- name: …, masks: …). Received: {entries!r}")
+        raise ConfigError(f"{path}: must be a list of datasets (- name: …, masks: …). Received: {entries!r}")
     data_sets = [_from_entry(entry, f"{path}: entry {number}", path) for number, entry in enumerate(entries, 1)]
     check_names(data_sets, path)
     return data_sets
 
 
 def check_names(data_sets: list[DataSet], source: str | os.PathLike) -> None:
-    """Raise a `ConfigError` if two data sets have the same name."""
+    """Raise a `ConfigError` if two datasets have the same name."""
     names = [data_set.name for data_set in data_sets]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"{source}: {names.count(name)} data sets are named {name!r}. Rename them.")
+            raise ConfigError(f"{source}: {names.count(name)} datasets are named {name!r}. Rename them.")
 
 
 def _from_entry(entry, source, path):

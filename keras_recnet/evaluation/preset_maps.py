@@ -1,4 +1,4 @@
-"""Predict the maps of a preset for a data set.
+"""Predict the maps of a preset for a dataset.
 
 The maps are written to `OUT/maps/SET/METHOD-CHECKSUM`. The checksum identifies the files of the preset, so a retrained
 preset gets a new folder. A map is predicted only if it is missing or older than its image, so an interrupted run
@@ -42,7 +42,7 @@ def predict_maps(
     """Predict the missing and outdated maps of presets.
 
     Args:
-        data_sets: the data sets, each with a folder of images.
+        data_sets: the datasets, each with a folder of images.
         methods: the presets: name or folder of each, or `NAME=PRESET` to choose the name of the method.
         out: the output folder of the evaluation.
         allow_missing: whether an image without a mask is allowed.
@@ -51,11 +51,11 @@ def predict_maps(
             with the number of finished images.
 
     Returns:
-        The data sets with the presets added to their methods, and the images that could not be predicted or have no
+        The datasets with the presets added to their methods, and the images that could not be predicted or have no
         mask.
 
     Raises:
-        ConfigError: if a data set has no images, has a method of the same name already, or has no groups although the
+        ConfigError: if a dataset has no images, has a method of the same name already, or has no groups although the
             preset needs them.
         DataError: if a folder does not exist or is empty.
         DiskError: if a map cannot be written.

@@ -1,7 +1,7 @@
 """Published results of the RecNet and RCAU papers, from `published_tables/`.
 
 The authors computed them with their own scripts, so published rows are always marked as such. The RCAU paper measured
-its own network after fine-tuning on half of each data set; these rows are marked too.
+its own network after fine-tuning on half of each dataset; these rows are marked too.
 """
 
 import csv
@@ -12,9 +12,9 @@ from keras_recnet.errors import ConfigError
 
 _FOLDER = Path(__file__).parent / "published_tables"
 _NAMES = ("method", "setting", "fusion", "dataset")
-FINE_TUNED = "after fine-tuning on half of the data set"
+FINE_TUNED = "after fine-tuning on half of the dataset"
 
-# File → (paper and table, data set if the table has no such column, whether it compares methods, not ablations).
+# File → (paper and table, dataset if the table has no such column, whether it compares methods, not ablations).
 _TABLES = {
     "recnet_table1.csv": ("RecNet paper, Table 1", None, True),
     "recnet_table2_ablation.csv": ("RecNet paper, Table 2", None, False),
@@ -31,8 +31,8 @@ class Published:
     Attributes:
         method: name of the method in the paper.
         source: paper and table.
-        data_set: name of the data set in the paper.
-        fine_tuned: whether it was measured after fine-tuning on half of the data set.
+        data_set: name of the dataset in the paper.
+        fine_tuned: whether it was measured after fine-tuning on half of the dataset.
         values: metric → number, with three decimals as printed; numbers that the paper omits are omitted.
     """
 
@@ -44,14 +44,14 @@ class Published:
 
 
 def published(data_set: str, *, ablations: bool = False) -> list[Published]:
-    """Return the papers' rows for a data set, in the papers' order.
+    """Return the papers' rows for a dataset, in the papers' order.
 
     Args:
-        data_set: name of the data set in the papers; case is ignored.
+        data_set: name of the dataset in the papers; case is ignored.
         ablations: whether to include the ablations and fusion methods.
 
     Raises:
-        ConfigError: if no table contains the data set.
+        ConfigError: if no table contains the dataset.
     """
     rows = _read()
     selected = [

@@ -50,7 +50,7 @@ def write(evaluation, svgs: dict[str, dict[str, str]], path: Path) -> None:
 
     Args:
         evaluation: a `keras_recnet.evaluation.run.Evaluation`.
-        svgs: data set → title → inline SVG, from `keras_recnet.evaluation.figures.write`.
+        svgs: dataset → title → inline SVG, from `keras_recnet.evaluation.figures.write`.
         path: the HTML file.
     """
     environment = jinja2.Environment(

@@ -28,7 +28,7 @@ class Record:
     """The scores of one map.
 
     Attributes:
-        data_set, method, name: names of the data set, the method and the image.
+        data_set, method, name: names of the dataset, the method and the image.
         sums: SHA-256 checksums of the mask file and the map file.
         size: `(height, width)` of the mask.
         values: metric → value.

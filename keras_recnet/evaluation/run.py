@@ -1,4 +1,4 @@
-"""Score the maps of data sets and write numbers, tables, curves and a report to one folder."""
+"""Score the maps of datasets and write numbers, tables, curves and a report to one folder."""
 
 import contextlib
 import dataclasses
@@ -23,15 +23,15 @@ SHARDS = "shards"  # folder of the logs of shards
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Scores of all methods on one data set.
+    """Scores of all methods on one dataset.
 
     Attributes:
-        data_set: the data set.
+        data_set: the dataset.
         pairs: its files.
         records: method → image name → score.
         images: method → means over images.
-        groups: method → group → means; empty unless the data set is grouped.
-        over_groups: method → means over groups; empty unless the data set is grouped.
+        groups: method → group → means; empty unless the dataset is grouped.
+        over_groups: method → means over groups; empty unless the dataset is grouped.
         published: rows of the papers' tables.
     """
 
@@ -52,7 +52,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The results of all data sets, and the files that could not be scored."""
+    """The results of all datasets, and the files that could not be scored."""
 
     results: list[Result]
     faults: list[Fault]
@@ -65,7 +65,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A data set with its files and its published rows, ready to be scored."""
+    """A dataset with its files and its published rows, ready to be scored."""
 
     data_set: DataSet
     pairs: Pairs
@@ -81,12 +81,12 @@ def evaluate(
     ablations: bool = False,
     **options,
 ) -> Evaluation:
-    """Score one or more methods on one or more data sets and write the results to a folder.
+    """Score one or more methods on one or more datasets and write the results to a folder.
 
     Calls `predict_maps` (if there are presets), `prepare` and `score`; see there for the errors raised.
 
     Args:
-        data_sets: the data sets.
+        data_sets: the datasets.
         out: the folder to write to.
         presets: presets whose maps are predicted first, see `keras_recnet.evaluation.preset_maps.predict_maps`.
         allow_missing: see `prepare`.
@@ -106,19 +106,19 @@ def evaluate(
 
 
 def prepare(data_sets: Iterable[DataSet], *, allow_missing: bool = False, ablations: bool = False) -> list[Prepared]:
-    """Find the files of data sets.
+    """Find the files of datasets.
 
     Args:
-        data_sets: the data sets.
+        data_sets: the datasets.
         allow_missing: whether a mask without a map, or a map without a mask, is allowed; it is listed either way.
         ablations: whether the published rows include ablations and fusion methods.
 
     Raises:
         DataError: if a folder does not exist or contains nothing to score.
-        ConfigError: if the papers have no numbers for a data set, a data set has no methods, or two have the same name.
+        ConfigError: if the papers have no numbers for a dataset, a dataset has no methods, or two have the same name.
     """
     data_sets = list(data_sets)
-    check_names(data_sets, "data sets")
+    check_names(data_sets, "datasets")
     for data_set in data_sets:
         if not data_set.maps:
             raise ConfigError(f"{data_set.name}: nothing to score. Add --maps NAME=DIR, or --preset and --images.")
@@ -139,7 +139,7 @@ def score(
     faults: Iterable[Fault] = (),
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Score data sets and write the results to a folder.
+    """Score datasets and write the results to a folder.
 
     Each score is appended to `out/per_image.jsonl` immediately: an interrupted run resumes, only changed files are
     scored again, and adding a method only scores its own maps. Files that are unreadable or have no
@@ -148,7 +148,7 @@ def score(
     With `jobs` other than 1, scripts must call this function below `if __name__ == "__main__":` (for multiprocessing).
 
     Args:
-        prepared: the data sets, from `prepare`.
+        prepared: the datasets, from `prepare`.
         out: the folder for `metrics.json`, `metrics.csv`, `curves.csv`, `per_image.csv`, `table.md`, `table.tex`,
             `curves/*.svg`, `curves/*.png` and `report.html`.
         jobs: number of processes; 1 scores in this process.
@@ -180,12 +180,12 @@ def score_shard(
     faults: Iterable[Fault] = (),
     progress: Progress = no_progress,
 ) -> tuple[int, list[Fault]]:
-    """Score a shard of data sets, and write only its scores, to `out/shards`, for `score(…, merge=True)`.
+    """Score a shard of datasets, and write only its scores, to `out/shards`, for `score(…, merge=True)`.
 
     Several shards may be scored at once, by processes or machines that share the folder `out`.
 
     Args:
-        prepared: the data sets, from `prepare`, whose `shard` is this one.
+        prepared: the datasets, from `prepare`, whose `shard` is this one.
         out: the folder to write to, the same one for all shards.
         shard: the shard.
         jobs: as in `score`.
@@ -213,7 +213,7 @@ def _shard_logs(out):
 
 
 def _score(prepared, log, jobs, faults, progress):
-    """Score the maps that have no valid score in `log`; return data set → method → name → record, and all faults."""
+    """Score the maps that have no valid score in `log`; return dataset → method → name → record, and all faults."""
     faults = [*faults, *(fault for entry in prepared for fault in entry.pairs.faults)]
     records = {entry.data_set.name: {method: {} for method in entry.data_set.maps} for entry in prepared}
     with log:

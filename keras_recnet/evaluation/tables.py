@@ -114,7 +114,7 @@ def note_lines(result) -> list[str]:
 
 
 def markdown(evaluation) -> str:
-    """Format a table for each data set, with its notes."""
+    """Format a table for each dataset, with its notes."""
     parts = []
     for result in evaluation.results:
         table_rows = rows(result)
@@ -137,7 +137,7 @@ def markdown(evaluation) -> str:
 
 
 def latex(evaluation) -> str:
-    """Format a `booktabs` table for each data set."""
+    """Format a `booktabs` table for each dataset."""
     parts = []
     for result in evaluation.results:
         table_rows = rows(result)

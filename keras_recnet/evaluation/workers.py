@@ -26,7 +26,7 @@ class Task:
     """A mask and its maps.
 
     Attributes:
-        data_set, name: names of the data set and the image.
+        data_set, name: names of the dataset and the image.
         mask: the mask file.
         maps: method → map file.
         known: method → SHA-256 checksums (mask, map) of an earlier result, which is reused if they are unchanged.

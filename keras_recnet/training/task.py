@@ -111,7 +111,7 @@ class TrainingTask:
             raise ConfigError(f"model: {error}") from error
 
     def build_data(self, files: tuple[list, list], model: "keras.Model", log: Callable[[str], object]) -> Data:
-        """Build the data sets, and fill their caches.
+        """Build the datasets, and fill their caches.
 
         Args:
             files: result of `find_files`.

@@ -30,7 +30,7 @@ def save(array, path):
 
 @pytest.fixture
 def make_set(tmp_path):
-    """Write a data set: `make_set(names, methods=…)` → folder with `masks`, `maps/METHOD` and `images`."""
+    """Write a dataset: `make_set(names, methods=…)` → folder with `masks`, `maps/METHOD` and `images`."""
 
     def make(names, *, methods=("ours",), size=(36, 48), folder=tmp_path / "set", images=False):
         for number, name in enumerate(names):

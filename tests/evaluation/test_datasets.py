@@ -136,14 +136,14 @@ def test_a_list_of_data_sets_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must be a list of data sets.*Received: None"),
-        ("masks: x", "must be a list of data sets"),
+        ("", "must be a list of datasets.*Received: None"),
+        ("masks: x", "must be a list of datasets"),
         ("- [", "not valid YAML"),
         ("- name: x", "entry 1: masks: is missing"),
         ("- {masks: x, mask: y}", r"entry 1: mask: unknown key\. Did you mean 'masks'\?"),
         ("- {masks: x, grouped: maybe}", "entry 1: grouped: input should be a valid boolean.*Received: 'maybe'"),
         ("- {masks: x, maps: [y]}", "entry 1: maps: .*Received"),
-        ("- {masks: x}\n- {masks: x}", "2 data sets are named 'x'"),
+        ("- {masks: x}\n- {masks: x}", "2 datasets are named 'x'"),
         ("- 3", "entry 1"),
     ],
 )

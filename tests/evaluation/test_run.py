@@ -202,7 +202,7 @@ def test_means_are_taken_over_images_and_over_groups(make_set, tmp_path):
     assert result.images["ours"].values["s_measure"] == pytest.approx(expected)
     assert result.images["ours"].values["distractor_mean"] == pytest.approx(0.2)
     assert (result.images["ours"].images, result.images["ours"].distractors) == (5, 1)
-    # The curve of the data set is the mean of the groups' curves, and max F is its maximum.
+    # The curve of the dataset is the mean of the groups' curves, and max F is its maximum.
     curves = [group.curves["f"] for group in result.groups["ours"].values()]
     assert result.over_groups["ours"].values["max_f"] == pytest.approx(np.mean(curves, axis=0).max())
     table = (tmp_path / "out" / "table.md").read_text()
@@ -228,7 +228,7 @@ def test_a_data_set_needs_methods_and_a_unique_name(make_set, tmp_path):
     folder = make_set(["a"])
     with pytest.raises(ConfigError, match="nothing to score"):
         evaluate([data_set(folder, ())], tmp_path / "out")
-    with pytest.raises(ConfigError, match="2 data sets are named 'set'"):
+    with pytest.raises(ConfigError, match="2 datasets are named 'set'"):
         evaluate([data_set(folder)] * 2, tmp_path / "out")
 
 

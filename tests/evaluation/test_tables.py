@@ -88,7 +88,7 @@ def test_published_numbers_after_fine_tuning_are_marked(make_set, tmp_path, monk
     folder = make_set(["a"])
     data_set = DataSet("iCoseg", folder / "masks", {"ours": folder / "maps" / "ours"}, published="iCoseg")
     evaluation = evaluate([data_set], tmp_path / "out", jobs=1)
-    fine_tuned = "after fine-tuning on half of the data set"
+    fine_tuned = "after fine-tuning on half of the dataset"
     lines = [line for line in tables.markdown(evaluation).splitlines() if fine_tuned in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"| RCAU | published, RCAU paper, Table 1, {fine_tuned} |")

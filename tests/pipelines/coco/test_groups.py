@@ -31,7 +31,7 @@ def counts_of(mask):
 
 
 class CocoSet:
-    """A small data set in COCO format; `save` writes it."""
+    """A small dataset in COCO format; `save` writes it."""
 
     def __init__(self, folder):
         self.folder = folder / "photos"
