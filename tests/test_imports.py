@@ -34,8 +34,20 @@ MAY_IMPORT = {
     "training": BASE | CORE | {"imaging", "pipelines", "export"},
     "evaluation": BASE | {"imaging", "inference"},
     "bench": BASE | {"inference", "export", "models"},
+    "video": BASE | {"imaging", "inference"},
     "cli": BASE
-    | {"imaging", "inference", "pipelines", "training", "evaluation", "export", "export.serving", "bench", "__init__"},
+    | {
+        "imaging",
+        "inference",
+        "pipelines",
+        "training",
+        "evaluation",
+        "export",
+        "export.serving",
+        "bench",
+        "video",
+        "__init__",
+    },
 }
 
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
@@ -51,12 +63,14 @@ NEVER = {
     "inference": BACKENDS,
     "evaluation": FRAMEWORKS,
     "bench": {"jax"},
+    "video": FRAMEWORKS,
     "cli": FRAMEWORKS,
 }
 ONLY_IN_FUNCTIONS = {
     "export.serving": {"cv2", "grpc", "requests", "tensorflow_serving"},
     "inference": {"keras"},
     "bench": {"keras", "tensorflow", "torch", "onnxruntime", "ai_edge_litert", "rich"},
+    "video": {"av"},
     "cli": {"numpy", "cv2", "PIL", "pydantic", "matplotlib", "rich"},
 }
 

@@ -4,7 +4,7 @@ import functools
 
 import click
 
-from keras_recnet.cli import options
+from keras_recnet.cli import options, video
 from keras_recnet.cli.running import EXIT_STATUS, load_predictor, output_writer, pixel_limit, report
 from keras_recnet.imaging import KINDS
 
@@ -12,7 +12,10 @@ from keras_recnet.imaging import KINDS
 @click.command(epilog=EXIT_STATUS)
 @click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
 @click.option(
-    "-o", "--out", required=True, help="Output folder; for one image also a PNG, JPEG or WebP file, or - for stdout."
+    "-o",
+    "--out",
+    required=True,
+    help="Output folder; for one image also a PNG, JPEG or WebP file, or - for stdout; for a video a file or -.",
 )
 @options.types(KINDS)
 @options.background
@@ -26,6 +29,13 @@ from keras_recnet.imaging import KINDS
 @options.aspect
 @options.largest
 @options.fill_holes
+@click.option("--every", type=click.IntRange(min=1), help="Use every Nth frame of a video.  [default: 1]")
+@click.option(
+    "--frames",
+    type=options.IntegerPair("WxH", "x", 1),
+    metavar="WxH",
+    help="Read raw RGB frames (rgb24) of this size from standard input and write raw frames.",
+)
 @click.option("--preset", help="Name or folder of a preset.  [default: recnet_lite0]")
 @options.engine
 @options.size
@@ -47,6 +57,8 @@ def predict(
     aspect,
     largest,
     fill_holes,
+    every,
+    frames,
     preset,
     max_pixels,
     skip_existing,
@@ -55,7 +67,7 @@ def predict(
     as_json,
     **network,
 ):
-    """Predict the saliency maps of images.
+    """Predict the saliency maps of images, or of a video.
 
     INPUT is a file, a folder (searched recursively), a quoted pattern such as "photos/**/*.jpg", or - for standard
     input. The structure of folders is kept in the output folder. PNG files that an earlier run wrote are skipped,
@@ -63,6 +75,9 @@ def predict(
 
     A mask, OUT/NAME.png, is an 8-bit PNG of the image's size. Other types are written to OUT/NAME.TYPE.png. If a
     folder contains both a.jpg and a.png, the suffix is kept: OUT/a.jpg.png.
+
+    A video is a single INPUT, and OUT is a .webm, .mov or .mp4 file, or - for raw frames. A cutout is transparent in
+    .webm and .mov. Ctrl-C completes the file after the current frame; a second Ctrl-C discards it.
     """
     kinds = options.selected_kinds(
         kinds,
@@ -74,6 +89,39 @@ def predict(
     )
     if as_json and out == "-":
         raise click.UsageError("--json and -o - cannot both write to standard output.")
+
+    def load(**drawing):
+        from keras_recnet.inference.predictor import Predictor
+
+        limit = pixel_limit(max_pixels)
+        writer = output_writer(
+            limit,
+            background,
+            threshold=threshold,
+            largest=largest,
+            fill_holes=fill_holes,
+            skip_existing=skip_existing,
+            **drawing,
+        )
+        return writer, load_predictor(Predictor, preset, max_pixels=limit, **network)
+
+    if frames is not None or video.is_video(inputs, out):
+        kind = video.check(inputs, out, kinds, raw_size=frames and frames[::-1], opaque=background is not None)
+        if shard is not None:
+            raise click.UsageError("--shard is for images.")
+        return video.convert(
+            inputs[0],
+            out,
+            kind,
+            load,
+            raw_size=frames and frames[::-1],
+            every=every or 1,
+            workers=jobs,
+            as_json=as_json,
+            skip_existing=skip_existing,
+        )
+    if every is not None:
+        raise click.UsageError("--every needs a video.")
     options.check_out(out)
     if "cutout" in kinds and background is None and out.lower().endswith((".jpg", ".jpeg")):
         raise click.UsageError(f"-o {out}: JPEG has no transparency. Choose .png or .webp, or add --background.")
@@ -94,20 +142,7 @@ def predict(
         return report(None, problems, 0, out=out, as_json=as_json)
 
     from keras_recnet.inference.outputs import write_maps
-    from keras_recnet.inference.predictor import Predictor
 
-    max_pixels = pixel_limit(max_pixels)
-    writer = output_writer(
-        max_pixels,
-        background,
-        threshold=threshold,
-        pixel=pixel and pixel[::-1],
-        margin=margin,
-        aspect=aspect,
-        largest=largest,
-        fill_holes=fill_holes,
-        skip_existing=skip_existing,
-    )
-    predictor = load_predictor(Predictor, preset, max_pixels=max_pixels, **network)
+    writer, predictor = load(pixel=pixel and pixel[::-1], margin=margin, aspect=aspect)
     run = functools.partial(write_maps, predictor, tasks, writer, workers=jobs)
     return report(run, problems, len(tasks), out=out, as_json=as_json, network=str(predictor), written=writer.written)

@@ -32,19 +32,27 @@ BLURS = (1 / 6, 1 / 85)  # windows of the two passes of blur fusion
 ROWS = 256  # processed at once at full size
 
 
-def cutout(rgb: np.ndarray, saliency_map: np.ndarray, own_alpha: np.ndarray | None = None) -> np.ndarray:
+def cutout(
+    rgb: np.ndarray,
+    saliency_map: np.ndarray,
+    own_alpha: np.ndarray | None = None,
+    *,
+    working_side: int = WORKING_SIDE,
+) -> np.ndarray:
     """Cut out the salient object.
 
     Args:
         rgb: uint8 `(H, W, 3)`.
         saliency_map: float32 `(H, W)` in 0…1.
         own_alpha: uint8 `(H, W)`, the image's own alpha channel; the computed alpha is multiplied by it.
+        working_side: longer side, in pixels, at which the coefficients are computed. 512 takes half the time of 1024
+            for a frame of 1280 × 720.
 
     Returns:
         uint8 `(H, W, 4)`, RGBA, alpha not premultiplied; fully transparent pixels are black.
     """
     height, width = rgb.shape[:2]
-    scale = min(1.0, WORKING_SIDE / max(height, width))
+    scale = min(1.0, working_side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     colors = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     plane = _alpha_plane(colors, cv2.resize(saliency_map, size, interpolation=cv2.INTER_AREA))

@@ -105,6 +105,7 @@ class OutputWriter:
         aspect: for `crop`, see `keras_recnet.imaging.cropping.crop_box`.
         largest: whether to keep only the largest object of each map.
         fill_holes: whether to fill holes of the objects.
+        working_side: for `cutout`, see `keras_recnet.imaging.cutout.cutout`.
         skip_existing: whether to leave existing files as they are.
 
     Attributes:
@@ -118,6 +119,7 @@ class OutputWriter:
     aspect: float | None = None
     largest: bool = False
     fill_holes: bool = False
+    working_side: int = cutout.WORKING_SIDE
     skip_existing: bool = False
     written: list[Path | str] = dataclasses.field(default_factory=list, init=False)
 
@@ -146,11 +148,18 @@ class OutputWriter:
             if kind == "attention":
                 drawn = self._draw_attention(predictor, decoded, saliency_map)
             else:
-                drawn = self._draw(kind, decoded, saliency_map)
+                drawn = self.draw(kind, decoded, saliency_map)
             write(encode(drawn, path, profile=decoded.profile if kind in _COLOR_KINDS else None), path)
             self.written.append(path)
 
-    def _draw(self, kind, decoded, saliency_map):
+    def draw(self, kind: str, decoded: DecodedImage, saliency_map: np.ndarray) -> np.ndarray:
+        """Draw an output other than `attention`: uint8, gray, RGB or RGBA.
+
+        Args:
+            kind: the output type.
+            decoded: as for `save`.
+            saliency_map: as for `save`.
+        """
         if kind == "mask":
             return drawing.to_8_bits(saliency_map)
         if kind == "binary":
@@ -163,7 +172,7 @@ class OutputWriter:
             box = objects.object_box(saliency_map)
             left, top, right, bottom = cropping.crop_box(box, decoded.size, margin=self.margin, aspect=self.aspect)
             return decoded.rgb[top:bottom, left:right]
-        drawn = cutout.cutout(decoded.rgb, saliency_map, decoded.alpha)
+        drawn = cutout.cutout(decoded.rgb, saliency_map, decoded.alpha, working_side=self.working_side)
         return drawn if self.background is None else cutout.on_background(drawn, self.background)
 
     def _draw_attention(self, predictor, decoded, saliency_map):
