@@ -1,4 +1,4 @@
-"""Resize of images in the TensorFlow graph."""
+"""Image resizing in the TensorFlow graph."""
 
 import tensorflow as tf
 

@@ -8,7 +8,7 @@ from keras_recnet.export.savedmodel import image_codec
 from keras_recnet.export.savedmodel.resizing import resize_rgb
 from keras_recnet.presets import COSALIENCY
 
-MAX_PIXELS = 50_000_000  # the largest photographs of phones have 48 or 50 million pixels
+MAX_PIXELS = 50_000_000  # the largest photos of phones have 48 or 50 million pixels
 SALIENCY = "saliency"
 
 

@@ -24,7 +24,7 @@ class Candidate:
         bytes: size of the source on disk.
         size: height and width of the input, if `source` does not fix them.
         takes_groups: whether it is a co-saliency network, with the parts encode, step and decode.
-        is_peer: whether the network is only there for comparison.
+        is_peer: whether the network is included only for comparison.
     """
 
     network: str

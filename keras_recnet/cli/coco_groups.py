@@ -15,9 +15,16 @@ from keras_recnet.errors import MissingExtraError
     "--group-size", type=click.IntRange(min=2), default=5, show_default=True, help="Number of images per group."
 )
 @click.option(
-    "--images", "most_images", type=click.IntRange(min=1), default=9213, show_default=True, help="Maximum of images."
+    "--images",
+    "most_images",
+    type=click.IntRange(min=1),
+    default=9213,
+    show_default=True,
+    help="Maximum number of images.",
 )
-@click.option("--groups", "most_groups", type=click.IntRange(min=1), help="Maximum of groups.  [default: one per mask]")
+@click.option(
+    "--groups", "most_groups", type=click.IntRange(min=1), help="Maximum number of groups.  [default: one per mask]"
+)
 @click.option(
     "--area",
     type=click.FloatRange(0, 1),
@@ -25,7 +32,7 @@ from keras_recnet.errors import MissingExtraError
     default=(0.05, 0.7),
     metavar="MIN MAX",
     show_default=True,
-    help="Range of the share of an image that a category covers.",
+    help="Smallest and largest fraction of an image that a category may cover.",
 )
 @click.option(
     "--category-map",
@@ -44,7 +51,7 @@ def coco_groups(annotations, images, out, categories, **options):
     OUT. After an interruption, the same command resumes.
     """
     if options["area"][0] > options["area"][1]:
-        raise click.UsageError(f"--area must be the smaller part first. Received: {options['area']}")
+        raise click.UsageError(f"--area: the first number must not exceed the second. Received: {options['area']}")
 
     from keras_recnet import pipelines
 

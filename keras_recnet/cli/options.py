@@ -144,7 +144,7 @@ aspect = click.option(
 )
 largest = click.option("--largest", is_flag=True, help="Keep only the largest object of each image.")
 fill_holes = click.option(
-    "--fill-holes", is_flag=True, help="Fill holes of the object, such as the background seen through a handle."
+    "--fill-holes", is_flag=True, help="Fill holes of the object, such as the opening of a cup's handle."
 )
 engine = click.option(
     "--engine",

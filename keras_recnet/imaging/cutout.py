@@ -22,7 +22,7 @@ import numpy as np
 # Chosen by eye on hair, fur and whiskers over a green background. Lengths are fractions of the longer side.
 WORKING_SIDE = 1024
 STEEPNESS = 3.0  # of the map around 0.5, before it is filtered
-PASSES = 2  # of the filter; each moves the edge from its place in the map closer to its place in the photo
+PASSES = 2  # of the filter; each moves the edge of the map closer to the edge in the photo
 RADIUS = 1 / 64  # of the guided filter: about four pixels of a 256-pixel map
 SMOOTHNESS = 1e-5  # of the guided filter (its ε, for colors in 0…1)
 BAND = 1 / 85  # width of the uncertain band on each side of the edge

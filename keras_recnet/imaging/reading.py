@@ -85,7 +85,7 @@ def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -
         at_least: a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep this many pixels, which
             is several times faster. By default twice the longer side of `fit`; without `fit`, decode in full.
         max_pixels: images with more pixels are refused before they are decoded.
-        name: what error messages call the image; by default the path.
+        name: name of the image in error messages; by default the path.
 
     Raises:
         ImageError: if the image cannot be read or is refused.
@@ -119,7 +119,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
     Args:
         source: as for `read`.
         max_pixels: images with more pixels are refused.
-        name: what error messages call the image; by default the path.
+        name: name of the image in error messages; by default the path.
 
     Yields:
         The Pillow image. Errors raised in the `with` block, such as a decoder's, become an `ImageError` too.
@@ -194,7 +194,7 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
     """
     try:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # EXIF data that cannot be parsed have no orientation
+    except Exception:  # EXIF data that cannot be parsed is ignored
         return None
 
 
@@ -228,7 +228,7 @@ def gray_range(values: np.ndarray, name: str) -> int:
     else 65535; for floats, 1 if no value is larger, else 255.
 
     Raises:
-        ImageError: if a value is negative, or above the largest of these for its type.
+        ImageError: if a value is negative, or exceeds all of these for its type.
     """
     low, high = float(values.min()), float(values.max())
     for white in (1, 255) if values.dtype.kind == "f" else (65535,) if values.dtype == np.uint16 else (255, 65535):
@@ -281,8 +281,8 @@ def raise_pillow_limit(max_pixels: int) -> None:
 class _PillowSettings:
     """Context with global settings for our reads: a higher limit on a PNG's metadata, and no warnings from Pillow.
 
-    Pillow warns about damaged metadata, which do not change the result, and about sizes, for which we have a limit. The
-    last thread to leave the context restores the settings.
+    Pillow warns about damaged metadata, which does not change the result, and about sizes, which we limit ourselves.
+    The last thread to leave the context restores the settings.
     """
 
     def __init__(self):

@@ -7,12 +7,12 @@ from PIL import Image
 def resize(
     array: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
 ) -> np.ndarray:
-    """Resize an image with Pillow's `BILINEAR`: a triangle filter, widened when shrinking, so nothing aliases.
+    """Resize an image with Pillow's `BILINEAR`: a triangle filter that is widened to avoid aliasing when shrinking.
 
     Args:
         array: uint8 `(H, W)`, `(H, W, 3)` or `(H, W, 4)`. A fourth channel is resized like the others, not as alpha.
         size: `(height, width)` of the result.
-        box: `(left, top, right, bottom)` of a crop in fractions of the sides; its edges may lie between pixels.
+        box: `(left, top, right, bottom)` of a crop in fractions of the sides; its edges may be between pixels.
             None resizes the whole image.
 
     Returns:

@@ -23,7 +23,7 @@ def cutout(
         saliency_map: float32 `(H, W)` in 0…1, such as a result of `Predictor` or `cosaliency`; None: the map by the
             shipped preset.
         largest: whether to keep only the largest object.
-        fill_holes: whether to fill holes of the object, such as the background seen through a handle.
+        fill_holes: whether to fill holes of the object, such as the opening of a cup's handle.
 
     Returns:
         uint8 `(H, W, 4)`, alpha not premultiplied; fully transparent pixels are black.

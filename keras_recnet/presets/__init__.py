@@ -28,7 +28,7 @@ LITERT = "model.tflite"
 SHIPPED = Path(__file__).parent
 
 _File = TypedDict("_File", {"bytes": int, "sha256": str})  # noqa: UP013 (`bytes` would shadow the type)
-# entries of `config.json`; further entries may have any value
+# entries of `config.json`; other entries are allowed and not checked
 _Config = TypedDict(
     "_Config",
     {

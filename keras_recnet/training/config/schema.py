@@ -155,7 +155,7 @@ class GroupDataConfig(Section):
             `validation`, or a tenth of the groups if there are none. 0 trains without validation, with
             `preset.weights: last`.
         synthetic: number of groups to draw instead.
-        images_per_group: maximal number of images per group, including distractors.
+        images_per_group: maximum number of images per group, including distractors.
         distractors: distractors per group: a number, a range or a share.
         hard_negatives: number of categories, the most similar to the group's by cached features, from which distractors
             are preferred; 0 draws all distractors uniformly. Ours; it applies the hard negatives of Schroff et al.,
@@ -226,15 +226,15 @@ class OptimizerConfig(Section):
 
     Attributes:
         name: the optimizer.
-        learning_rate: maximal learning rate.
-        backbone_learning_rate: maximal learning rate of the backbone; null uses `learning_rate`.
+        learning_rate: peak learning rate.
+        backbone_learning_rate: peak learning rate of the backbone; null uses `learning_rate`.
         weight_decay: decoupled weight decay.
         momentum: of SGD.
         schedule: how the learning rate decreases to 0: half a cosine, or `(1 − step / steps)^power`; or a constant.
         power: of the schedule `poly`.
         warmup_steps: steps in which the learning rate rises from 0, a number or a share of all steps; with the schedule
             `cosine` only.
-        clip: maximal global norm of the gradients; null disables clipping.
+        clip: maximum global norm of the gradients; null disables clipping.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"

@@ -413,7 +413,7 @@ def test_the_command_reports_bad_input(coco, tmp_path, capfd, monkeypatch):
     assert main.main([*arguments, "--categories", "dogs"]) == 2
     assert "Did you mean 'dog'?" in capfd.readouterr().err
     assert main.main([*arguments, "--area", "0.7", "0.1"]) == 2
-    assert "smaller part first. Received: (0.7, 0.1)" in capfd.readouterr().err
+    assert "the first number must not exceed the second. Received: (0.7, 0.1)" in capfd.readouterr().err
     hide_pycocotools(monkeypatch)
     assert main.main(arguments) == 2
     assert 'pip install "keras-recnet[coco]"' in capfd.readouterr().err
