@@ -69,7 +69,7 @@ class Stages:
             self.stage = stage
         if done == total and stage == "masks":
             self.end()
-            self.stage = "neighbours"
+            self.stage = "neighbors"
 
     def end(self):
         now = time.perf_counter()

@@ -149,8 +149,8 @@ def _scores(result, name, methods):
 
 def _image_names(result):
     """Return (note, image names): once per mask note, once per method for map notes."""
-    labelled = {}
+    labeled = {}
     for note, methods in tables.notes(result).items():
         for method, names in methods.items():
-            labelled.setdefault(note if note in tables.MASK_NOTES else f"{note}, {method}", names)
-    return labelled
+            labeled.setdefault(note if note in tables.MASK_NOTES else f"{note}, {method}", names)
+    return labeled

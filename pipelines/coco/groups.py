@@ -247,9 +247,9 @@ def _groups(selection, store, group_size):
             continue
         if len(own) < group_size:
             notes.append(f"category {category}: has {len(own)} images, one group smaller than {group_size}")
-        neighbours = nearest(vectors[[row_of[name] for name in own]], min(group_size, len(own)) - 1)
+        neighbors = nearest(vectors[[row_of[name] for name in own]], min(group_size, len(own)) - 1)
         seen = set()
-        for row, others in enumerate(neighbours):
+        for row, others in enumerate(neighbors):
             members = (row, *others.tolist())
             if frozenset(members) not in seen:
                 seen.add(frozenset(members))

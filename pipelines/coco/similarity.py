@@ -115,8 +115,8 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
 
     Args:
         vectors: `(images, features)`.
-        count: neighbours per row, less than the number of images.
-        rows: indices of the vectors to find neighbours for; None means all vectors.
+        count: neighbors per row, less than the number of images.
+        rows: indices of the vectors to find neighbors for; None means all vectors.
         chunk: rows processed at once, which bounds the memory.
 
     Returns:
@@ -124,7 +124,7 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
     """
     rows = np.arange(len(vectors)) if rows is None else np.asarray(rows)
     squares = (vectors**2).sum(1)
-    neighbours = np.empty((len(rows), count), np.intp)
+    neighbors = np.empty((len(rows), count), np.intp)
     for start in range(0, len(rows), chunk):
         part = rows[start : start + chunk]
         # |x − y|² without |x|², which is the same for all y.
@@ -132,8 +132,8 @@ def nearest(vectors: np.ndarray, count: int, rows: Sequence[int] | None = None, 
         distance[np.arange(len(part)), part] = np.inf
         closest = np.argpartition(distance, count - 1, axis=1)[:, :count]
         order = np.argsort(np.take_along_axis(distance, closest, 1), axis=1, kind="stable")
-        neighbours[start : start + chunk] = np.take_along_axis(closest, order, 1)
-    return neighbours
+        neighbors[start : start + chunk] = np.take_along_axis(closest, order, 1)
+    return neighbors
 
 
 def _prefilter(gray):

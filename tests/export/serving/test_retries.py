@@ -18,7 +18,7 @@ from keras_recnet.export.serving.client import Answer, ServerError
 from keras_recnet.export.serving.grpc_client import GrpcClient
 from keras_recnet.export.serving.rest_client import RestClient
 
-NEIGHBOUR = "Tensors with name 'x' from different tasks have different shapes and padding is turned off."
+NEIGHBOR = "Tensors with name 'x' from different tasks have different shapes and padding is turned off."
 ANSWER = [Answer(0, b"PNG")]
 GOOD, SLOW = "good", "slow"
 
@@ -119,7 +119,7 @@ def grpc_server(script):
     "failure",
     [
         *((429, "{}"), (502, "<html>Bad Gateway</html>"), (503, '{"error": "full"}'), (504, "{}"), None),
-        *((400, json.dumps({"error": NEIGHBOUR})), (500, '{"error": "Tensor concat operation failed: x"}')),
+        *((400, json.dumps({"error": NEIGHBOR})), (500, '{"error": "Tensor concat operation failed: x"}')),
     ],
 )
 def test_rest_repeats_a_request_after_a_temporary_failure(failure):
@@ -131,7 +131,7 @@ def test_rest_repeats_a_request_after_a_temporary_failure(failure):
     "failure",
     [
         *(("UNAVAILABLE", "full"), ("DEADLINE_EXCEEDED", "late"), ("RESOURCE_EXHAUSTED", "busy")),
-        *(("FAILED_PRECONDITION", NEIGHBOUR), ("INTERNAL", "Tensor concat operation failed: x")),
+        *(("FAILED_PRECONDITION", NEIGHBOR), ("INTERNAL", "Tensor concat operation failed: x")),
     ],
 )
 def test_grpc_repeats_a_request_after_a_temporary_failure(failure):

@@ -164,12 +164,12 @@ def test_the_histogram_holds_the_share_of_each_color():
     assert (found[4, 7, 7], found[3, 2, 3], found[0, 4, 4]) == pytest.approx((0.25, 0.125, 0.625))
 
 
-# Neighbours
+# Neighbors
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 512])
 @pytest.mark.parametrize("rows", [None, [3, 50, 0]])
-def test_neighbours_equal_a_brute_force_search(chunk, rows):
+def test_neighbors_equal_a_brute_force_search(chunk, rows):
     vectors = np.random.default_rng(1).normal(size=(60, 9)).astype(np.float32)
     found = nearest(vectors, 4, rows, chunk=chunk)
     for row, near in zip(rows or range(60), found, strict=True):
@@ -177,7 +177,7 @@ def test_neighbours_equal_a_brute_force_search(chunk, rows):
         assert list(near) == [i for _, i in distances[:4]]
 
 
-def test_every_other_vector_can_be_a_neighbour():
+def test_every_other_vector_can_be_a_neighbor():
     assert nearest(np.float32([[0], [5], [1]]), 2).tolist() == [[2, 1], [2, 0], [0, 1]]
 
 
