@@ -264,7 +264,9 @@ def snapshot(source):
         _scale_transparent_color(source)
         try:
             with _pillow_settings:
-                return source.copy()
+                # the mode of a 16-bit PGM is "I", and a copy has no format by which `gray_values` would recognize it
+                is_pgm = source.format == "PPM" and source.mode == "I"
+                return gray_values(source) if is_pgm else source.copy()
         except Exception:  # it cannot be decoded: `read` reports why
             return source
     return np.array(source) if hasattr(source, "__array__") else source

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from keras_recnet.errors import ImageError, MissingExtraError
-from keras_recnet.imaging.reading import FORMATS, read
+from keras_recnet.imaging.reading import FORMATS, read, snapshot
 
 # Four quadrants of different colors, so that every rotation and flip is visible.
 QUARTERS = np.kron(
@@ -340,3 +340,14 @@ def test_pillow_warnings_are_suppressed_only_while_reading():
     assert warnings.filters == filters
     with pytest.warns(UserWarning, match="Corrupt EXIF"), Image.open(io.BytesIO(data)) as image:
         image.getexif()
+
+
+@pytest.mark.parametrize(
+    ("values", "upper_bits"),
+    [([[0, 40, 255], [256, 20000, 65535]], [[0, 0, 0], [1, 78, 255]]), ([[0, 40, 255]], [[0, 0, 0]])],
+)
+def test_a_snapshot_of_a_16_bit_pgm_keeps_the_range_of_its_values(values, upper_bits):
+    pixels = np.array(values, ">u2")
+    header = f"P5\n{pixels.shape[1]} {pixels.shape[0]}\n65535\n".encode()
+    image = Image.open(io.BytesIO(header + pixels.tobytes()))
+    assert read(snapshot(image)).rgb[..., 0].tolist() == upper_bits
