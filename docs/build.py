@@ -194,7 +194,8 @@ def section(model, prefix: str) -> list[str]:
             default = "see below"
         else:
             default = value_text(field.default)
-        values = "mapping, see below" if child is not None else allowed(schema["properties"][key])
+        kind = "list of mappings" if '"array"' in json.dumps(schema["properties"][key]) else "mapping"
+        values = f"{kind}, see below" if child is not None else allowed(schema["properties"][key])
         lines.append(f"| `{key}` | {values} | {default} |" + (f" {described.get(key, '')} |" if described else ""))
     return [*lines, "", *inner]
 

@@ -2,6 +2,8 @@ from keras_recnet.pipelines.augment import Augment as Augment
 from keras_recnet.pipelines.checks import check_pairs as check_pairs
 from keras_recnet.pipelines.coco.groups import make_coco_groups as make_coco_groups
 from keras_recnet.pipelines.coco.groups import stage_bars as stage_bars
+from keras_recnet.pipelines.composites import CompositePair as CompositePair
+from keras_recnet.pipelines.composites import plan_composites as plan_composites
 from keras_recnet.pipelines.group_folders import write_group_folders as write_group_folders
 from keras_recnet.pipelines.group_lists import Member as Member
 from keras_recnet.pipelines.group_lists import read_group_list as read_group_list

@@ -49,24 +49,24 @@ class Augment:
 
     def __call__(
         self, planes: Sequence[np.ndarray], size: tuple[int, int], draws: Sequence[float]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Augment and resize an image and its mask.
+    ) -> tuple[np.ndarray, ...]:
+        """Augment and resize an image and its masks.
 
         Args:
             planes: uint8 arrays `(height, width[, channels])` that are cropped and flipped alike: one packed array of
-                RGB and mask, or an image and a mask.
+                RGB and mask, or an image and its masks.
             size: `(height, width)` of the result.
             draws: `DRAWS` numbers in 0…1.
 
         Returns:
-            `(image, mask)`: `(height, width, 3)` and `(height, width)` uint8.
+            `(image, mask, …)`: `(height, width, 3)` and `(height, width)` uint8, with as many masks as in `planes`.
         """
         flip, *crop, brightness, contrast, saturation = draws
         box = self._box(*crop)
-        image, mask = split([resize(plane, size, box) for plane in planes])
+        image, *masks = split([resize(plane, size, box) for plane in planes])
         if flip < self.flip:
-            image, mask = cv2.flip(image, 1), cv2.flip(mask, 1)
-        return self._recolor(image, *(2 * np.array([brightness, contrast, saturation]) - 1)), mask
+            image, *masks = (cv2.flip(plane, 1) for plane in (image, *masks))
+        return self._recolor(image, *(2 * np.array([brightness, contrast, saturation]) - 1)), *masks
 
     def _box(self, height, width, top, left):
         """Return (left, top, right, bottom) of the crop, in fractions of the sides."""
@@ -89,7 +89,7 @@ class Augment:
 
 
 def split(planes):
-    """Return `(image, mask)` of one packed array or of an image and a mask."""
-    if len(planes) == 2:
+    """Return `(image, mask)` of one packed array, or `planes` themselves: an image and its masks."""
+    if len(planes) > 1:
         return planes
     return cv2.cvtColor(planes[0], cv2.COLOR_RGBA2RGB), cv2.extractChannel(planes[0], 3)

@@ -2,13 +2,9 @@
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from keras_recnet.pipelines.image_source import Source
-
-# Keys of independent random numbers: for the order, the augmentation and the members of groups.
-ORDER, AUGMENTATION, MEMBERS = 0, 1, 2
 
 
 class Batches:
@@ -91,10 +87,3 @@ class Batches:
         options.threading.private_threadpool_size = self.workers
         options.threading.max_intra_op_parallelism = 1
         return dataset.with_options(options)
-
-
-def generator(seed: int, *key: int) -> np.random.Generator:
-    """Return the random generator for a seed and a key of non-negative integers, such as epoch and purpose."""
-    # NumPy takes only non-negative seeds; this maps negative and non-negative seeds to distinct ones
-    seed = 2 * seed if seed >= 0 else -2 * seed - 1
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))

@@ -5,11 +5,17 @@ matter: a composite of a cat and a car shows the cat in a group of cats, the car
 group of birds.
 """
 
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_recnet.imaging.resizing import resize
+from keras_recnet.pipelines.groups import Group
+from keras_recnet.pipelines.pair_reading import Pair, read_pair
+from keras_recnet.pipelines.seeding import COMPOSITES, generator
 
 KINDS = ("mosaic", "paste")
 SMALLEST_OBJECT = 0.02  # share of the composite; a smaller object is hardly visible at the network's size
@@ -29,6 +35,88 @@ class Composite(NamedTuple):
     image: np.ndarray
     first: np.ndarray
     second: np.ndarray
+
+
+@dataclass(frozen=True)
+class CompositePair:
+    """Two pairs of different categories that are combined into a composite when they are read.
+
+    Args:
+        name: any name.
+        first: the first pair, with a mask.
+        second: the second pair, with a mask.
+        seed: determines, with `number`, how the images are combined.
+        number: 0 or more.
+    """
+
+    name: str
+    first: Pair
+    second: Pair
+    seed: int
+    number: int
+
+    def read(self, size: int) -> Composite:
+        """Read the two pairs and combine them.
+
+        If an object is not visible in any composite (an empty mask, a thin line), the first image is returned
+        alone, with an empty mask for the second object.
+
+        Args:
+            size: side of a mosaic, and half of the largest side of a paste, in pixels.
+
+        Raises:
+            PipelineDataError: if a file cannot be used.
+        """
+        first, second = (_read_with_mask(pair, 2 * size) for pair in (self.first, self.second))
+        random = generator(self.seed, 1, COMPOSITES, self.number)
+        for _ in range(TRIES):
+            composite = compose(first, second, random, size=size)
+            if composite is not None:
+                return composite
+        return Composite(*first, np.zeros_like(first[1]))
+
+
+def plan_composites(groups: Iterable[Group], count: int, seed: int = 0) -> list[CompositePair]:
+    """Choose the two images of each of `count` composites.
+
+    Composite k depends only on `groups`, `seed` and k. Its images have different categories, which are drawn with a
+    probability proportional to the square root of their number of images, so that large categories are more frequent,
+    but small ones are not lost. An image that occurs in several categories is combined with none of them.
+
+    Args:
+        groups: the groups whose images are combined, except those with `several_objects`.
+        count: number of composites.
+        seed: any integer.
+
+    Raises:
+        ValueError: if the groups do not have images of two categories.
+    """
+    members, categories_of = {}, {}
+    for group in groups:
+        for pair in group.own:
+            if not group.several_objects:
+                members.setdefault(group.category, {})[pair] = None
+            categories_of.setdefault(os.path.realpath(pair.image), set()).add(group.category)
+    names, pairs = list(members), [list(images) for images in members.values()]
+    share = np.sqrt([len(images) for images in pairs])
+    share /= share.sum()
+    files = {pair: os.path.realpath(pair.image) for images in pairs for pair in images}
+    composites = []
+    for number in range(count if len(names) > 1 else 0):
+        random = generator(seed, 0, COMPOSITES, number)
+        for _ in range(TRIES):
+            chosen = random.choice(len(names), 2, replace=False, p=share)
+            first, second = (pairs[index][int(random.integers(len(pairs[index])))] for index in chosen)
+            if categories_of[files[first]].isdisjoint(categories_of[files[second]]):
+                name = f"composite {number}: {first.name} + {second.name}"
+                composites.append(CompositePair(name, first, second, seed, number))
+                break
+    if len(composites) < count:
+        raise ValueError(
+            f"`groups` must have images of two categories to combine. Received: {len(names)} categories, "
+            f"{len(files)} images"
+        )
+    return composites
 
 
 def compose(
@@ -135,6 +223,14 @@ def paste(
         second_mask[area] = np.where(alpha > 127, 255, 0)
         return Composite(result, np.where((mask > 127) & (second_mask == 0), 255, 0).astype(np.uint8), second_mask)
     return None
+
+
+def _read_with_mask(pair, longest):
+    """Read a pair at a size of at most `longest` per side, with a mask of 0 and 255 of the image's size."""
+    image, mask = read_pair(pair, longest)
+    scale = min(1.0, longest / max(image.shape[:2]))
+    size = tuple(max(1, round(scale * side)) for side in image.shape[:2])
+    return resize(image, size), np.where(resize(mask, size) > 127, np.uint8(255), np.uint8(0))
 
 
 def _bounds(mask):

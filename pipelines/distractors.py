@@ -1,11 +1,13 @@
 """Draw distractors: images that do not belong to a group."""
 
+import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from keras_recnet.pipelines.composites import CompositePair
 from keras_recnet.pipelines.groups import Group
 from keras_recnet.pipelines.pair_reading import Pair
 
@@ -15,9 +17,12 @@ class DistractorSampler:
 
     Args:
         groups: all groups. An image of any group of a category is never a distractor for that category.
-        pool: pairs to draw from; None draws from the images that belong to any group.
+        pool: pairs to draw from; None draws from the images that belong to any group, except those with
+            `several_objects`.
         amount: a number, a range `(least, most)`, or a share (a float) of a group's images.
         images_per_group: maximum number of images per group.
+        composites: composites to draw from, too; never those with an image of the group's category.
+        composite_share: share of the distractors that are composites, below 1.
 
     Attributes:
         pairs: all pairs that may be drawn, each image once; empty if `amount` is 0.
@@ -32,69 +37,60 @@ class DistractorSampler:
         pool: Sequence[Pair] | None,
         amount: int | float | tuple[int, int],
         images_per_group: int,
+        composites: Sequence[CompositePair] = (),
+        composite_share: float = 0.0,
     ):
         self.images_per_group = images_per_group
         self.share = float(amount) if isinstance(amount, float) else None
         self.least, self.most = _range(amount, images_per_group)
-        self.pairs, self._members = [], {}
-        self._hard_negatives, self._hard_negative_share = {}, 0.0
+        self.composite_share = composite_share
+        self.pairs, self._members, self._composites = [], {}, {}
         if self.most == 0:
             return
-        own = dict.fromkeys(pair for group in groups for pair in group.own)
-        # the pool's masks are not needed, but a pair that belongs to a group must stay unchanged
-        candidates = own if pool is None else [pair if pair in own else replace(pair, mask=None) for pair in pool]
+        if pool is None:
+            candidates = [pair for group in groups if not group.several_objects for pair in group.own]
+        else:
+            # the pool's masks are not needed, but a pair that belongs to a group must stay unchanged
+            own = {pair for group in groups for pair in group.own}
+            candidates = [pair if pair in own else replace(pair, mask=None) for pair in pool]
         # an image may occur with several masks and names, so it is identified by its file
-        files = {}
+        file_of, files = functools.cache(os.path.realpath), {}
         for pair in candidates:
-            files.setdefault(os.path.realpath(pair.image), pair)
+            files.setdefault(file_of(pair.image), pair)
         self.pairs = list(files.values())
         indices = {file: index for index, file in enumerate(files)}
+        of_category = {}
         for group in groups:
-            members = self._members.setdefault(group.category, set())
-            members.update(indices[f] for f in (os.path.realpath(p.image) for p in group.own) if f in indices)
+            of_category.setdefault(group.category, set()).update(file_of(pair.image) for pair in group.own)
+        self._members = {
+            category: {indices[file] for file in own_files if file in indices}
+            for category, own_files in of_category.items()
+        }
         if all(len(members) == len(files) for members in self._members.values()):
             raise ValueError(
                 "`distractors` needs images of other groups, or a `distractor_pool` with other images. Received: "
                 f"{len(groups)} groups of {len(self._members)} categories, "
                 f"distractor_pool={None if pool is None else f'{len(pool)} pairs'}"
             )
+        parts = [(c, file_of(c.first.image), file_of(c.second.image)) for c in composites]
+        self._composites = {
+            category: [c for c, first, second in parts if first not in own_files and second not in own_files]
+            for category, own_files in of_category.items()
+        }
 
-    def prefer(self, hard_negatives: Mapping[str, Sequence[str]], share: float) -> None:
-        """Draw a share of the distractors from categories that are easily confused with the group's category.
-
-        A category is drawn first, then one of its images, so that large and small categories are equally frequent.
-
-        Args:
-            hard_negatives: category → similar categories.
-            share: share of the distractors, 0…1.
-
-        Raises:
-            ValueError: if `share` is out of range.
-        """
-        if not 0 <= share <= 1:
-            raise ValueError(f"`share` must be in 0…1. Received: share={share!r}")
-        self._hard_negative_share = share
-        for category, others in hard_negatives.items():
-            own = self._members.get(category, set())
-            indices = [sorted(self._members[other] - own) for other in others if self._members.get(other)]
-            self._hard_negatives[category] = [members for members in indices if members]
-
-    def draw(self, random: np.random.Generator, group: Group) -> list[Pair]:
+    def draw(self, random: np.random.Generator, group: Group) -> list[Pair | CompositePair]:
         """Draw the distractors of one of the groups."""
         if self.most == 0:
             return []
-        members = self._members[group.category]
+        members, composites = self._members[group.category], self._composites[group.category]
         count = min(self._count(random, len(group.own)), len(self.pairs) - len(members))
-        taken, drawn = set(members), []
-        hard_negatives, tries = self._hard_negatives.get(group.category), 0
+        drawn = []
+        if composites:
+            wanted = min(int(random.binomial(count, self.composite_share)), len(composites))
+            drawn = [composites[i] for i in random.choice(len(composites), wanted, replace=False)]
+        taken = set(members)
         while len(drawn) < count:
-            # the number of tries is limited, because the similar categories may have no image left
-            if hard_negatives and tries < 4 * count and random.random() < self._hard_negative_share:
-                tries += 1
-                category = hard_negatives[int(random.integers(len(hard_negatives)))]
-                index = category[int(random.integers(len(category)))]
-            else:
-                index = int(random.integers(len(self.pairs)))
+            index = int(random.integers(len(self.pairs)))
             if index not in taken:
                 taken.add(index)
                 drawn.append(self.pairs[index])

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,8 @@ class Group:
             there are no flags, all images belong.
         category: what the group shows; groups of the same category provide no distractors for each other. By default
             the group's name.
+        several_objects: whether the images may also show objects of other categories, as in COCO. Then they are not
+            used as distractors of other groups or in composites.
 
     Raises:
         ValueError: if there are no images, no image belongs, an image occurs twice, or the number of flags is wrong.
@@ -42,6 +44,7 @@ class Group:
     pairs: tuple[Pair, ...]
     distractors: tuple[bool, ...] = ()
     category: str = ""
+    several_objects: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "pairs", tuple(self.pairs))
@@ -197,7 +200,8 @@ def split_groups(
         for side, keep in zip(sides, (in_training, ~in_training), strict=True):
             pairs = [(p, f) for p, f, k in zip(group.pairs, group.distractors, keep, strict=True) if k]
             if not all(is_distractor for _, is_distractor in pairs):
-                side.append(Group(group.name, *zip(*pairs, strict=True), category=group.category))
+                pairs, flags = zip(*pairs, strict=True)
+                side.append(replace(group, pairs=pairs, distractors=flags))
     return sides
 
 

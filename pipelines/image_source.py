@@ -10,6 +10,7 @@ from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines.augment import Augment, split
 from keras_recnet.pipelines.cache import fill_cache
 from keras_recnet.pipelines.checks import Progress
+from keras_recnet.pipelines.composites import CompositePair
 from keras_recnet.pipelines.pair_reading import Pair, read_pair
 
 CACHES = ("memory", None)
@@ -18,7 +19,8 @@ CACHES = ("memory", None)
 class Source(Protocol):
     """Interface of the sources that `SaliencyGroups` reads, such as `ImageSource`.
 
-    A dataset calls `open` once with all pairs that it may read, then `draw` and `read` for every batch.
+    A dataset calls `open` once with all pairs that it may read, then `draw` and `read` for every batch. A pair has one
+    mask, a composite one for each of its two objects.
 
     Attributes:
         image_size: `(height, width)` of the masks.
@@ -28,21 +30,22 @@ class Source(Protocol):
     image_size: tuple[int, int]
     inputs: dict[str, tuple[tuple[int, ...], type]]
 
-    def open(self, pairs: Sequence[Pair], workers: int) -> None:
+    def open(self, pairs: Sequence[Pair | CompositePair], workers: int) -> None:
         """Prepare to read these pairs."""
 
     def draw(self, random: np.random.Generator, count: int) -> Sequence:
         """Draw the augmentation of `count` pairs."""
 
-    def read(self, pair: Pair, draws=None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the inputs and the mask of a pair, augmented by `draws` (an element of `draw`'s result) if given."""
+    def read(self, pair: Pair | CompositePair, draws=None) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Return the inputs and the masks of a pair, augmented by `draws` (an element of `draw`'s result) if given."""
 
 
 class ImageSource:
     """Source of images and masks, resized and augmented.
 
     Each image is resized with Pillow's antialiased bilinear filter. With `cache="memory"` all pairs are decoded once to
-    `cache_size` (or to `image_size` without augmentation), and crops are taken from the cached images.
+    `cache_size` (or to `image_size` without augmentation), and crops are taken from the cached images. Composites are
+    not cached, but combined from the files of their two pairs each time.
 
     Args:
         image_size: side of the square images, or `(height, width)`.
@@ -78,7 +81,7 @@ class ImageSource:
         if augment is not None and not isinstance(augment, Augment):
             raise ValueError(f"`augment` must be an `Augment` or None. Received: augment={augment!r}")
 
-    def open(self, pairs: Sequence[Pair], workers: int) -> None:
+    def open(self, pairs: Sequence[Pair | CompositePair], workers: int) -> None:
         """Fill the cache with `pairs`: all pairs that will be read, each once.
 
         Raises:
@@ -86,6 +89,7 @@ class ImageSource:
         """
         if self.cache == "memory":
             size = self.image_size if self.augment is None else self.cache_size
+            pairs = [pair for pair in pairs if isinstance(pair, Pair)]
             self._rows = {pair: row for row, pair in enumerate(pairs)}
             self._cached = fill_cache(pairs, size, workers=workers, progress=self.progress)
 
@@ -93,30 +97,34 @@ class ImageSource:
         """Return what `read` needs to augment `count` images: random numbers, or None without augmentation."""
         return [None] * count if self.augment is None else random.random((count, Augment.DRAWS))
 
-    def read(self, pair: Pair, draws: Sequence[float] | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Read one pair at `image_size`.
+    def read(
+        self, pair: Pair | CompositePair, draws: Sequence[float] | None = None
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Read one pair or composite at `image_size`.
 
         Args:
-            pair: one of the pairs given to `open`.
+            pair: one of those given to `open`.
             draws: an element of `draw`'s result, or None to resize the pair once from its files, as prediction does.
 
         Returns:
-            `({"images": image}, mask)`: `(height, width, 3)` and `(height, width)` uint8.
+            `({"images": image}, masks)`: `(height, width, 3)` uint8, and `(height, width)` uint8 for each object.
 
         Raises:
             PipelineDataError: if a file cannot be used.
         """
         # the cached images are larger than `image_size` if they are to be augmented
-        if self._cached is not None and (self.augment is None or draws is not None):
+        if isinstance(pair, CompositePair):
+            planes = list(pair.read(max(self.image_size)))
+        elif self._cached is not None and (self.augment is None or draws is not None):
             planes = [self._cached[self._rows[pair]]]
         else:
             smallest_crop = 1.0 if draws is None else self.augment.min_crop
             planes = read_pair(pair, math.ceil(2 * max(self.image_size) / smallest_crop))
         if draws is None:
-            image, mask = split([resize(plane, self.image_size) for plane in planes])
+            image, *masks = split([resize(plane, self.image_size) for plane in planes])
         else:
-            image, mask = self.augment(planes, self.image_size, draws)
-        return {"images": image}, mask
+            image, *masks = self.augment(planes, self.image_size, draws)
+        return {"images": image}, masks
 
 
 def _height_and_width(name, size):

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_recnet.pipelines.batches import AUGMENTATION, MEMBERS, ORDER, Batches, generator
+from keras_recnet.pipelines.batches import Batches
+from keras_recnet.pipelines.composites import CompositePair
 from keras_recnet.pipelines.distractors import DistractorSampler
 from keras_recnet.pipelines.groups import Group
 from keras_recnet.pipelines.image_source import Source
 from keras_recnet.pipelines.pair_reading import Pair
+from keras_recnet.pipelines.seeding import AUGMENTATION, MEMBERS, ORDER, generator
 
 
 class SaliencyGroups(Batches):
@@ -27,6 +29,13 @@ class SaliencyGroups(Batches):
     in common. They are always fewer than the group's own images, since otherwise the common object would be ambiguous:
     a small group gets fewer than requested, and a group of one image gets none.
 
+    With `category_share`, each position of an epoch draws its group instead: with this probability a whole category
+    (all images of its groups), otherwise a single group, both with a probability proportional to the square root of
+    the number of images. A network that sees only groups of one species would learn that other birds are distractors.
+
+    A composite combines two images. In a group of either image, it is an own image whose mask shows the object of this
+    group only; in the other groups, it is a distractor.
+
     Args:
         groups: sequence of `Group`, see `find_groups` and `read_groups`. Distractors listed in the groups themselves
             are used by `evaluation()` only. To add single images, see `single_images`.
@@ -38,7 +47,13 @@ class SaliencyGroups(Batches):
         distractors: distractors per group: a number, a range `(least, most)` from which each group draws a number, or a
             share of its images (a float). Less than half of `images_per_group`.
         distractor_pool: pairs to draw distractors from; their masks are ignored and may be None. By default, the images
-            of all groups. Images of the group's own category are never drawn.
+            of all groups, except those with `several_objects`. Images of the group's own category are never drawn.
+        category_share: share of the groups that are whole categories, 0…1; 0 uses each group once per epoch.
+        small_group_share: share of the groups that have a random number of own images, 2 or more, so that the network
+            also learns from small groups.
+        composites: composites of images of the groups, see `plan_composites`.
+        composite_share: share of the own images and of the distractors that are composites, below 1. Groups with too
+            few images are filled with more composites.
         workers: threads that prepare batches and fill the cache.
 
     Attributes:
@@ -73,6 +88,10 @@ class SaliencyGroups(Batches):
         *,
         distractors: int | float | tuple[int, int] = 0,
         distractor_pool: Sequence[Pair] | None = None,
+        category_share: float = 0.0,
+        small_group_share: float = 0.0,
+        composites: Sequence[CompositePair] = (),
+        composite_share: float = 0.5,
         workers: int = 2,
     ):
         super().__init__(source, batch_size, seed, drop_remainder, workers)
@@ -87,16 +106,30 @@ class SaliencyGroups(Batches):
                 f"{len(self.groups)} groups do not fill a batch: use a smaller `batch_size` or "
                 f"`drop_remainder=False`. Received: batch_size={batch_size}"
             )
-        self.distractor_sampler = DistractorSampler(self.groups, distractor_pool, distractors, images_per_group)
+        for name, share in (("category_share", category_share), ("small_group_share", small_group_share)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"`{name}` must be in 0…1. Received: {name}={share!r}")
+        if not 0 <= composite_share < 1:
+            raise ValueError(f"`composite_share` must be 0 or more and below 1. Received: {composite_share!r}")
+        self.category_share = category_share
+        self.small_group_share = small_group_share
+        self.composite_share = composite_share
+        self.distractor_sampler = DistractorSampler(
+            self.groups, distractor_pool, distractors, images_per_group, composites, composite_share
+        )
+        self._own_composites = _by_pair(composites)
+        self._categories = _categories(self.groups) if category_share else []
+        self._probabilities = [_root_shares(groups) for groups in (self.groups, self._categories)]
         self._dtypes = [*(tf.as_dtype(dtype) for _, dtype in source.inputs.values()), tf.bool, tf.uint8]
         pairs = [pair for group in self.groups for pair in group.pairs] + self.distractor_sampler.pairs
+        pairs += composites
         source.open(list(dict.fromkeys(pairs)), workers)
         self._order = functools.lru_cache(maxsize=4)(self._make_order)
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def members(self, epoch: int, position: int) -> tuple[Group, list[Pair], list[bool]]:
+    def members(self, epoch: int, position: int) -> tuple[Group, list[Pair | CompositePair], list[int | None]]:
         """Return the images at a position of an epoch.
 
         Args:
@@ -105,16 +138,20 @@ class SaliencyGroups(Batches):
                 `position // batch_size`, at index `position % batch_size`.
 
         Returns:
-            `(group, pairs, distractors)`: the images in order, and for each whether it is a distractor.
+            `(group, pairs, objects)`: the images in order, and for each the index of the mask that shows the object of
+            the group: 0, or 1 for the second object of a composite. None for a distractor. The group of a category has
+            the name of the category.
         """
-        group = self.groups[self._order(epoch)[position]]
         random = generator(self.seed, epoch, MEMBERS, position)
-        own = group.own
-        drawn = self.distractor_sampler.draw(random, group)
-        own = [own[i] for i in random.permutation(len(own))[: self.images_per_group - len(drawn)]]
-        images = [*((pair, False) for pair in own), *((pair, True) for pair in drawn)]
-        pairs, distractors = zip(*(images[i] for i in random.permutation(len(images))), strict=True)
-        return group, list(pairs), list(distractors)
+        group = self._draw_group(random) if self.category_share else self.groups[self._order(epoch)[position]]
+        distractors = self.distractor_sampler.draw(random, group)
+        places = self.images_per_group - len(distractors)
+        if self.small_group_share and random.random() < self.small_group_share and places > 2:
+            places = int(random.integers(2, places + 1))
+            distractors = distractors[: places - 1]
+        images = [*self._draw_own(random, group, places), *((pair, None) for pair in distractors)]
+        pairs, objects = zip(*(images[i] for i in random.permutation(len(images))), strict=True)
+        return group, list(pairs), list(objects)
 
     def evaluation(self, images_per_group: int | None = None) -> tf.data.Dataset:
         """Return all images of all groups in their order, without augmentation, including listed distractors.
@@ -132,7 +169,10 @@ class SaliencyGroups(Batches):
             )
         parts = []
         for group in self.groups:
-            images = [(*image, None) for image in zip(group.pairs, group.distractors, strict=True)]
+            images = [
+                (pair, None if distractor else 0, None)
+                for pair, distractor in zip(group.pairs, group.distractors, strict=True)
+            ]
             count = math.ceil(len(images) / (images_per_group or len(images)))
             parts += [[images[i] for i in part] for part in np.array_split(np.arange(len(images)), count)]
 
@@ -145,28 +185,49 @@ class SaliencyGroups(Batches):
     def _make_order(self, epoch):
         return generator(self.seed, epoch, ORDER).permutation(len(self))
 
+    def _draw_group(self, random):
+        """Draw a category or a group; see `category_share`."""
+        kind = int(random.random() < self.category_share)
+        index = int(random.choice(len(self._probabilities[kind]), p=self._probabilities[kind]))
+        return (self._categories if kind else self.groups)[index]
+
+    def _draw_own(self, random, group, count):
+        """Draw up to `count` of the images of a group and of the composites with them: `(pair, object)`."""
+        own = group.own
+        composites = [entry for pair in own for entry in self._own_composites.get(pair, ())]
+        drawn = []
+        if composites:
+            wanted = int(random.binomial(count, self.composite_share))
+            plain = min(count - min(wanted, len(composites)), len(own))
+            drawn = [composites[i] for i in random.permutation(len(composites))[: count - plain]]
+            count = plain
+        used = {(composite.first, composite.second)[index] for composite, index in drawn}
+        # rather images that are not part of a drawn composite, so that no object occurs twice
+        order = sorted(random.permutation(len(own)), key=lambda i: own[i] in used)
+        return [(own[i], 0) for i in order[:count]] + drawn
+
     def _training_batch(self, epoch, step):
         groups = []
         for position in range(len(self))[step * self.batch_size : (step + 1) * self.batch_size]:
-            _, pairs, distractors = self.members(epoch, position)
+            _, pairs, objects = self.members(epoch, position)
             draws = self.source.draw(generator(self.seed, epoch, AUGMENTATION, position), self.images_per_group)
-            groups.append(list(zip(pairs, distractors, draws, strict=False)))
+            groups.append(list(zip(pairs, objects, draws, strict=False)))
         return self._batch(groups, self.images_per_group)
 
     def _batch(self, groups, length):
-        """Return the arrays of a batch; a group is a list of `(pair, is_distractor, draws)`, padded to `length`."""
+        """Return the arrays of a batch; a group is a list of `(pair, object, draws)`, padded to `length`."""
         places = len(groups), length
         inputs = {name: np.zeros((*places, *shape), dtype) for name, (shape, dtype) in self.source.inputs.items()}
         mask = np.zeros(places, bool)
         targets = np.zeros((*places, *self.image_size, 1), np.uint8)
         for i, images in enumerate(groups):
-            for n, (pair, is_distractor, draws) in enumerate(images):
-                arrays, target = self.source.read(pair, draws)
+            for n, (pair, index, draws) in enumerate(images):
+                arrays, masks = self.source.read(pair, draws)
                 for name, array in arrays.items():
                     inputs[name][i, n] = array
                 mask[i, n] = True
-                if not is_distractor:
-                    targets[i, n, ..., 0] = target
+                if index is not None:
+                    targets[i, n, ..., 0] = masks[index]
         return *inputs.values(), mask, targets
 
     def _to_tensors(self, *arrays, training):
@@ -179,3 +240,26 @@ class SaliencyGroups(Batches):
         }
         targets = tf.ensure_shape(targets, (*places, *self.image_size, 1))
         return {**inputs, "mask": tf.ensure_shape(mask, places)}, tf.cast(targets, tf.float32) / 255.0
+
+
+def _by_pair(composites):
+    """Return pair → `(composite, object)` of the composites that contain it."""
+    found = {}
+    for composite in composites:
+        for index, pair in enumerate((composite.first, composite.second)):
+            found.setdefault(pair, []).append((composite, index))
+    return found
+
+
+def _categories(groups):
+    """Return a group for each category, with the images of all its groups."""
+    members = {}
+    for group in groups:
+        members.setdefault(group.category, {}).update((pair.name, pair) for pair in group.own)
+    return [Group(category, tuple(pairs.values())) for category, pairs in members.items()]
+
+
+def _root_shares(groups):
+    """Return probabilities proportional to the square root of the number of images."""
+    roots = np.sqrt([len(group.own) for group in groups])
+    return roots / roots.sum()

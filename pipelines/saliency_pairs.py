@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_recnet.pipelines.augment import Augment
-from keras_recnet.pipelines.batches import AUGMENTATION, ORDER, Batches, generator
+from keras_recnet.pipelines.batches import Batches
 from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.image_source import ImageSource
 from keras_recnet.pipelines.pair_reading import Pair
+from keras_recnet.pipelines.seeding import AUGMENTATION, ORDER, generator
 
 
 class SaliencyPairs(Batches):
@@ -112,6 +113,6 @@ class SaliencyPairs(Batches):
         images = np.empty((len(rows), *self.image_size, 3), np.uint8)
         masks = np.empty((len(rows), *self.image_size, 1), np.uint8)
         for place, (row, drawn) in enumerate(zip(rows, draws, strict=True)):
-            inputs, masks[place, ..., 0] = self.source.read(self.pairs[row], drawn)
-            images[place] = inputs["images"]
+            inputs, (mask,) = self.source.read(self.pairs[row], drawn)
+            images[place], masks[place, ..., 0] = inputs["images"], mask
         return images, masks

@@ -14,18 +14,30 @@ from keras_recnet.errors import MissingExtraError
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, such as epochs=3. Repeatable."
 )
 @click.option("--resume", is_flag=True, help="Resume the run in the output folder from its newest checkpoint.")
-def train(config, overrides, resume):
+@click.option(
+    "--preview", type=click.IntRange(min=1), metavar="N", help="Only draw the first N training batches, see below."
+)
+def train(config, overrides, resume, preview):
     """Train a network from a configuration.
 
     CONFIG is a YAML file or the name of a configuration that ships with this package. Checkpoints, logs and the trained
     preset are written to the folder that `output` names in the configuration.
+
+    --preview writes a contact sheet for each batch to the subfolder preview: the augmented images with their masks
+    tinted red. For groups, a row is a group. The frames are green for own images, blue for own composites, red for
+    distractors, and orange for composites that are distractors.
     """
+    if preview and resume:
+        raise click.UsageError("--preview and --resume exclude each other.")
     # hides TensorFlow's messages about CPU and GPU libraries at start
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         from keras_recnet.training import run
 
-        run.train(config, list(overrides), resume)
+        if preview:
+            run.preview(config, list(overrides), preview)
+        else:
+            run.train(config, list(overrides), resume)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("keras_recnet"):
             raise

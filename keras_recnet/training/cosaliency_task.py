@@ -1,6 +1,9 @@
 """Training of an RCAUNet on groups of images."""
 
+import dataclasses
 import math
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,8 @@ from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.pipelines.group_lists import parse_group_list
 from keras_recnet.presets import COSALIENCY
-from keras_recnet.training import synthetic
-from keras_recnet.training.data import HELD_OUT, Data, Faults, ProgressLog, fingerprint, folders, names_of
+from keras_recnet.training import sample_sheet, synthetic
+from keras_recnet.training.data import HELD_OUT, Data, Faults, ProgressLog, fingerprint, names_of, places
 from keras_recnet.training.task import TrainingTask
 
 LIST = "groups.csv"
@@ -27,12 +30,6 @@ class CoSaliencyTask(TrainingTask):
     def check_keys(self):
         config, faults = self.config, Faults()
         with faults.collect():
-            if config.data.hard_negatives and not self._cached_features:
-                raise ConfigError(
-                    "data.hard_negatives: needs cached features to compare categories. Use --set data.cache=features, "
-                    "or --set data.hard_negatives=0."
-                )
-        with faults.collect():
             if config.loss.co_perceptual is not None and self._cached_features:
                 raise ConfigError(
                     "loss.co_perceptual: needs the images, which `data.cache: features` does not keep. Use --set "
@@ -44,7 +41,7 @@ class CoSaliencyTask(TrainingTask):
         return len(training) * self.config.data.passes // self.config.batch_size
 
     def build_data(self, files, model, log):
-        config, data, (training, validation) = self.config, self.config.data, files
+        training, validation = files
         cached = self._cached_features
         if cached and not model.freeze_pretrained:
             raise ConfigError(
@@ -52,24 +49,11 @@ class CoSaliencyTask(TrainingTask):
                 "model.freeze_pretrained=true, or --set data.cache=memory."
             )
         train_source, eval_source = self._sources(model, log)
-        try:
-            train_data = pipelines.SaliencyGroups(
-                training * data.passes,
-                train_source,
-                config.batch_size,
-                data.images_per_group,
-                config.seed,
-                distractors=data.distractors,
-            )
-        except ValueError as error:
-            raise ConfigError(f"data: {error}") from error
+        train_data = self._training_groups(training, train_source)
         eval_data = pipelines.SaliencyGroups(validation, eval_source, 1, drop_remainder=False) if validation else None
         sample_data = pipelines.SaliencyGroups(
             validation or training, pipelines.ImageSource(model.image_size, cache=None), 1, drop_remainder=False
         )
-        if data.hard_negatives and train_data.distractor_sampler.pairs:
-            similar = train_source.similar_categories(training, data.hard_negatives)
-            train_data.distractor_sampler.prefer(similar, data.hard_negative_share)
         # fine-tuning keeps the preset's statistics, which come from many more images
         if model.group_gate and not self._fine_tunes:
             model.adapt(train_source.chunks(model.descriptor_inputs) if cached else _features(train_data, model))
@@ -85,6 +69,26 @@ class CoSaliencyTask(TrainingTask):
             counts=f"{len(training):,} training groups ({len(names):,} images), "
             + (f"{len(validation):,} validation groups ({len(held_out):,} images)" if validation else "no validation"),
         )
+
+    def preview(self, files, model):
+        data = self._training_groups(files[0], self._preview_source(model.image_size))
+        batches = data.training(sys.maxsize // data.steps_per_epoch).as_numpy_iterator()
+        for number, (inputs, masks) in enumerate(batches):
+            epoch, step = divmod(number, data.steps_per_epoch)
+            rows = []
+            for index in range(len(masks)):
+                group, pairs, objects = data.members(epoch, step * data.batch_size + index)
+                cells = [
+                    sample_sheet.Cell(
+                        inputs["images"][index, n],
+                        masks[index, n],
+                        distractor=shown is None,
+                        composite=isinstance(pair, pipelines.CompositePair),
+                    )
+                    for n, (pair, shown) in enumerate(zip(pairs, objects, strict=True))
+                ]
+                rows.append((group.name, cells))
+            yield rows
 
     def loss(self, model):
         from keras_recnet import losses
@@ -105,6 +109,27 @@ class CoSaliencyTask(TrainingTask):
 
         scores = [metrics.SaliencyMAE(name="mae"), metrics.SaliencyFMeasure(name="f")]
         return GroupModel(train_model.input, train_model.output), {"weighted_metrics": scores}
+
+    def _training_groups(self, groups, source):
+        """Return the training batches of groups, read from a source."""
+        data, options = self.config.data, {}
+        try:
+            if data.composites is not None:
+                composites = pipelines.plan_composites(groups, data.composites.count, self.config.seed)
+                options = {"composites": composites, "composite_share": data.composites.share}
+            return pipelines.SaliencyGroups(
+                groups * data.passes,
+                source,
+                self.config.batch_size,
+                data.images_per_group,
+                self.config.seed,
+                distractors=data.distractors,
+                category_share=data.category_share,
+                small_group_share=data.small_group_share,
+                **options,
+            )
+        except ValueError as error:
+            raise ConfigError(f"data: {error}") from error
 
     @property
     def _cached_features(self):
@@ -137,6 +162,15 @@ class CoSaliencyTask(TrainingTask):
             pipelines.ImageSource(size, cache=None),
         )
 
+    def _preview_source(self, size):
+        """Return a source of the images that training sees, or of those whose cached features it sees."""
+        if self._cached_features:
+            from keras_recnet.training.feature_cache import MirroredImages
+
+            return MirroredImages(size)
+        augment = self.config.data.augment
+        return pipelines.ImageSource(size, augment and pipelines.Augment(**augment.model_dump()), cache=None)
+
     def _from_preset(self, preset, arguments):
         from keras_recnet import models
 
@@ -157,17 +191,50 @@ class CoSaliencyTask(TrainingTask):
 
     def _split(self, output, faults):
         config, data = self.config, self.config.data
-        images, masks, root = folders(
-            data, lambda: synthetic.write_groups(output / "shapes", data.synthetic, config.seed)
-        )
+        training, listed, validation, has_listed = [], [], [], False
+        for place in places(data, lambda: synthetic.write_groups(output / "shapes", data.synthetic, config.seed)):
+            found, found_listed, splits = self._read(place, faults)
+            training += found
+            listed += found_listed
+            has_listed |= {TRAINING, VALIDATION} <= splits
+            if isinstance(data.validation, str):
+                with faults.collect():
+                    validation = pipelines.read_groups(data.validation, place.images, place.masks)
+        if data.validation is None and has_listed:
+            validation = listed
+        elif training and not isinstance(data.validation, str):
+            share = HELD_OUT if data.validation is None else data.validation
+            count = max(1, round(share * len(training))) if share else 0
+            order = np.random.default_rng(config.seed).permutation(len(training))
+            # groups of one image are the last to be held out: they do not show how well groups are understood
+            order = sorted(order, key=lambda index: len(training[index].own) < 2)
+            validation = [training[index] for index in sorted(order[:count])]
+            training = [training[index] for index in sorted(order[count:])]
+        held_out = {os.path.realpath(pair.image) for group in validation for pair in group.pairs}
+        kept = []
+        for group in training:
+            pairs = tuple(pair for pair in group.own if os.path.realpath(pair.image) not in held_out)
+            if pairs:
+                kept.append(dataclasses.replace(group, pairs=pairs, distractors=()))
+        with faults.collect():
+            if training and not kept:
+                raise DataError(
+                    f"data: {len(held_out)} images of {len(validation)} groups are held out for validation, and no "
+                    f"group is left for training. Add groups, or change data.validation."
+                )
+        return kept, validation
+
+    def _read(self, place, faults):
+        """Return the training groups of a place, the groups with the split `validation`, and the splits of its list."""
+        images, masks = place.images, place.masks
         if images is None:
             raise ConfigError(
                 "data: no groups are given. Use --set data.root=FOLDER (with the subfolders images and masks), or set "
                 "data.images and data.masks."
             )
-        list_file = data.list
-        if list_file is None and root is not None and (root / LIST).is_file():
-            list_file = root / LIST
+        list_file = place.keys.list
+        if list_file is None and place.root is not None and (place.root / LIST).is_file():
+            list_file = place.root / LIST
         training, validation, splits = [], [], set()
         with faults.collect():
             if list_file is None:
@@ -177,33 +244,24 @@ class CoSaliencyTask(TrainingTask):
                 splits = {member.split for group in members.values() for member in group}
                 split = TRAINING if TRAINING in splits else None
                 training = pipelines.read_groups(list_file, images, masks, split=split)
-        if isinstance(data.validation, str):
-            with faults.collect():
-                validation = pipelines.read_groups(data.validation, images, masks)
-        elif data.validation is None and {TRAINING, VALIDATION} <= splits:
+        if self.config.data.validation is None and {TRAINING, VALIDATION} <= splits:
             with faults.collect():
                 validation = pipelines.read_groups(list_file, images, masks, split=VALIDATION)
-        elif training:
-            share = HELD_OUT if data.validation is None else data.validation
-            count = max(1, round(share * len(training))) if share else 0
-            order = np.random.default_rng(config.seed).permutation(len(training))
-            # groups of one image are the last to be held out: they do not show how well groups are understood
-            order = sorted(order, key=lambda index: len(training[index].own) < 2)
-            validation = [training[index] for index in sorted(order[:count])]
-            training = [training[index] for index in sorted(order[count:])]
-        held_out = {name for group in validation for name in names_of(group.pairs)}
-        kept = []
-        for group in training:
-            pairs = tuple(pair for pair in group.own if pair.name not in held_out)
-            if pairs:
-                kept.append(pipelines.Group(group.name, pairs, category=group.category))
-        with faults.collect():
-            if training and not kept:
-                raise DataError(
-                    f"data: {len(held_out)} images of {len(validation)} groups are held out for validation, and no "
-                    f"group is left for training. Add groups, or change data.validation."
-                )
-        return kept, validation
+        return self._named(training, place), self._named(validation, place), splits
+
+    @staticmethod
+    def _named(groups, place):
+        """Return the groups with the prefix of their place; the categories of a list are common to all places."""
+        return [
+            dataclasses.replace(
+                group,
+                name=place.prefix + group.name,
+                pairs=tuple(place.renamed(group.pairs)),
+                category="" if group.category == group.name else group.category,
+                several_objects=place.keys.several_objects,
+            )
+            for group in groups
+        ]
 
 
 def _is_complete(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError, MissingExtraError, PresetError
-from keras_recnet.training.config.schema import DataConfig, GroupDataConfig
+from keras_recnet.training.config.schema import DataConfig, GroupDataConfig, GroupRootConfig, RootConfig
 
 HELD_OUT = 0.1  # default share of the images for validation
 
@@ -81,39 +81,81 @@ class ProgressLog:
             self.log(f"{self.label}: {done:,} of {total:,}")
 
 
-def folders(
-    data: DataConfig | GroupDataConfig, draw: Callable[[], tuple[Path, Path]]
-) -> tuple[Path | None, Path | None, Path | None]:
-    """Return the folders of a `data` section.
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One place of images and masks: an entry of `data.roots`, or the keys `root`, `images`, `masks` and `list`.
+
+    Attributes:
+        images: folder of images, or None.
+        masks: folder of masks, or None.
+        root: `root`, or None.
+        keys: the entry.
+        prefix: precedes the names of images and groups, so that names of different places differ. Empty if there is
+            only one place.
+    """
+
+    images: Path | None
+    masks: Path | None
+    root: Path | None
+    keys: RootConfig | GroupRootConfig
+    prefix: str = ""
+
+    def renamed(self, pairs: Iterable[pipelines.Pair]) -> list[pipelines.Pair]:
+        """Return the pairs with the prefix before their names."""
+        return [dataclasses.replace(pair, name=self.prefix + pair.name) for pair in pairs]
+
+
+def places(data: DataConfig | GroupDataConfig, draw: Callable[[], tuple[Path, Path]]) -> list[Place]:
+    """Return the places of images and masks of a `data` section.
 
     Args:
         data: the section.
         draw: writes the images that `synthetic` requests and returns their two folders.
 
-    Returns:
-        Folder of images, folder of masks and `root`; None for those that are not given.
-
     Raises:
         ConfigError: if keys conflict, or only `images` or `masks` is given.
-        DataError: if `root` is not a folder.
+        DataError: if a `root` is not a folder.
     """
+    kind = GroupRootConfig if isinstance(data, GroupDataConfig) else RootConfig
+    single = kind(**{key: getattr(data, key) for key in kind.model_fields if hasattr(data, key)})
+    given = list(single.model_dump(exclude_none=True, exclude={"several_objects"}))
     if data.synthetic is not None:
-        given = [name for name in ("root", "images", "masks", "list") if getattr(data, name) is not None]
+        given = [*(key for key in given if key != "exclude"), *(["roots"] if data.roots else [])]
         if given:
             raise ConfigError(f"data.synthetic: draws its own images and cannot be combined with data.{given[0]}.")
-        return *draw(), None
-    root = None if data.root is None else Path(data.root)
+        return [Place(*draw(), None, single)]
+    if not data.roots:
+        return [_place(single, "data", "")]
+    if given:
+        raise ConfigError(f"data.roots: cannot be combined with data.{given[0]}. Add it to data.roots as an entry.")
+    if isinstance(data.validation, str):
+        raise ConfigError(
+            "data.validation: must be a share of the images with data.roots. To hold out certain images, mark them in "
+            f"the lists of the roots. Received: {data.validation!r}"
+        )
+    names = [Path(entry.root or entry.images or "").resolve().name for entry in data.roots]
+    prefixes = [f"{name}-{n}/" if names.count(name) > 1 else f"{name}/" for n, name in enumerate(names, start=1)]
+    if len(names) == 1:
+        prefixes = [""]
+    return [
+        _place(entry, f"data.roots[{index}]", prefix)
+        for index, (entry, prefix) in enumerate(zip(data.roots, prefixes, strict=True))
+    ]
+
+
+def _place(entry, key, prefix):
+    root = None if entry.root is None else Path(entry.root)
     if root is not None and not os.path.isdir(root):
         raise DataError(
-            f"data.root: {root}: no such folder. data.root must be a folder with the subfolders images and masks."
+            f"{key}.root: {root}: no such folder. {key}.root must be a folder with the subfolders images and masks."
         )
     images, masks = (
         Path(folder) if folder is not None else root / name if root is not None else None
-        for name, folder in (("images", data.images), ("masks", data.masks))
+        for name, folder in (("images", entry.images), ("masks", entry.masks))
     )
     if (images is None) != (masks is None):
-        raise ConfigError("data: set both data.images and data.masks, or data.root.")
-    return images, masks, root
+        raise ConfigError(f"{key}: set both {key}.images and {key}.masks, or {key}.root.")
+    return Place(images, masks, root, entry, prefix)
 
 
 def names_of(pairs: Iterable[pipelines.Pair]) -> list[str]:

@@ -10,12 +10,13 @@ import keras
 import numpy as np
 
 from keras_recnet.files import atomic_path, sha256
+from keras_recnet.imaging.resizing import resize
 from keras_recnet.parallel import cores, ordered_map
-from keras_recnet.pipelines import Group, ImageSource, Pair
+from keras_recnet.pipelines import CompositePair, ImageSource, Pair
 from keras_recnet.training.checkpoints import check_disk
 from keras_recnet.training.data import ProgressLog, fingerprint
 
-MANIFEST = "features.json"
+MANIFEST, PARTIAL = "features.json", "features.partial.json"
 MASKS = "masks"
 BATCH_SIZE = 16  # of the frozen network
 CHUNK = 256  # images read from the files at once
@@ -27,7 +28,8 @@ class FeatureSource:
     A training step then runs only the layers after the frozen network. The features of every image, and with `mirrored`
     of its mirror image, are kept as float16 in the files of a folder. They are computed if they are missing, or if the
     images, the masks or the weights of the network have changed, and are read batch by batch, so they may be larger
-    than memory.
+    than memory. An interrupted computation is continued. Masks are kept at the size of the outputs of
+    `model.from_features()`.
 
     `read` returns the outputs of `model.pretrained` for one image.
 
@@ -46,99 +48,129 @@ class FeatureSource:
         self, model: keras.Model, folder: str | os.PathLike, *, mirrored: bool = False, log: Callable[[str], object]
     ):
         self.network = model.pretrained
-        self.image_size = model.image_size
+        self.input_size = model.image_size
+        self.image_size = tuple(model.from_features().output_shape[2:4])
         self.folder = Path(folder)
         self.mirrored = mirrored
         self.log = log
         outputs = model.pretrained.output
         self.inputs = {name: (tuple(outputs[name].shape[1:]), np.float16) for name in sorted(outputs)}
 
-    def open(self, pairs: Sequence[Pair], workers: int) -> None:
+    def open(self, pairs: Sequence[Pair | CompositePair], workers: int) -> None:
         """Open the feature files of all pairs, and compute the features if necessary."""
         self._rows = {pair: row for row, pair in enumerate(pairs)}
         views = 1 + self.mirrored
         shapes = {name: (views, len(pairs), *shape) for name, (shape, _) in self.inputs.items()}
-        shapes[MASKS] = (len(pairs), *self.image_size)
+        objects = 1 + any(isinstance(pair, CompositePair) for pair in pairs)
+        shapes[MASKS] = (len(pairs), objects, *self.image_size)
         manifest = {
-            "images": fingerprint(sha256(path) if path else "" for pair in pairs for path in (pair.image, pair.mask)),
+            "images": fingerprint(_contents(pairs)),
             "weights": _weights_sum(self.network),
             "shapes": {name: list(shape) for name, shape in shapes.items()},
         }
         if _read_json(self.folder / MANIFEST) != manifest:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # a run that has the old files open can still read them after they are unlinked
-            for name in (MANIFEST, *(f"{name}.npy" for name in shapes)):
-                (self.folder / name).unlink(missing_ok=True)
-            self._compute(shapes)
-            with atomic_path(self.folder / MANIFEST) as temporary:
-                temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            partial = _read_json(self.folder / PARTIAL) or {}
+            done = partial.pop("rows", 0)
+            if partial != manifest:
+                done = 0
+                # a run that has the old files open can still read them after they are unlinked
+                for name in (MANIFEST, PARTIAL, *(f"{name}.npy" for name in shapes)):
+                    (self.folder / name).unlink(missing_ok=True)
+            self._compute(shapes, manifest, done)
+            _write_json(self.folder / MANIFEST, manifest)
+            (self.folder / PARTIAL).unlink(missing_ok=True)
         self._files = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in shapes}
 
     def draw(self, random: np.random.Generator, count: int) -> Sequence[bool]:
         """Return for each of `count` images whether to use its mirror image."""
-        return self.mirrored * (random.random(count) < 0.5)
+        return self.mirrored * _mirror(random, count)
 
-    def read(self, pair: Pair, draws: bool | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the features and the mask of one pair; those of its mirror image if `draws` is true."""
+    def read(
+        self, pair: Pair | CompositePair, draws: bool | None = None
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Return the features and the masks of one pair; those of its mirror image if `draws` is true."""
         row, view = self._rows[pair], int(draws or 0)
-        mask = self._files[MASKS][row]
-        return {name: self._files[name][view, row] for name in self.inputs}, mask[:, ::-1] if view else mask
+        masks = self._files[MASKS][row]
+        return {name: self._files[name][view, row] for name in self.inputs}, masks[..., ::-1] if view else masks
 
     def chunks(self, names: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the named features of all images, not mirrored, for 256 images at a time."""
         for start in range(0, len(self._rows), CHUNK):
             yield {name: np.asarray(self._files[name][0, start : start + CHUNK], np.float32) for name in names}
 
-    def similar_categories(self, groups: Iterable[Group], count: int) -> dict[str, list[str]]:
-        """Return the `count` most similar categories of each category, the most similar first.
-
-        The similarity of two categories is the cosine of their mean descriptors. An image's descriptor is the mean of
-        its coarsest features, weighted by its mask, and standardized over all images.
-        """
-        name = min(self.inputs, key=lambda name: (np.prod(self.inputs[name][0][:2]), -self.inputs[name][0][2]))
-        height, width, channels = self.inputs[name][0]
-        descriptors = np.zeros((len(self._rows), channels))
-        for start in range(0, len(descriptors), CHUNK):
-            part = slice(start, start + CHUNK)
-            masks = np.asarray(self._files[MASKS][part], np.float64)
-            rows, columns = (length // cells for length, cells in zip(self.image_size, (height, width), strict=True))
-            weights = masks.reshape(-1, height, rows, width, columns).mean(axis=(2, 4))[..., None] + 1e-3
-            features = np.asarray(self._files[name][0, part], np.float64)
-            descriptors[part] = (features * weights).sum(axis=(1, 2)) / weights.sum(axis=(1, 2))
-        descriptors = (descriptors - descriptors.mean(axis=0)) / (descriptors.std(axis=0) + 1e-6)
-        members = {}
-        for group in groups:
-            members.setdefault(group.category, set()).update(self._rows[pair] for pair in group.own)
-        means = np.stack([descriptors[sorted(rows)].mean(axis=0) for rows in members.values()])
-        means /= np.linalg.norm(means, axis=1, keepdims=True) + 1e-6
-        similarity = means @ means.T
-        np.fill_diagonal(similarity, -np.inf)
-        categories = list(members)
-        order = np.argsort(-similarity, axis=1)[:, : min(count, len(categories) - 1)]
-        return {category: [categories[i] for i in row] for category, row in zip(categories, order, strict=True)}
-
-    def _compute(self, shapes):
+    def _compute(self, shapes, manifest, row):
+        """Compute the features from a row on."""
         dtypes = {name: np.uint8 if name == MASKS else np.float16 for name in shapes}
-        check_disk(self.folder, sum(np.prod(shape) * dtypes[name]().itemsize for name, shape in shapes.items()))
+        total = len(self._rows)
+        needed = sum(np.prod(shape) * dtypes[name]().itemsize for name, shape in shapes.items())
+        check_disk(self.folder, needed * (total - row) // total)
         files = {
-            name: np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=dtypes[name], shape=shape)
+            name: np.lib.format.open_memmap(
+                self.folder / f"{name}.npy", mode="r+" if row else "w+", dtype=dtypes[name], shape=shape
+            )
             for name, shape in shapes.items()
         }
-        reader = ImageSource(self.image_size, cache=None)
-        images_and_masks = ordered_map(reader.read, self._rows, workers=cores())
+        reader = ImageSource(self.input_size, cache=None)
+        images_and_masks = ordered_map(reader.read, list(self._rows)[row:], workers=cores())
         progress = ProgressLog(self.log, "Computing features")
-        row, total = 0, len(self._rows)
         while row < total:
             inputs, masks = zip(*(next(images_and_masks) for _ in range(min(BATCH_SIZE, total - row))), strict=True)
             images = np.stack([arrays["images"] for arrays in inputs]).astype(np.float32)
             end = row + len(images)
-            files[MASKS][row:end] = masks
+            for place, objects in enumerate(masks, start=row):
+                for index, mask in enumerate(objects):
+                    files[MASKS][place, index] = resize(mask, self.image_size)
             for view in range(1 + self.mirrored):
                 outputs = self.network.predict_on_batch(images[:, :, ::-1] if view else images)
                 for name in self.inputs:
                     files[name][view, row:end] = outputs[name]
             row = end
             progress(row, total)
+            if row % CHUNK == 0:
+                for file in files.values():
+                    file.flush()
+                _write_json(self.folder / PARTIAL, {**manifest, "rows": row})
+
+
+class MirroredImages(ImageSource):
+    """Source of the images whose features `FeatureSource` reads with `mirrored`, in the same views.
+
+    Args:
+        image_size: side of the square images, or `(height, width)`.
+    """
+
+    def __init__(self, image_size: int | tuple[int, int]):
+        super().__init__(image_size, cache=None)
+
+    def draw(self, random: np.random.Generator, count: int) -> Sequence[bool]:
+        """Return for each of `count` images whether to mirror it."""
+        return _mirror(random, count)
+
+    def read(
+        self, pair: Pair | CompositePair, draws: bool | None = None
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Return the image and the masks of one pair, mirrored if `draws` is true."""
+        inputs, masks = super().read(pair)
+        image, *masks = (plane[:, ::-1] if draws else plane for plane in (inputs["images"], *masks))
+        return {"images": image}, masks
+
+
+def _mirror(random, count):
+    return random.random(count) < 0.5
+
+
+def _contents(pairs):
+    """Yield texts that change if an image or a mask of the pairs changes, or the way they are combined."""
+    sums = {None: ""}
+    for pair in pairs:
+        if isinstance(pair, CompositePair):
+            yield f"{pair.seed} {pair.number}"
+        for part in (pair.first, pair.second) if isinstance(pair, CompositePair) else (pair,):
+            for path in (part.image, part.mask):
+                if path not in sums:
+                    sums[path] = sha256(path)
+                yield sums[path]
 
 
 def _weights_sum(network):
@@ -146,6 +178,11 @@ def _weights_sum(network):
     for value in network.get_weights():
         sha.update(np.ascontiguousarray(value))
     return sha.hexdigest()
+
+
+def _write_json(path, content):
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _read_json(path):

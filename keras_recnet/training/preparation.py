@@ -35,8 +35,15 @@ class Prepared:
     checkpoint: Checkpoint | None
 
 
-def prepare(config: Config, command: str, resume: bool, stream) -> Prepared:
+def prepare(config: Config, command: str, resume: bool, stream, *, preview: bool = False) -> Prepared:
     """Check the configuration, the output folder and the data, and report all faults together.
+
+    Args:
+        config: the configuration.
+        command: the command, for messages.
+        resume: whether to resume the run in the output folder.
+        stream: where notes are printed.
+        preview: whether only a preview is drawn, for which the output folder may already have a run.
 
     Raises:
         RecNetError: with all faults.
@@ -49,7 +56,7 @@ def prepare(config: Config, command: str, resume: bool, stream) -> Prepared:
     checkpoints = CheckpointFolder(folder / "checkpoints", config.checkpoint.keep)
     checkpoint, files, faults = None, ([], []), Faults()
     with faults.collect():
-        checkpoint = _checkpoint_to_resume(config, checkpoints, f"{command} --resume", resume, log)
+        checkpoint = None if preview else _checkpoint_to_resume(config, checkpoints, f"{command} --resume", resume, log)
     with faults.collect():
         _check_tensorboard(config)
     with faults.collect():

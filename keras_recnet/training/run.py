@@ -29,22 +29,56 @@ def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume:
         RecNetError: if the configuration, the data, the disk or the output folder do not allow the training.
         SystemExit: with status 130 on SIGINT or SIGTERM, after a checkpoint was written.
     """
-    try:
-        config = load(config_path, overrides)
-    except InvalidValuesError as error:
-        report_with_faults_of_data(error)
-    options = [part for entry in overrides for part in ("--set", entry)]
-    command = shlex.join(["keras-recnet", "train", os.fspath(config_path), *options])
+    config, command = _load(config_path, overrides)
     stream = stream or sys.stderr
     try:
         prepared = prepare(config, command, resume, stream)
-        # the frameworks take seconds to import, so everything that can be checked without them comes first
-        with silence_stderr():
-            from keras_recnet.training import session
-
-        return session.run(config, prepared, command, stream)
+        return _session().run(config, prepared, command, stream)
     except KeyboardInterrupt:
         resumable = CheckpointFolder(Path(config.output) / "checkpoints").paths()
         advice = f"Resume with: {command} --resume" if resumable else f"Start again with: {command}"
         print(f"\nStopped; there was nothing new to save. {advice}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def preview(config_path: str | os.PathLike, overrides: Sequence[str] = (), count: int = 1, stream=None) -> Path:
+    """Draw the first training batches of a configuration, to check what the network is trained on.
+
+    Writes a contact sheet `preview/batch-001.png`, … for each batch to the output folder: the augmented images, with
+    their masks tinted red. For groups, each row is a group; the frames are green for own images, blue for own
+    composites, red for distractors and orange for composites that are distractors.
+
+    Args:
+        config_path: name of a shipped configuration, or path of a YAML file.
+        overrides: `"dotted.key=value"` entries that override the file.
+        count: number of batches.
+        stream: where progress is printed; standard error by default.
+
+    Returns:
+        The folder of the sheets.
+
+    Raises:
+        RecNetError: if the configuration, the data or the disk do not allow the training.
+    """
+    config, command = _load(config_path, overrides)
+    stream = stream or sys.stderr
+    prepared = prepare(config, command, False, stream, preview=True)
+    return _session().preview(config, prepared, count, stream)
+
+
+def _load(config_path, overrides):
+    """Return the configuration, and the command that trains it."""
+    options = [part for entry in overrides for part in ("--set", entry)]
+    command = shlex.join(["keras-recnet", "train", os.fspath(config_path), *options])
+    try:
+        return load(config_path, overrides), command
+    except InvalidValuesError as error:
+        report_with_faults_of_data(error)
+
+
+def _session():
+    # the frameworks take seconds to import, so everything that can be checked without them comes first
+    with silence_stderr():
+        from keras_recnet.training import session
+
+    return session

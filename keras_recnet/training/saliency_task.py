@@ -1,12 +1,19 @@
 """Training of a RecNet on single images."""
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 
 from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.training import sample_sheet, synthetic
-from keras_recnet.training.data import HELD_OUT, Data, ProgressLog, fingerprint, folders, names_of
+from keras_recnet.training.data import HELD_OUT, Data, ProgressLog, fingerprint, names_of, places
 from keras_recnet.training.task import TrainingTask
+
+VALIDATION = "validation.txt"  # list of names in `data.root`
+ROW = 8  # images per row of a preview
 
 
 class SaliencyTask(TrainingTask):
@@ -18,12 +25,10 @@ class SaliencyTask(TrainingTask):
     def build_data(self, files, model, log):
         config, (training, validation) = self.config, files
         options = {"batch_size": config.batch_size, "seed": config.seed, "cache": config.data.cache}
-        augmentation = {}
-        if config.data.augment is not None:
-            augment = pipelines.Augment(**config.data.augment.model_dump())
-            augmentation = {"augment": augment, "cache_size": config.data.cache_size}
         progress = ProgressLog(log, "Reading images")
-        train_data = pipelines.SaliencyPairs(training, model.image_size, progress=progress, **options, **augmentation)
+        train_data = pipelines.SaliencyPairs(
+            training, model.image_size, progress=progress, **options, **self._augmentation()
+        )
         eval_data = None
         if validation:
             eval_data = pipelines.SaliencyPairs(validation, model.image_size, drop_remainder=False, **options)
@@ -43,6 +48,14 @@ class SaliencyTask(TrainingTask):
             counts=f"{len(training):,} training images, "
             + (f"{len(validation):,} validation images" if validation else "no validation"),
         )
+
+    def preview(self, files, model):
+        data = pipelines.SaliencyPairs(
+            files[0], model.image_size, self.config.batch_size, self.config.seed, cache=None, **self._augmentation()
+        )
+        for images, masks in data.training(sys.maxsize // data.steps_per_epoch).as_numpy_iterator():
+            cells = [sample_sheet.Cell(*pair) for pair in zip(images, masks, strict=True)]
+            yield [("", cells[start : start + ROW]) for start in range(0, len(cells), ROW)]
 
     def loss(self, model):
         from keras_recnet import losses
@@ -69,33 +82,44 @@ class SaliencyTask(TrainingTask):
         self._check_arguments(arguments, ("image_size", "fusion"))
         return models.RecNet.from_preset(self.config.init, **arguments)
 
+    def _augmentation(self):
+        """Return the arguments of `SaliencyPairs` for the augmentation."""
+        data = self.config.data
+        if data.augment is None:
+            return {}
+        return {"augment": pipelines.Augment(**data.augment.model_dump()), "cache_size": data.cache_size}
+
     def _pairs(self, files):
         return files
 
     def _split(self, output, faults):
         config, data = self.config, self.config.data
-        images, masks, root = folders(data, lambda: synthetic.write(output / "shapes", data.synthetic, config.seed))
-        if images is None and data.list is None:
-            raise ConfigError(
-                "data: no images are given. Use --set data.root=FOLDER (with the subfolders images and masks), or set "
-                "data.images and data.masks, or data.list."
-            )
-        held_out = data.validation
-        if held_out is None:
-            names_file = root / "validation.txt" if root else None
-            held_out = str(names_file) if names_file is not None and names_file.is_file() else HELD_OUT
-        pairs, validation = [], []
-        with faults.collect():
-            pairs = pipelines.find_pairs(images, masks, names=data.list, exclude=data.exclude)
-        if isinstance(held_out, str):
+        pairs, listed, has_listed, validation = [], [], False, []
+        for place in places(data, lambda: synthetic.write(output / "shapes", data.synthetic, config.seed)):
+            folders, keys = (place.images, place.masks), place.keys
+            if place.images is None and keys.list is None:
+                raise ConfigError(
+                    "data: no images are given. Use --set data.root=FOLDER (with the subfolders images and masks), or "
+                    "set data.images and data.masks, or data.list."
+                )
             with faults.collect():
-                validation = pipelines.find_pairs(images, masks, names=held_out)
+                pairs += place.renamed(pipelines.find_pairs(*folders, names=keys.list, exclude=keys.exclude))
+            names = data.validation
+            if names is None and place.root is not None and (place.root / VALIDATION).is_file():
+                names = place.root / VALIDATION
+            if isinstance(names, str | Path):
+                has_listed = True
+                with faults.collect():
+                    listed += place.renamed(pipelines.find_pairs(*folders, names=names))
+        if has_listed:
+            validation = listed
         elif pairs:
-            count = max(1, round(held_out * len(pairs))) if held_out else 0
+            share = HELD_OUT if data.validation is None else data.validation
+            count = max(1, round(share * len(pairs))) if share else 0
             chosen = np.random.default_rng(config.seed).permutation(len(pairs))[:count]
             validation = [pairs[index] for index in sorted(chosen)]
-        names = {pair.name for pair in validation}
-        training = [pair for pair in pairs if pair.name not in names]
+        held_out = {os.path.realpath(pair.image) for pair in validation}
+        training = [pair for pair in pairs if os.path.realpath(pair.image) not in held_out]
         with faults.collect():
             if pairs and not training:
                 raise DataError(

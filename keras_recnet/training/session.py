@@ -1,6 +1,7 @@
 """The part of a training run that needs Keras: from checked files to a preset folder."""
 
 import contextlib
+import itertools
 import os
 import shlex
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import keras
 from keras_recnet import optimizers
 from keras_recnet.errors import DataError, DiskError, RecNetError
 from keras_recnet.files import atomic_path, disk_errors
-from keras_recnet.training import ema, logs
+from keras_recnet.training import ema, logs, sample_sheet
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
 from keras_recnet.training.config.loading import Config
 from keras_recnet.training.config.schema import OptimizerConfig
@@ -22,6 +23,19 @@ from keras_recnet.training.progress import Progress, format_duration
 from keras_recnet.training.task import TrainingTask, warmup_steps
 
 LOG_BYTES = 50_000_000  # space for tables, events, curves and sample sheets
+
+
+def preview(config: Config, prepared: Prepared, count: int, stream) -> Path:
+    """Write contact sheets of the first `count` training batches, after the checks of `run.preview`."""
+    folder = Path(config.output) / "preview"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        keras.utils.set_random_seed(config.seed)
+        batches = prepared.task.preview(prepared.files, prepared.task.build_model())
+        for number, rows in enumerate(itertools.islice(batches, count), start=1):
+            sample_sheet.draw_preview(rows, folder / f"batch-{number:03d}.png")
+    print(f"{count} training batches drawn: {folder}", file=stream, flush=True)
+    return folder
 
 
 def run(config: Config, prepared: Prepared, command: str, stream) -> Path:

@@ -1,6 +1,6 @@
 """Training task: the data, models and loss for one kind of network."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from keras_recnet.parallel import cores
 from keras_recnet.training.config.loading import Config, names_backbone_weights
 from keras_recnet.training.config.schema import OptimizerConfig
 from keras_recnet.training.data import Data, Faults, ProgressLog
+from keras_recnet.training.sample_sheet import Row
 
 if TYPE_CHECKING:
     import keras
@@ -121,6 +122,19 @@ class TrainingTask:
         Raises:
             ConfigError: if keys of the `data` section do not fit together.
             DataError: naming every file that cannot be used, or if the cache does not fit in memory.
+        """
+        raise NotImplementedError
+
+    def preview(self, files: tuple[list, list], model: "keras.Model") -> Iterator[list[Row]]:
+        """Yield the rows of a contact sheet for each training batch, as augmented images with their masks.
+
+        Args:
+            files: result of `find_files`.
+            model: result of `build_model`.
+
+        Raises:
+            ConfigError: if keys of the `data` section do not fit together.
+            DataError: naming a file that cannot be used.
         """
         raise NotImplementedError
 

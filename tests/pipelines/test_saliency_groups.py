@@ -1,6 +1,7 @@
 import gc
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from PIL import Image
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.pipelines import (
     Augment,
+    CompositePair,
     Group,
     ImageSource,
     Pair,
     PipelineDataError,
     SaliencyGroups,
     find_groups,
+    plan_composites,
     read_pair,
     single_images,
 )
@@ -95,8 +98,9 @@ def test_a_keras_model_trains_on_the_dataset(groups):
 
 
 def members_of(data, epoch):
-    """Return `data.members(epoch, position)` for all positions of an epoch."""
-    return [data.members(epoch, position) for position in range(len(data))]
+    """Return `(group, pairs, whether each is a distractor)` for all positions of an epoch."""
+    members = [data.members(epoch, position) for position in range(len(data))]
+    return [(group, pairs, [index is None for index in objects]) for group, pairs, objects in members]
 
 
 @CACHES
@@ -124,28 +128,6 @@ def test_distractors_come_from_other_groups_and_are_a_minority(groups):
             assert members == min(len(group), 6 - sum(distractors))
             counts.add((group.name, sum(distractors)))
     assert counts == {*itertools.product("abcef", range(3)), ("d", 0), ("d", 1)}
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_a_share_of_the_distractors_comes_from_hard_negatives(groups, share):
-    data = make(groups, distractors=1)
-    names = [group.category for group in groups if len(group) > 1]
-    hard_negative = names[1]
-    data.distractor_sampler.prefer({names[0]: [hard_negative]}, share)
-    category_of = {pair: group.category for group in groups for pair in group.pairs}
-    drawn = {name: [] for name in names}
-    for epoch in range(60):
-        for group, pairs, distractors in members_of(data, epoch):
-            for pair, is_distractor in zip(pairs, distractors, strict=True):
-                if is_distractor:
-                    drawn[group.category].append(category_of[pair])
-    assert all(other != name for name, others in drawn.items() for other in others)
-    assert (set(drawn[names[0]]) == {hard_negative}) == (share == 1.0)
-    frequency = np.mean([other == hard_negative for other in drawn[names[0]]])
-    assert {0.0: frequency < 0.6, 0.5: 0.45 < frequency < 0.95, 1.0: frequency == 1.0}[share]
-    assert len(set(drawn[names[1]])) > 1
-    with pytest.raises(ValueError, match="Received: share=2"):
-        data.distractor_sampler.prefer({}, 2)
 
 
 def test_distractors_appear_at_every_position_and_images_in_every_order(groups):
@@ -257,6 +239,186 @@ def test_listed_distractors_are_used_in_evaluation_only(groups):
     ((_, mask, targets),) = arrays(data.evaluation())
     assert mask.shape == (1, 4)
     assert [bool(target.any()) for target in targets[0]] == [True, False, True, True]
+
+
+# Categories, small groups and composites
+
+
+def with_categories(groups):
+    """The groups with the categories x (a, b: 13 images), y (c, d: 8), e (5) and f (7)."""
+    categories = {"a": "x", "b": "x", "c": "y", "d": "y"}
+    return [Group(group.name, group.pairs, category=categories.get(group.name, "")) for group in groups]
+
+
+def test_whole_categories_are_groups_of_all_their_images(groups):
+    data = make(with_categories(groups), category_share=1.0, distractors=2)
+    drawn = {}
+    for epoch in range(60):
+        for group, pairs, distractors in members_of(data, epoch):
+            for pair, is_distractor in zip(pairs, distractors, strict=True):
+                assert (pair.name[0] not in {"x": "ab", "y": "cd"}.get(group.name, group.name)) == is_distractor
+                if not is_distractor:
+                    drawn.setdefault(group.name, set()).add(pair.name)
+    assert {name: len(names) for name, names in drawn.items()} == {"x": 13, "y": 8, "e": 5, "f": 7}
+
+
+def test_groups_are_drawn_in_proportion_to_the_root_of_their_size(groups):
+    data = make(with_categories(groups), category_share=0.4, distractors=0)
+    names = Counter(group.name for epoch in range(700) for group, *_ in members_of(data, epoch))
+    total = sum(names.values())
+    single = np.sqrt(list(SIZES.values()))
+    expected = dict(zip(SIZES, 0.6 * single / single.sum(), strict=True))
+    for name, size in {"x": 13, "y": 8, "e": 5, "f": 7}.items():
+        share = 0.4 * np.sqrt(size) / sum(np.sqrt([13, 8, 5, 7]))
+        expected[name] = expected.get(name, 0) + share
+    for name, share in expected.items():
+        assert names[name] / total == pytest.approx(share, abs=0.03)
+
+
+def test_a_share_of_the_groups_is_small(groups):
+    data = make(groups[:1] + groups[2:3], batch_size=1, small_group_share=0.5, distractors=0)
+    sizes = Counter(len(pairs) for epoch in range(400) for _, pairs, _ in members_of(data, epoch))
+    assert set(sizes) == {2, 3, 4, 5, 6}
+    for size in (2, 3, 4, 5):  # a tenth each
+        assert sizes[size] / 800 == pytest.approx(0.1, abs=0.03)
+
+
+def test_small_groups_have_fewer_distractors_than_own_images(groups):
+    data = make(groups, small_group_share=1.0, distractors=2)
+    for epoch in range(40):
+        for group, pairs, distractors in members_of(data, epoch):
+            own = len(pairs) - sum(distractors)
+            assert sum(distractors) < own
+            assert own >= 2
+            assert len({pair.name for pair in pairs}) == len(pairs)
+            assert own <= len(group)
+
+
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0)}
+
+
+@pytest.fixture
+def colored(folders):
+    """A group of four images per color: a rectangle of this color on gray."""
+    for number, (name, color) in enumerate(COLORS.items()):
+        for index in range(4):
+            image, mask = np.full((40, 50, 3), 110, np.uint8), np.zeros((40, 50), np.uint8)
+            area = np.s_[8 + index : 26 + index, 10 + 3 * number : 28 + 3 * number]
+            image[area], mask[area] = color, 255
+            for folder, pixels in zip(folders, (image, mask), strict=True):
+                (folder / name).mkdir(exist_ok=True)
+                Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return find_groups(images=folders[0], masks=folders[1])
+
+
+def of_color(image, name):
+    return np.abs(image - np.array(COLORS[name])).max(axis=-1) < 60
+
+
+@CACHES
+def test_the_mask_of_a_composite_shows_the_object_of_the_group(colored, cache):
+    composites = plan_composites(colored, 40, seed=3)
+    augment = Augment(brightness=0, contrast=0, saturation=0, min_crop=0.9)
+    options = {"composites": composites, "composite_share": 0.6, "images_per_group": 6, "batch_size": 1}
+    data = make(colored, image_size=48, cache_size=56, augment=augment, cache=cache, **options)
+    seen = Counter()
+    for epoch in range(4):
+        batches = arrays(data.epoch(epoch).unbatch())
+        for position, (images, _, targets) in enumerate(batches):
+            group, pairs, objects = data.members(epoch, position)
+            for n, (pair, index) in enumerate(zip(pairs, objects, strict=True)):
+                target = targets[n, ..., 0] > 0.5
+                if index is None:
+                    assert not target.any()
+                    assert not of_color(images[n], group.name).any()
+                else:
+                    # pixels at the edges have blended colors
+                    assert (of_color(images[n], group.name) & target).sum() > 0.6 * target.sum() > 0
+                    assert (of_color(images[n], group.name) & ~target).sum() < 0.2 * target.sum()
+                    others = sum(of_color(images[n], name).any() for name in COLORS if name != group.name)
+                    assert others == isinstance(pair, CompositePair)
+                seen[isinstance(pair, CompositePair), index] += 1
+    assert set(seen) == {(False, 0), (False, None), (True, 0), (True, 1), (True, None)}
+
+
+def test_composites_have_their_share_of_own_images_and_of_distractors(groups):
+    groups = groups[:1] + groups[2:3] + groups[5:]
+    data = make(groups, composites=plan_composites(groups, 60), composite_share=0.4, batch_size=1, distractors=2)
+    own, distractors = [], []
+    for epoch in range(150):
+        for _, pairs, flags in members_of(data, epoch):
+            for pair, is_distractor in zip(pairs, flags, strict=True):
+                (distractors if is_distractor else own).append(isinstance(pair, CompositePair))
+    assert np.mean(own) == pytest.approx(0.4, abs=0.03)
+    assert np.mean(distractors) == pytest.approx(0.4, abs=0.05)
+
+
+def test_groups_with_few_images_are_filled_with_composites(groups):
+    data = make(groups, composites=plan_composites(groups, 200), composite_share=0.2, distractors=0)
+    for group, pairs, _ in members_of(data, 0):
+        assert len(pairs) == 6
+        plain = [pair for pair in pairs if not isinstance(pair, CompositePair)]
+        assert len(plain) <= len(group)
+
+
+def test_an_image_and_a_composite_with_it_are_in_one_group_only_if_other_images_are_missing(groups):
+    data = make(groups, composites=plan_composites(groups, 12), composite_share=0.4, images_per_group=4, distractors=0)
+    for epoch in range(30):
+        for position in range(len(data)):
+            group, pairs, objects = data.members(epoch, position)
+            members = zip(pairs, objects, strict=True)
+            parts = {(pair.first, pair.second)[index] for pair, index in members if isinstance(pair, CompositePair)}
+            plain = {pair for pair in pairs if not isinstance(pair, CompositePair)}
+            assert not parts & plain or len(group) - len(parts) < len(plain)
+
+
+def test_images_with_several_objects_are_no_distractors_and_not_in_composites(groups):
+    groups = [replace(group, several_objects=group.name == "a") for group in groups]
+    composites = plan_composites(groups, 100)
+    assert not any(pair.name.startswith("a") for c in composites for pair in (c.first, c.second))
+    data = make(groups, composites=composites, distractors=2)
+    names = {group.name for group, *_ in members_of(data, 0)}
+    assert "a" in names
+    for epoch in range(20):
+        for _, pairs, distractors in members_of(data, epoch):
+            drawn = [pair for pair, is_distractor in zip(pairs, distractors, strict=True) if is_distractor]
+            assert not any(pair.name.startswith("a") for pair in drawn)
+
+
+def test_no_image_of_its_category_is_a_distractor_of_a_group_not_even_in_a_composite(groups):
+    groups = with_categories(groups)
+    category_of = {pair: group.category for group in groups for pair in group.pairs}
+    options = {"composites": plan_composites(groups, 100), "category_share": 0.5, "small_group_share": 0.2}
+    data = make(groups, distractors=2, **options)
+    for epoch in range(30):
+        for position in range(len(data)):
+            group, pairs, objects = data.members(epoch, position)
+            assert len(set(pairs)) == len(pairs)
+            for pair, index in zip(pairs, objects, strict=True):
+                parts = [pair.first, pair.second] if isinstance(pair, CompositePair) else [pair]
+                categories = [category_of[part] for part in parts]
+                assert categories.count(group.category) == (index is not None)
+                if index is not None:
+                    assert parts[index] in group.own
+
+
+def make_mixed(groups, **changes):
+    groups = with_categories(groups)
+    options = {"composites": plan_composites(groups, 30), "category_share": 0.5, "small_group_share": 0.3}
+    return make(groups, **options, **changes)
+
+
+@CACHES
+def test_batches_with_categories_and_composites_are_a_pure_function(groups, cache):
+    whole = arrays(make_mixed(groups, cache=cache).epoch(2))
+    data = make_mixed(groups, cache=cache, workers=3)
+    arrays(data.epoch(0))
+    for start in range(4):
+        assert_same(arrays(data.epoch(2, start)), whole[start:])
+    assert_same(
+        arrays(make_mixed(groups, cache=cache, batch_size=1).epoch(2).unbatch()), arrays(data.epoch(2).unbatch())
+    )
+    assert images_differ(whole, arrays(make_mixed(groups, cache=cache, seed=2).epoch(2)))
 
 
 # Evaluation
@@ -385,6 +547,9 @@ def test_filling_the_cache_reports_all_unusable_files(groups):
         ({"distractors": (2, 1)}, "`distractors` must be a number, a range"),
         ({"distractors": 0.5}, "`distractors` must be a number, a range"),
         ({"distractors": 0.1, "images_per_group": 2}, "`distractors` must be a number, a range"),
+        ({"category_share": 1.5}, "`category_share` must be in 0…1"),
+        ({"small_group_share": -1}, "`small_group_share` must be in 0…1"),
+        ({"composite_share": 1.0}, "`composite_share` must be 0 or more and below 1"),
         ({"distractor_pool": []}, "`distractors` needs images of other groups"),
     ],
 )

@@ -11,7 +11,7 @@ from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError, DiskError
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.models import RCAUNet, RecNet
-from keras_recnet.training import synthetic
+from keras_recnet.training import feature_cache, synthetic
 from keras_recnet.training.config.loading import load
 from keras_recnet.training.cosaliency_task import CoSaliencyTask
 from keras_recnet.training.data import names_of
@@ -20,6 +20,7 @@ from keras_recnet.training.run import train
 
 from .conftest import tiny_backbone
 
+LISTED = ["data.synthetic=null", "data.validation=null", "batch_size=1"]
 TINY = ["init=random", "model.backbone=tiny", "deterministic=false", "samples=0", "tensorboard=false"]
 
 
@@ -47,8 +48,12 @@ def rows_of(output):
 
 @pytest.mark.parametrize(
     "overrides",
-    [["data.cache=features", "samples=4"], ["data.cache=memory", "model.recurrent_unit=mean"]],
-    ids=["features", "images"],
+    [
+        ["data.cache=features", "samples=4"],
+        ["data.cache=memory", "model.recurrent_unit=mean"],
+        ["data.composites={count: 20, share: 0.4}", "data.category_share=0.5", "data.small_group_share=0.2"],
+    ],
+    ids=["features", "images", "composites"],
 )
 def test_training_ends_with_a_preset(smoke, tmp_path, overrides):
     text = smoke(*overrides)
@@ -87,7 +92,7 @@ def test_the_group_gate_adapts_to_the_images_and_keeps_its_statistics_in_fine_tu
         "data.validation": 0.25,
         "data.images_per_group": 4,
         "data.distractors": "[0,1]",
-        "data.hard_negatives": 2 if cache == "features" else 0,
+        "data.composites": "{count: 10, share: 0.4}",
         "data.cache": cache,
         "model.image_size": 64,
         "model.channels": 8,
@@ -170,9 +175,9 @@ def test_batches_hold_the_features_of_their_images(model, data):
     assert sorted(inputs) == sorted([*names, "mask"])
     views = set()
     for i in range(2):
-        _, pairs, distractors = data.members(3, 2 + i)
-        assert sum(distractors) == 1
-        for n, (pair, is_distractor) in enumerate(zip(pairs, distractors, strict=True)):
+        _, pairs, objects = data.members(3, 2 + i)
+        assert objects.count(None) == 1
+        for n, (pair, index) in enumerate(zip(pairs, objects, strict=True)):
             image, mask = (resize(array, (64, 64)) for array in pipelines.read_pair(pair))
             matches = []
             for direction in (1, -1):
@@ -181,52 +186,73 @@ def test_batches_hold_the_features_of_their_images(model, data):
                     matches.append(direction)
             assert len(matches) == 1
             views.add(matches[0])
-            target = mask[:, :: matches[0]] / 255.0 * (not is_distractor)
+            target = mask[:, :: matches[0]] / 255.0 * (index is not None)
             np.testing.assert_allclose(targets[i, n, ..., 0], target, atol=1e-6)
         assert inputs["mask"][i].numpy().tolist() == [True] * len(pairs) + [False] * (4 - len(pairs))
     assert views == {1, -1}
 
 
-def test_similar_categories_are_those_with_similar_salient_features(groups, model, data):
-    name = min(model.pretrained.output, key=lambda name: model.pretrained.output[name].shape[1])
-    descriptors, categories = [], []
-    for group in groups:
-        for pair in group.pairs:
-            image, mask = (resize(array, (64, 64)) for array in pipelines.read_pair(pair))
-            features = np.asarray(model.pretrained(image[None].astype("float32"))[name])[0].astype("float64")
-            cells = features.shape[0]
-            total, sum_of_weights = 0.0, 0.0
-            for row in range(cells):
-                for column in range(cells):
-                    side = 64 // cells
-                    part = mask[row * side : (row + 1) * side, column * side : (column + 1) * side]
-                    weight = part.mean(dtype="float64") + 1e-3
-                    total, sum_of_weights = total + weight * features[row, column], sum_of_weights + weight
-            descriptors.append(total / sum_of_weights)
-            categories.append(group.category)
-    descriptors = np.array(descriptors)
-    descriptors = (descriptors - descriptors.mean(axis=0)) / (descriptors.std(axis=0) + 1e-6)
-    mean = {c: descriptors[[category == c for category in categories]].mean(axis=0) for c in set(categories)}
-
-    def cosine(a, b):
-        return mean[a] @ mean[b] / np.linalg.norm(mean[a]) / np.linalg.norm(mean[b])
-
-    similar = data.source.similar_categories(groups, 2)
-    assert set(similar) == set(mean)
-    for category, others in similar.items():
-        expected = sorted(set(mean) - {category}, key=lambda other: -cosine(category, other))
-        assert others == expected[:2]
+def test_composites_are_cached_with_a_mask_for_each_object(tmp_path, groups, model):
+    composites = pipelines.plan_composites(groups, 6, seed=1)
+    source = feature_source(tmp_path, model, "composites")
+    pairs = [pair for group in groups for pair in group.pairs]
+    source.open([*pairs, *composites], workers=1)
+    for composite in composites:
+        image, *masks = (resize(array, (64, 64)) for array in composite.read(64))
+        for mirrored, direction in ((False, 1), (True, -1)):
+            features, cached = source.read(composite, mirrored)
+            expected = model.pretrained(image[None, :, ::direction].astype("float32"))
+            for name, array in features.items():
+                np.testing.assert_allclose(array, expected[name][0], atol=5e-3, rtol=2e-3)
+            np.testing.assert_array_equal(cached, [mask[:, ::direction] for mask in masks])
+    before = (tmp_path / "composites/masks.npy").stat().st_mtime_ns
+    source.open([*pairs, *composites], workers=1)
+    assert (tmp_path / "composites/masks.npy").stat().st_mtime_ns == before
+    source.open([*pairs, *pipelines.plan_composites(groups, 6, seed=2)], workers=1)
+    assert (tmp_path / "composites/masks.npy").stat().st_mtime_ns > before
 
 
-def test_hard_negatives_come_from_similar_categories(groups, data):
-    similar = data.source.similar_categories(groups, 1)
-    data.distractor_sampler.prefer(similar, 1.0)
-    category_of = {pair: group.category for group in groups for pair in group.pairs}
-    for epoch in range(3):
-        for position in range(len(groups)):
-            group, pairs, distractors = data.members(epoch, position)
-            for pair, is_distractor in zip(pairs, distractors, strict=True):
-                assert category_of[pair] == (similar[group.category][0] if is_distractor else group.category)
+def test_an_interrupted_computation_is_continued(tmp_path, groups, model, monkeypatch):
+    monkeypatch.setattr(feature_cache, "BATCH_SIZE", 2)
+    monkeypatch.setattr(feature_cache, "CHUNK", 4)
+    pairs = [pair for group in groups for pair in group.pairs]  # 12
+    compute, calls = model.pretrained.predict_on_batch, []
+
+    def interrupted(images):
+        calls.append(len(images))
+        if len(calls) == 8:  # two views per batch, so six images are done and four of them recorded
+            raise KeyboardInterrupt
+        return compute(images)
+
+    monkeypatch.setattr(model.pretrained, "predict_on_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        feature_source(tmp_path, model).open(pairs, workers=1)
+    assert not (tmp_path / "features/features.json").exists()
+    calls[:] = [0] * 100
+    source = feature_source(tmp_path, model)
+    source.open(pairs, workers=1)
+    assert sum(calls) == 2 * 8
+    assert sorted(path.name for path in (tmp_path / "features").glob("*.json")) == ["features.json"]
+    for pair in pairs:
+        image, mask = (resize(array, (64, 64)) for array in pipelines.read_pair(pair))
+        features, (cached,) = source.read(pair)
+        np.testing.assert_array_equal(cached, mask)
+        for name, array in features.items():
+            expected = model.pretrained(image[None].astype("float32"))[name][0]
+            np.testing.assert_allclose(array, expected, atol=5e-3, rtol=2e-3)
+
+
+def test_masks_are_cached_at_the_size_of_the_outputs(tmp_path, groups, model, monkeypatch):
+    maps = keras.Input((None, 16, 16, 1))
+    smaller = keras.Model(maps, keras.layers.Identity()(maps))
+    monkeypatch.setattr(model, "from_features", lambda: smaller)
+    source = feature_source(tmp_path, model, "small")
+    data = pipelines.SaliencyGroups(groups, source, 1, images_per_group=4)
+    _, targets = next(iter(data.epoch(0)))
+    assert targets.shape == (1, 4, 16, 16, 1)
+    pair = groups[0].pairs[0]
+    _, (mask,) = source.read(pair)
+    np.testing.assert_array_equal(mask, resize(resize(pipelines.read_pair(pair)[1], (64, 64)), (16, 16)))
 
 
 def test_features_are_kept_until_the_weights_change(tmp_path, groups, model, data):
@@ -258,6 +284,115 @@ def test_a_distractor_needs_no_mask(tmp_path, groups, model):
     pipelines.SaliencyGroups(mixed, source, 1, images_per_group=4)
     np.testing.assert_array_equal(source._files["masks"][-1], 0)
     assert source._files["masks"][0].any()
+
+
+def test_validation_images_are_in_no_training_composite(tmp_path):
+    config = load("rcau_smoke", ["data.composites={count: 60}", "data.category_share=0.5", f"output={tmp_path}"])
+    task = CoSaliencyTask(config)
+    training, validation = task.find_files(tmp_path)
+    data = task._training_groups(training, pipelines.ImageSource(32, cache=None))
+    composites = {pair for _, pair in members_of(data) if isinstance(pair, pipelines.CompositePair)}
+    held_out = {pair.image for group in validation for pair in group.pairs}
+    assert len(held_out) == 12
+    parts = {pair.image for composite in composites for pair in (composite.first, composite.second)}
+    assert len(parts) > 20
+    assert not parts & held_out
+
+
+def members_of(data):
+    """Yield `(group, pair)` of ten epochs."""
+    for epoch in range(10):
+        for position in range(len(data)):
+            group, pairs, _ = data.members(epoch, position)
+            for pair in pairs:
+                yield group, pair
+
+
+def save_groups(folder, count, seed, category=None):
+    """Write `count` groups of three images and their list; the last group has the split `validation`."""
+    images, _ = synthetic.write_groups(folder, count, seed=seed, size=3)
+    lines = ["group,name,split,category"]
+    for path in sorted(images.rglob("*.png")):
+        name = path.relative_to(images).with_suffix("").as_posix()
+        group = name.split("/")[0]
+        split = "validation" if group == f"group{count - 1:03d}" else "train"
+        lines.append(f"{group},{name},{split},{category or ''}")
+    (folder / "groups.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+def test_groups_come_from_several_roots(tmp_path):
+    for folder, count, category in (("one", 3, None), ("two", 4, "shape")):
+        save_groups(tmp_path / folder, count, seed=count, category=category)
+    (tmp_path / "two/test.csv").write_text(
+        (tmp_path / "two/groups.csv").read_text().replace("validation", "test"), encoding="utf-8"
+    )
+    roots = (
+        f"[{{root: {tmp_path / 'one'}}}, {{root: {tmp_path / 'two'}, list: {tmp_path / 'two/test.csv'}, "
+        "several_objects: true}]"
+    )
+    config = load("rcau_smoke", [*LISTED, f"data.roots={roots}"])
+    training, validation = CoSaliencyTask(config).find_files(tmp_path / "run")
+    assert [group.name for group in training] == [
+        *(f"one/group{n:03d}" for n in range(2)),
+        *(f"two/group{n:03d}" for n in range(3)),
+    ]
+    assert [group.name for group in validation] == ["one/group002"]
+    # without a category, groups of the same name in two roots have different categories
+    assert [group.category for group in training] == ["one/group000", "one/group001", *["shape"] * 3]
+    assert [group.several_objects for group in training] == [False] * 2 + [True] * 3
+    assert training[0].pairs[0].image == tmp_path / "one/images/group000/0000.png"
+    assert training[0].pairs[0].name == "one/group000/0000"
+
+
+def test_an_image_that_one_root_holds_out_is_not_trained_on_in_another(tmp_path):
+    save_groups(tmp_path / "one", 4, seed=1)
+    images, masks = tmp_path / "two/images/mixed", tmp_path / "two/masks/mixed"
+    for folder, original in ((images, "images"), (masks, "masks")):
+        folder.mkdir(parents=True)
+        for group in ("group000", "group003"):
+            (folder / f"{group}.png").symlink_to(tmp_path / f"one/{original}/{group}/0000.png")
+    roots = f"[{{root: {tmp_path / 'one'}}}, {{images: {images.parent}, masks: {masks.parent}}}]"
+    config = load("rcau_smoke", [*LISTED, f"data.roots={roots}"])
+    training, _ = CoSaliencyTask(config).find_files(tmp_path / "run")
+    assert names_of(training[-1].pairs) == ["images/mixed/group000"]
+
+
+def test_a_preview_shows_the_images_of_the_first_batches(smoke, tmp_path):
+    from keras_recnet.training.run import preview
+
+    overrides = [*TINY, f"output={tmp_path / 'run'}", "data.composites={count: 20, share: 0.4}", "data.distractors=1"]
+    stream = io.StringIO()
+    folder = preview("rcau_smoke", overrides, 4, stream)
+    assert folder == tmp_path / "run/preview"
+    assert [path.name for path in sorted(folder.iterdir())] == [f"batch-{n:03d}.png" for n in range(1, 5)]
+    assert not (tmp_path / "run/features").exists()
+    assert not (tmp_path / "run/checkpoints").exists()
+    # the views are those of the training on cached features
+    task = CoSaliencyTask(load("rcau_smoke", overrides))
+    files, model = task.find_files(tmp_path / "run"), task.build_model()
+    data = task._training_groups(files[0], FeatureSource(model, tmp_path / "features", mirrored=True, log=print))
+    sheets = task.preview(files, model)
+    kinds = set()
+    for epoch in range(2):
+        for inputs, targets in data.epoch(epoch).as_numpy_iterator():
+            for (_, cells), mask, target, *features in zip(
+                next(sheets),
+                inputs["mask"],
+                targets,
+                *(inputs[name] for name in sorted(data.source.inputs)),
+                strict=True,
+            ):
+                assert len(cells) == mask.sum()
+                for n, cell in enumerate(cells):
+                    np.testing.assert_array_equal(cell.mask, target[n])
+                    kinds.add((cell.distractor, cell.composite))
+                    expected = model.pretrained(cell.image[None])
+                    for name, array in zip(sorted(data.source.inputs), features, strict=True):
+                        np.testing.assert_allclose(array[n], expected[name][0], atol=5e-3, rtol=2e-3)
+    assert kinds == {(False, False), (False, True), (True, False), (True, True)}
+    # a preview does not touch a run, and needs no --resume
+    smoke("steps=2", "epochs=null", "optimizer.warmup_steps=0")
+    assert preview("rcau_smoke", overrides, 1, stream) == folder
 
 
 def test_groups_of_one_image_are_the_last_to_be_held_out(tmp_path):
@@ -292,18 +427,26 @@ def test_a_warm_up_that_is_too_long_is_an_error_before_the_data_is_read(smoke, t
 
 
 def test_keys_that_exclude_each_other_are_errors(smoke, tmp_path):
+    single = tmp_path / "single"
+    save_groups(single, 4, seed=1, category="shape")
     with pytest.raises(ConfigError, match=r"data.cache: features .* frozen.*model.freeze_pretrained=true"):
         smoke("model.freeze_pretrained=false")
     with pytest.raises(ConfigError, match=r"loss.co_perceptual: needs the images"):
         smoke("loss.co_perceptual={weights: null}")
-    with pytest.raises(ConfigError, match=r"data.hard_negatives: .* data.cache=features, .* data.hard_negatives=0"):
-        smoke("data.cache=memory", "data.hard_negatives=2", "model.freeze_pretrained=false")
     with pytest.raises(ConfigError, match=r"data: no groups are given"):
         smoke("data.synthetic=null")
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         smoke("data.synthetic=null", "data.root=nowhere")
     with pytest.raises(ConfigError, match=r"data.synthetic: draws its own images .* combined with data.root"):
         smoke("data.root=photos")
+    with pytest.raises(ConfigError, match=r"data.roots: cannot be combined with data.root\."):
+        smoke("data.synthetic=null", "data.root=photos", "data.roots=[{root: other}]")
+    with pytest.raises(DataError, match=r"data.roots\[1\].root: nowhere: no such folder"):
+        smoke("data.synthetic=null", f"data.roots=[{{root: {tmp_path}}}, {{root: nowhere}}]")
+    with pytest.raises(ConfigError, match=r"data.validation: must be a share .* with data.roots.*'names.csv'"):
+        smoke("data.synthetic=null", f"data.roots=[{{root: {tmp_path}}}]", "data.validation=names.csv")
+    with pytest.raises(ConfigError, match=r"data: `groups` must have images of two categories"):
+        smoke(*LISTED, "data.composites={count: 9}", "data.distractors=0", f"data.root={single}")
     with pytest.raises(ConfigError, match=r"batch_size: 99 is more than the 9 training groups"):
         smoke("batch_size=99")
 

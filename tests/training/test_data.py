@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.training import synthetic
 from keras_recnet.training.config.loading import load
 from keras_recnet.training.data import names_of
 from keras_recnet.training.preparation import prepare
@@ -57,6 +58,27 @@ def test_lists_include_exclude_and_hold_out_names_in_two_folders(photos, tmp_pat
     ).find_files(tmp_path)
     assert names_of(training) == ["0000", "0003", "0004", "0005", "0006", "0007", "0008", "0009"]
     assert names_of(validation) == ["0002", "0019"]
+
+
+def test_images_come_from_several_roots(photos, tmp_path):
+    synthetic.write(tmp_path / "other/photos", 12, seed=4)
+    (photos / "validation.txt").write_text("0003\n0007\n")
+    (tmp_path / "some.txt").write_text("0001\n0002\n0003\n")
+    entries = [f"{{root: {photos}}}", f"{{root: {tmp_path / 'other/photos'}, list: {tmp_path / 'some.txt'}}}"]
+    training, validation = task_of(f"data.roots=[{', '.join(entries)}]").find_files(tmp_path)
+    assert names_of(validation) == ["photos-1/0003", "photos-1/0007"]
+    assert names_of(training)[-3:] == ["photos-2/0001", "photos-2/0002", "photos-2/0003"]
+    assert len(training) == 21
+    assert training[-1].image == tmp_path / "other/photos/images/0003.png"
+    # without a list of names, a share of all images is held out
+    (photos / "validation.txt").unlink()
+    training, validation = task_of(f"data.roots=[{', '.join(entries)}]", "data.validation=0.2").find_files(tmp_path)
+    assert (len(training), len(validation)) == (18, 5)
+    # the same image in two roots
+    training, validation = task_of(f"data.roots=[{entries[0]}, {entries[0]}]", "data.validation=0.25").find_files(
+        tmp_path
+    )
+    assert not {pair.image for pair in training} & {pair.image for pair in validation}
 
 
 def test_synthetic_images_are_written_to_the_output_folder(tmp_path):

@@ -13,7 +13,7 @@ from keras_recnet.models import RecNet
 from keras_recnet.training import checkpoints, logs, loop, progress, session
 from keras_recnet.training.checkpoints import read
 from keras_recnet.training.config.loading import load
-from keras_recnet.training.run import train
+from keras_recnet.training.run import preview, train
 from keras_recnet.training.saliency_task import SaliencyTask
 
 EPOCH = 8  # steps per epoch of `smoke`
@@ -63,6 +63,20 @@ def test_a_run_writes_a_preset_checkpoints_logs_and_sample_sheets(smoke, tmp_pat
     assert "32 training images, 8 validation images; 16 steps of 4 images" in output_text
     assert "Training on " in output_text
     assert f"keras-recnet predict PHOTO.jpg -o OUT --preset {output / 'preset'}" in output_text
+
+
+def test_a_preview_shows_the_augmented_images_of_the_first_batches(tiny, tmp_path):
+    overrides = [*tiny, f"output={tmp_path / 'run'}", "data.augment={flip: 0.5, min_crop: 0.6, brightness: 0.3}"]
+    folder = preview("smoke", overrides, 2, io.StringIO())
+    assert [path.name for path in sorted(folder.iterdir())] == ["batch-001.png", "batch-002.png"]
+    task = SaliencyTask(load("smoke", overrides))
+    files, model = task.find_files(tmp_path / "run"), task.build_model()
+    batches = task.build_data(files, model, print).training.epoch(0).as_numpy_iterator()
+    for (images, masks), rows in zip(batches, task.preview(files, model), strict=False):
+        cells = [cell for _, row in rows for cell in row]
+        # the cache of the training has the size of the files, so both crop from the same pixels
+        np.testing.assert_array_equal(np.stack([cell.image for cell in cells]), images)
+        np.testing.assert_array_equal(np.stack([cell.mask for cell in cells]), masks)
 
 
 def test_a_run_is_not_overwritten_and_a_finished_one_can_be_resumed(smoke, tmp_path):

@@ -185,6 +185,9 @@ def _message(detail: dict, settings: Settings, source, root: type[Config]) -> st
     """Describe a pydantic error, with the place where its key was written."""
     parts, section = [], root
     for part in map(str, detail["loc"]):
+        if part.isdigit() and parts:  # an entry of a list
+            parts[-1] += f"[{part}]"
+            continue
         # for a key of several types, pydantic appends the type it tried, which is not a key
         if section is None or (part not in section.model_fields and detail["type"] != "extra_forbidden"):
             break
@@ -200,11 +203,10 @@ def _message(detail: dict, settings: Settings, source, root: type[Config]) -> st
 
 
 def section_of(annotation) -> type[BaseModel] | None:
-    """Return the section class in an annotation such as `AugmentConfig | None`, or None."""
-    for kind in (annotation, *get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
+    """Return the section class in an annotation such as `AugmentConfig | None` or `list[RootConfig]`, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(section_of, get_args(annotation))), None)
 
 
 def all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

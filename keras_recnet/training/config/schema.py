@@ -114,6 +114,59 @@ class AugmentConfig(Section):
     saturation: Share = 0.0
 
 
+class RootConfig(Section):
+    """An entry of `data.roots`: images and masks in one place.
+
+    Attributes:
+        root: folder with the subfolders `images` and `masks`.
+        images: folder of images, instead of `root`.
+        masks: folder of masks, instead of `root`.
+        list: text file with the names to use; null uses all images.
+        exclude: text file with names to leave out.
+    """
+
+    root: str | None = None
+    images: str | None = None
+    masks: str | None = None
+    list: str | None = None
+    exclude: str | None = None
+
+
+class GroupRootConfig(Section):
+    """An entry of `data.roots`: groups in one place.
+
+    Attributes:
+        root: folder with the subfolders `images` and `masks`.
+        images: folder of images, instead of `root`.
+        masks: folder of masks, instead of `root`.
+        list: CSV file `group,name,split,category`. null uses `root/groups.csv`, or without it a group per subfolder.
+        several_objects: whether the images also show objects of other categories, as in COCO. Then they are not used as
+            distractors of other groups or in composites.
+    """
+
+    root: str | None = None
+    images: str | None = None
+    masks: str | None = None
+    list: str | None = None
+    several_objects: bool = False
+
+
+Roots = Annotated[list[RootConfig], Field(min_length=1)]
+GroupRoots = Annotated[list[GroupRootConfig], Field(min_length=1)]
+
+
+class CompositesConfig(Section):
+    """Composites: two images of different categories in one, side by side or one object pasted onto the other image.
+
+    Attributes:
+        count: number of different composites.
+        share: share of the images and of the distractors of a group that are composites.
+    """
+
+    count: Count = 8000
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.45
+
+
 class DataConfig(Section):
     """Images and masks for training and validation, augmentation and caching.
 
@@ -123,6 +176,7 @@ class DataConfig(Section):
         masks: folder of masks, instead of `root`.
         list: text file with the names to use; null uses all images.
         exclude: text file with names to leave out.
+        roots: several places of images, instead of the keys above: a list of mappings.
         validation: text file with the names to hold out, or a share of the images. null uses `root/validation.txt`, or
             a tenth of the images if there is no such file. 0 trains without validation, with `preset.weights: last`.
         synthetic: number of images to draw instead.
@@ -136,6 +190,7 @@ class DataConfig(Section):
     masks: str | None = None
     list: str | None = None
     exclude: str | None = None
+    roots: Roots | None = None
     validation: HeldOut = None
     synthetic: Annotated[int, Field(ge=8)] | None = None
     augment: AugmentConfig | None = AugmentConfig()
@@ -150,17 +205,20 @@ class GroupDataConfig(Section):
         root: folder with the subfolders `images` and `masks`.
         images: folder of images, instead of `root`.
         masks: folder of masks, instead of `root`.
-        list: CSV file `group,name,split`. null uses `root/groups.csv`, or without it a group per subfolder.
+        list: CSV file `group,name,split,category`. null uses `root/groups.csv`, or without it a group per subfolder.
+            Lines with other splits than `train` and `validation` are not used.
+        roots: several places of groups, instead of the keys above: a list of mappings.
         validation: another CSV file, or a share of the groups. null uses the lines of `list` with the split
             `validation`, or a tenth of the groups if there are none. 0 trains without validation, with
             `preset.weights: last`.
         synthetic: number of groups to draw instead.
         images_per_group: maximum number of images per group, including distractors.
         distractors: distractors per group: a number, a range or a share.
-        hard_negatives: number of categories, the most similar to the group's by cached features, from which distractors
-            are preferred; 0 draws all distractors uniformly. Ours; it applies the hard negatives of Schroff et al.,
-            "FaceNet", CVPR 2015, to whole categories.
-        hard_negative_share: share of the distractors that come from these categories.
+        category_share: share of the groups that are whole categories of the list. Groups and categories are then drawn
+            with a probability proportional to the square root of their number of images. 0 uses each group once per
+            pass.
+        small_group_share: share of the groups with a random, smaller number of images.
+        composites: composites, two images in one; null uses none.
         passes: how often an epoch contains each group.
         augment: random augmentation; null disables it.
         cache: `memory` keeps all images in memory at `cache_size`. `features` keeps the features of each image and its
@@ -174,12 +232,14 @@ class GroupDataConfig(Section):
     images: str | None = None
     masks: str | None = None
     list: str | None = None
+    roots: GroupRoots | None = None
     validation: HeldOut = None
     synthetic: Annotated[int, Field(ge=8)] | None = None
     images_per_group: Count = 5
     distractors: Distractors = 0
-    hard_negatives: Annotated[int, Field(ge=0)] = 0
-    hard_negative_share: Share = 0.5
+    category_share: Share = 0.0
+    small_group_share: Share = 0.0
+    composites: CompositesConfig | None = None
     passes: Count = 1
     augment: AugmentConfig | None = AugmentConfig()
     cache: Literal["memory", "features"] | None = None

@@ -184,6 +184,10 @@ def _parse(text: str, source: str, prefix: str = "") -> tuple[object, dict[str, 
 
 
 def _note_places(node, prefix: str, source: str, places: dict[str, str]):
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            places[f"{prefix}[{index}]"] = f"{source}:{item.start_mark.line + 1}"
+            _note_places(item, f"{prefix}[{index}]", source, places)
     if not isinstance(node, yaml.MappingNode):
         return
     for key_node, value_node in node.value:

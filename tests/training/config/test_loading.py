@@ -136,6 +136,15 @@ def test_extends_accepts_a_relative_path_and_a_shipped_name(write):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "epochs: 1\ndata:\n  roots:\n  - root: A\n  - rooot: B",
+            r"mine.yaml:5: data.roots\[1\].rooot: unknown key. Did you mean 'root'\?",
+        ),
+        ("epochs: 1\ndata: {roots: []}", r"mine.yaml:2: data.roots: list should have at least 1 item"),
+        (
+            "epochs: 1\ndata: {roots: [A]}",
+            r"mine.yaml:2: data.roots\[0\]: must be a mapping with keys such as root, im",
+        ),
         ("epochs: 1\nbatchsize: 3", r"mine.yaml:2: batchsize: unknown key. Did you mean 'batch_size'\?"),
         ("epochs: 1\nmodel:\n  backbon: vgg16", r"mine.yaml:3: model.backbon: unknown key. Did you mean 'backbone'\?"),
         ("epochs: 1\nimages: a", r"mine.yaml:2: images: unknown key. Did you mean 'data.images'\?"),
