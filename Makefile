@@ -35,7 +35,7 @@ CORE_TESTS := tests/backbones tests/layers tests/models tests/losses tests/test_
 # For `make test-oldest`: a virtual environment, what to install, and the tests that depend on the versions most.
 OLDEST := .venv-oldest
 OLDEST_EXTRAS := tensorflow,jax,evaluation,coco,heic,video,serving-client,serving-client-grpc
-OLDEST_TESTS := tests/imaging tests/inference tests/pipelines tests/evaluation tests/layers tests/test_fuzz.py
+OLDEST_TESTS := tests/imaging tests/inference tests/video tests/pipelines tests/evaluation tests/layers tests/test_fuzz.py
 
 .PHONY: demo test test-jax test-oldest lint docs verify soak bench clean
 
