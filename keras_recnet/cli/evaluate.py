@@ -22,6 +22,13 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
     metavar="[NAME=]PRESET",
     help="Predict the maps of this preset first. Needs --images, and --grouped for co-saliency. Repeatable.",
 )
+@click.option(
+    "--fusion",
+    "fusions",
+    type=options.Choices(options.FUSIONS),
+    metavar="NAME[,NAME…]",
+    help=f"Score the RecNet presets with these fusions instead of their own: {', '.join(options.FUSIONS)}.",
+)
 @click.option("--images", type=click.Path(), metavar="DIR", help="Folder of images, for --preset and for the report.")
 @click.option("--name", help="Name of the dataset.  [default: from the folder of masks]")
 @click.option("--grouped", is_flag=True, help="Each subfolder is a group (co-saliency); add means over groups.")
@@ -39,7 +46,7 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
     help="Score only part I of N, starting at 0: every N-th image, or with --grouped every N-th group. No report.",
 )
 @click.option("--merge", is_flag=True, help="Write the report of all shards, which were scored with the same -o.")
-def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, shard, merge, **data_set):
+def evaluate(out, presets, fusions, sets, ablations, allow_missing, common_only, jobs, shard, merge, **data_set):
     """Score saliency maps against masks and write tables, curves and a report.
 
     Maps and masks are matched by name, ignoring file suffixes. MAE, F, weighted F, S and E are computed by
@@ -67,6 +74,7 @@ def evaluate(out, presets, sets, ablations, allow_missing, common_only, jobs, sh
             data_sets,
             presets,
             out,
+            fusions=fusions or (),
             allow_missing=allow_missing,
             load=load_predictor,
             progress=progress,

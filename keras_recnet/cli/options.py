@@ -8,6 +8,9 @@ import click
 from keras_recnet.cli.running import say
 from keras_recnet.parallel import Shard
 
+# the keys of `keras_recnet.layers.fusion.FUSIONS`, which would import Keras
+FUSIONS = ("subtract", "foreground", "inverse_background", "average")
+
 
 class Choices(click.ParamType):
     """One or more of the valid names, separated by commas."""

@@ -77,6 +77,7 @@ def evaluate(
     out: str | os.PathLike,
     *,
     presets: Iterable[str] = (),
+    fusions: Iterable[str] = (),
     allow_missing: bool = False,
     ablations: bool = False,
     **options,
@@ -89,6 +90,7 @@ def evaluate(
         data_sets: the datasets.
         out: the folder to write to.
         presets: presets whose maps are predicted first, see `keras_recnet.evaluation.preset_maps.predict_maps`.
+        fusions: see `predict_maps`.
         allow_missing: see `prepare`.
         ablations: see `prepare`.
         **options: see `score`.
@@ -100,7 +102,9 @@ def evaluate(
         0.0297...
     """
     progress = options.get("progress", no_progress)
-    data_sets, faults = predict_maps(data_sets, presets, out, allow_missing=allow_missing, progress=progress)
+    data_sets, faults = predict_maps(
+        data_sets, presets, out, fusions=fusions, allow_missing=allow_missing, progress=progress
+    )
     prepared = prepare(data_sets, allow_missing=allow_missing, ablations=ablations)
     return score(prepared, out, faults=faults, **options)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import keras_recnet
-from keras_recnet.cli import main
+from keras_recnet.cli import main, options
 from keras_recnet.inference import outputs
 
 
@@ -199,6 +199,29 @@ def test_an_image_without_an_object_is_noted_and_cropped_to_its_center(run, save
     np.testing.assert_array_equal(opened(tmp_path / "out" / "photo.crop.png"), np.asarray(opened(photo))[:, 8:56])
 
 
+def test_fusion_selects_the_fusion_of_the_branches(run, tiny_preset, save_photo, tmp_path):
+    photo, maps = save_photo("photo.jpg", (64, 64)), {}  # the network's size
+    for fusion in options.FUSIONS:
+        status, _, stderr = run(photo, "-o", tmp_path / f"{fusion}.png", "--fusion", fusion)
+        assert status == 0
+        assert ("its LiteRT file has the fusion 'average', not" in stderr) == (fusion != "average")
+        maps[fusion] = np.asarray(Image.open(tmp_path / f"{fusion}.png")).astype(float) / 255
+    average = (maps["foreground"] + maps["inverse_background"]) / 2  # the definition of the other two fusions
+    np.testing.assert_allclose(maps["average"], average, atol=0.01)
+    subtract = np.maximum(maps["foreground"] + maps["inverse_background"] - 1, 0)
+    np.testing.assert_allclose(maps["subtract"], subtract, atol=0.01)
+    assert np.abs(maps["foreground"] - maps["subtract"]).max() > 0.1
+    status, _, stderr = run(photo, "-o", tmp_path / "a.png", "--fusion", "subtract", "--engine", "litert")
+    assert status == 2
+    assert "the LiteRT engine cannot be used: its LiteRT file has the fusion 'average', not 'subtract'" in stderr
+
+
+def test_the_choices_of_fusion_are_those_of_the_layer():
+    from keras_recnet.layers import fusion
+
+    assert tuple(fusion.FUSIONS) == options.FUSIONS
+
+
 def test_attention_needs_a_pixel_in_the_image_and_the_keras_engine(run, save_photo, tmp_path):
     photo = save_photo("photo.png", (40, 80))
     assert run(photo, "-o", tmp_path / "a.png", "--type", "attention", "--pixel", "79,39")[0] == 0
@@ -347,6 +370,8 @@ def test_predict_on_litert_loads_neither_tensorflow_nor_keras(tiny_preset, save_
         (["a.jpg", "-o", "out", "--size", "big"], "must be N or HxW"),
         (["a.jpg", "-o", "out", "--size", "100"], "multiple of"),
         (["a.jpg", "-o", "out", "--engine", "litert", "--size", "96"], "64×64, not for 96×96"),
+        (["a.jpg", "-o", "out", "--fusion", "max"], "'max' is not one of"),
+        (["a.jpg", "-o", "out", "--fusion", "subtract", "--preset", "rcau_lite0"], "network needs groups"),
         (["a.jpg", "-o", "out", "--preset", "gone"], "no preset and no folder 'gone'"),
         (["a.jpg", "-o", "-", "--json"], "--json and -o -"),
         (["a.jpg", "-o", "."], "Choose another folder"),
