@@ -1,10 +1,11 @@
-"""Atomic writes, disk errors, folder walks, lists of names, and a silent stderr."""
+"""Atomic writes, links, disk errors, folder walks, lists of names, and a silent stderr."""
 
 import contextlib
 import errno
 import hashlib
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -67,6 +68,21 @@ def is_disk_full(error: OSError) -> bool:
 def disk_full(path: str | os.PathLike) -> str:
     """The error message for a full disk."""
     return f"{path}: the disk is full. Free some space or choose another folder."
+
+
+def link(source: str | os.PathLike, target: Path) -> None:
+    """Make `target` a symbolic link to a file, or a copy of that file; an existing `target` is kept."""
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    with contextlib.suppress(FileNotFoundError):
+        target.unlink()  # a broken link
+    try:
+        target.symlink_to(os.path.abspath(source))
+    except (OSError, NotImplementedError):  # Windows requires a privilege; some file systems have no links
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -1,16 +1,14 @@
 """Write groups as folders that `find_groups`, other co-saliency code and the evaluation read."""
 
-import contextlib
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from keras_recnet.files import atomic_path
+from keras_recnet.files import atomic_path, link
 from keras_recnet.pipelines.groups import Group
 from keras_recnet.pipelines.pair_reading import read_pair
 
@@ -43,20 +41,6 @@ def write_group_folders(groups: Iterable[Group], folder: str | os.PathLike) -> N
 def file_name_of(name: str) -> str:
     """Convert any name to the name of a single file that is not hidden."""
     return re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name).strip(". ") or "_"
-
-
-def link(source: str | os.PathLike, target: Path) -> None:
-    """Make `target` a symbolic link to a file, or a copy of that file; an existing `target` is kept."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        return
-    with contextlib.suppress(FileNotFoundError):
-        target.unlink()  # a broken link
-    try:
-        target.symlink_to(os.path.abspath(source))
-    except (OSError, NotImplementedError):  # Windows requires a privilege; some file systems have no links
-        with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
 
 
 def write_mask(mask: np.ndarray, target: Path) -> None:

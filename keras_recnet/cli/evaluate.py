@@ -32,6 +32,17 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
 @click.option("--images", type=click.Path(), metavar="DIR", help="Folder of images, for --preset and for the report.")
 @click.option("--name", help="Name of the dataset.  [default: from the folder of masks]")
 @click.option("--grouped", is_flag=True, help="Each subfolder is a group (co-saliency); add means over groups.")
+@click.option(
+    "--subgroups",
+    "size",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Predict and score random subgroups of K images instead of the groups. Needs --grouped and --preset.",
+)
+@click.option("--draws", type=click.IntRange(min=1), help="Subgroups per group.  [default: 20]")
+@click.option("--noise", type=click.IntRange(min=1), metavar="M", help="Add M noise images to each subgroup.")
+@click.option("--noise-from", type=click.Path(), metavar="DIR", help="Folder of noise images, scored as distractors.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the subgroups.  [default: 0]")
 @click.option("--names", type=click.Path(), metavar="FILE", help="Score only the names in this file, one per line.")
 @click.option("--sets", type=click.Path(), metavar="FILE", help="YAML list of datasets; replaces the options above.")
 @click.option("-o", "--out", required=True, type=click.Path(), metavar="DIR", help="Output folder.")
@@ -46,7 +57,24 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
     help="Score only part I of N, starting at 0: every N-th image, or with --grouped every N-th group. No report.",
 )
 @click.option("--merge", is_flag=True, help="Write the report of all shards, which were scored with the same -o.")
-def evaluate(out, presets, fusions, sets, ablations, allow_missing, common_only, jobs, shard, merge, **data_set):
+def evaluate(
+    out,
+    presets,
+    fusions,
+    sets,
+    size,
+    draws,
+    noise,
+    noise_from,
+    seed,
+    ablations,
+    allow_missing,
+    common_only,
+    jobs,
+    shard,
+    merge,
+    **data_set,
+):
     """Score saliency maps against masks and write tables, curves and a report.
 
     Maps and masks are matched by name, ignoring file suffixes. MAE, F, weighted F, S and E are computed by
@@ -56,10 +84,16 @@ def evaluate(out, presets, fusions, sets, ablations, allow_missing, common_only,
     To use several machines, run the command on each with a different --shard and the same OUT on a shared disk, then
     once with --merge.
     """
+    drawing = {"draws": draws, "noise": noise, "noise_from": noise_from, "seed": seed}
+    drawing = {name: value for name, value in drawing.items() if value is not None}
+    if drawing and size is None:
+        raise click.UsageError(f"--{next(iter(drawing)).replace('_', '-')} needs --subgroups.")
+    if size is not None and not presets:
+        raise click.UsageError("--subgroups needs --preset: maps depend on the images of a group.")
     if shard and merge:
         raise click.UsageError("--shard and --merge cannot be combined: merge when all shards are done.")
     try:
-        from keras_recnet.evaluation import preset_maps, run
+        from keras_recnet.evaluation import preset_maps, run, subgroups
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("keras_recnet"):
             raise
@@ -68,6 +102,9 @@ def evaluate(out, presets, fusions, sets, ablations, allow_missing, common_only,
         ) from error
     try:
         data_sets = _data_sets(sets, **data_set)
+        if size is not None:
+            how = subgroups.Subgroups(size, **{"draws": 20, **drawing})
+            data_sets = [subgroups.draw_subgroups(entry, how, out) for entry in data_sets]
         if shard:
             data_sets = _of_shard(data_sets, shard)
         data_sets, faults = preset_maps.predict_maps(

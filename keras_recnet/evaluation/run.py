@@ -13,6 +13,7 @@ from keras_recnet.evaluation.datasets import DataSet, Fault, Pairs, check_names,
 from keras_recnet.evaluation.preset_maps import Progress, no_progress, predict_maps
 from keras_recnet.evaluation.published import Published, published
 from keras_recnet.evaluation.result_log import Record, ResultLog
+from keras_recnet.evaluation.subgroups import Subgroups, draw_subgroups
 from keras_recnet.evaluation.workers import Task, work
 from keras_recnet.parallel import Shard
 
@@ -78,6 +79,7 @@ def evaluate(
     *,
     presets: Iterable[str] = (),
     fusions: Iterable[str] = (),
+    subgroups: Subgroups | None = None,
     allow_missing: bool = False,
     ablations: bool = False,
     **options,
@@ -91,6 +93,7 @@ def evaluate(
         out: the folder to write to.
         presets: presets whose maps are predicted first, see `keras_recnet.evaluation.preset_maps.predict_maps`.
         fusions: see `predict_maps`.
+        subgroups: how to draw random subgroups, which are scored in place of the groups.
         allow_missing: see `prepare`.
         ablations: see `prepare`.
         **options: see `score`.
@@ -102,6 +105,8 @@ def evaluate(
         0.0297...
     """
     progress = options.get("progress", no_progress)
+    if subgroups:
+        data_sets = [draw_subgroups(data_set, subgroups, out) for data_set in data_sets]
     data_sets, faults = predict_maps(
         data_sets, presets, out, fusions=fusions, allow_missing=allow_missing, progress=progress
     )

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_recnet.files import atomic_path, sha256
+from keras_recnet.files import atomic_path, link, sha256
 from keras_recnet.pipelines.checks import for_all
 from keras_recnet.pipelines.coco.annotations import decode, select
 from keras_recnet.pipelines.coco.feature_store import FeatureStore
 from keras_recnet.pipelines.coco.similarity import descriptors, nearest
-from keras_recnet.pipelines.group_folders import file_name_of, link, write_mask
+from keras_recnet.pipelines.group_folders import file_name_of, write_mask
 from keras_recnet.pipelines.group_lists import Member, write_group_list
 from keras_recnet.pipelines.pair_reading import PipelineDataError, same_proportions
 
