@@ -21,12 +21,7 @@ from keras_recnet.imaging import GROUP_KINDS
 )
 @click.option("-o", "--out", required=True, help="Output folder, or a PNG, JPEG or WebP file for a single sheet.")
 @options.types(GROUP_KINDS)
-@options.background
-@options.threshold
-@options.margin
-@options.aspect
-@options.largest
-@options.fill_holes
+@options.drawing
 @click.option(
     "--orders",
     type=click.IntRange(min=1),
@@ -56,12 +51,7 @@ def cosal(
     named,
     out,
     kinds,
-    background,
-    threshold,
-    margin,
-    aspect,
-    largest,
-    fill_holes,
+    drawing,
     orders,
     seed,
     preset,
@@ -86,13 +76,7 @@ def cosal(
     """
     if not folders and not named:
         raise click.UsageError("Missing argument 'FOLDER…' (or --group NAME=GLOB).")
-    kinds = options.selected_kinds(
-        kinds,
-        background=(background, "cutout"),
-        threshold=(threshold, "binary"),
-        margin=(margin, "crop"),
-        aspect=(aspect, "crop"),
-    )
+    kinds = options.selected_kinds(kinds, drawing)
     if out == "-":
         raise click.UsageError("-o -: a group is written to a folder, not to standard output.")
     options.check_out(out)
@@ -112,16 +96,7 @@ def cosal(
     from keras_recnet.inference.group_predictor import GroupPredictor
 
     max_pixels = pixel_limit(max_pixels)
-    writer = output_writer(
-        max_pixels,
-        background,
-        threshold=threshold,
-        margin=margin,
-        aspect=aspect,
-        largest=largest,
-        fill_holes=fill_holes,
-        skip_existing=skip_existing,
-    )
+    writer = output_writer(max_pixels, skip_existing=skip_existing, **drawing)
     predictor = load_predictor(GroupPredictor, preset, max_pixels=max_pixels, **network)
     run = functools.partial(write_group_maps, predictor, tasks, writer, orders=orders, seed=seed, workers=jobs)
     images = sum(len(task.images) for task in tasks)

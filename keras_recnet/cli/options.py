@@ -1,6 +1,7 @@
 """Options that several commands share, and the types of their values."""
 
 import contextlib
+import functools
 import os
 
 import click
@@ -128,27 +129,45 @@ def types(choices):
     )
 
 
-background = click.option(
-    "--background", metavar="COLOR|FILE", help="Place the cutout on a color (white, #ff8800) or an image."
-)
-threshold = click.option(
-    "--threshold",
-    type=Threshold(),
-    metavar="0…1|adaptive",
-    help="Threshold of the binary type; adaptive: twice the mean of the map.  [default: 0.5]",
-)
-margin = click.option(
-    "--margin",
-    type=Percentage(),
-    help="Margin of the crop, in percent of the longer side of the object.  [default: 3%]",
-)
-aspect = click.option(
-    "--aspect", type=AspectRatio(), help="Aspect ratio of the crop, such as 4:3.  [default: that of the object]"
-)
-largest = click.option("--largest", is_flag=True, help="Keep only the largest object of each image.")
-fill_holes = click.option(
-    "--fill-holes", is_flag=True, help="Fill holes of the object, such as the opening of a cup's handle."
-)
+_DRAWING = {
+    "background": click.option(
+        "--background", metavar="COLOR|FILE", help="Place the cutout on a color (white, #ff8800) or an image."
+    ),
+    "threshold": click.option(
+        "--threshold",
+        type=Threshold(),
+        metavar="0…1|adaptive",
+        help="Threshold of the binary type; adaptive: twice the mean of the map.  [default: 0.5]",
+    ),
+    "margin": click.option(
+        "--margin",
+        type=Percentage(),
+        help="Margin of the crop, in percent of the longer side of the object.  [default: 3%]",
+    ),
+    "aspect": click.option(
+        "--aspect", type=AspectRatio(), help="Aspect ratio of the crop, such as 4:3.  [default: that of the object]"
+    ),
+    "largest": click.option("--largest", is_flag=True, help="Keep only the largest object of each image."),
+    "fill_holes": click.option(
+        "--fill-holes", is_flag=True, help="Fill holes of the object, such as the opening of a cup's handle."
+    ),
+}
+# option → the output type that it needs
+_TYPE_OF = {"background": "cutout", "threshold": "binary", "pixel": "attention", "margin": "crop", "aspect": "crop"}
+
+
+def drawing(command):
+    """Add the options for drawing outputs to a command, which receives their values as the dict `drawing`."""
+
+    @functools.wraps(command)
+    def bundled(**values):
+        return command(drawing={name: values.pop(name) for name in _DRAWING}, **values)
+
+    for option in reversed(_DRAWING.values()):
+        bundled = option(bundled)
+    return bundled
+
+
 engine = click.option(
     "--engine",
     type=click.Choice(("litert", "keras")),
@@ -171,19 +190,19 @@ shard = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per image to stdout.")
 
 
-def selected_kinds(kinds, **needs):
+def selected_kinds(kinds, drawing):
     """Return the requested output types, each once.
 
     Args:
         kinds: the values of `--type`.
-        **needs: option → (its value, the type that it needs).
+        drawing: option of a type, such as `threshold` → its value.
 
     Raises:
         click.UsageError: if an option is given without its type.
     """
     kinds = list(dict.fromkeys(kind for value in kinds for kind in value)) or ["mask"]
-    for option, (value, kind) in needs.items():
-        if value is not None and kind not in kinds:
+    for option, kind in _TYPE_OF.items():
+        if drawing.get(option) is not None and kind not in kinds:
             raise click.UsageError(f"--{option} needs --type {kind}.")
     return kinds
 

@@ -18,17 +18,12 @@ from keras_recnet.imaging import KINDS
     help="Output folder; for one image also a PNG, JPEG or WebP file, or - for stdout; for a video a file or -.",
 )
 @options.types(KINDS)
-@options.background
-@options.threshold
+@options.drawing
 @click.option(
     "--pixel",
     type=options.IntegerPair("X,Y", ",", 0),
     help="Pixel whose attention to draw.  [default: the most salient pixel]",
 )
-@options.margin
-@options.aspect
-@options.largest
-@options.fill_holes
 @click.option("--every", type=click.IntRange(min=1), help="Use every Nth frame of a video.  [default: 1]")
 @click.option(
     "--frames",
@@ -55,13 +50,8 @@ def predict(
     inputs,
     out,
     kinds,
-    background,
-    threshold,
+    drawing,
     pixel,
-    margin,
-    aspect,
-    largest,
-    fill_holes,
     every,
     frames,
     preset,
@@ -84,34 +74,21 @@ def predict(
     A video is a single INPUT, and OUT is a .webm, .mov or .mp4 file, or - for raw frames. A cutout is transparent in
     .webm and .mov. Ctrl-C completes the file after the current frame; a second Ctrl-C discards it.
     """
-    kinds = options.selected_kinds(
-        kinds,
-        background=(background, "cutout"),
-        threshold=(threshold, "binary"),
-        pixel=(pixel, "attention"),
-        margin=(margin, "crop"),
-        aspect=(aspect, "crop"),
-    )
+    kinds = options.selected_kinds(kinds, {**drawing, "pixel": pixel})
     if as_json and out == "-":
         raise click.UsageError("--json and -o - cannot both write to standard output.")
 
-    def load(**drawing):
+    def load(**more):
         from keras_recnet.inference.predictor import Predictor
 
         limit = pixel_limit(max_pixels)
-        writer = output_writer(
-            limit,
-            background,
-            threshold=threshold,
-            largest=largest,
-            fill_holes=fill_holes,
-            skip_existing=skip_existing,
-            **drawing,
-        )
+        writer = output_writer(limit, skip_existing=skip_existing, **drawing, **more)
         return writer, load_predictor(Predictor, preset, max_pixels=limit, **network)
 
     if frames is not None or video.is_video(inputs, out):
-        kind = video.check(inputs, out, kinds, raw_size=frames and frames[::-1], opaque=background is not None)
+        kind = video.check(
+            inputs, out, kinds, raw_size=frames and frames[::-1], opaque=drawing["background"] is not None
+        )
         if shard is not None:
             raise click.UsageError("--shard is for images.")
         return video.convert(
@@ -128,7 +105,7 @@ def predict(
     if every is not None:
         raise click.UsageError("--every needs a video.")
     options.check_out(out)
-    if "cutout" in kinds and background is None and out.lower().endswith((".jpg", ".jpeg")):
+    if "cutout" in kinds and drawing["background"] is None and out.lower().endswith((".jpg", ".jpeg")):
         raise click.UsageError(f"-o {out}: JPEG has no transparency. Choose .png or .webp, or add --background.")
     if "attention" in kinds:
         if network["engine"] == "litert":
@@ -148,6 +125,6 @@ def predict(
 
     from keras_recnet.inference.outputs import write_maps
 
-    writer, predictor = load(pixel=pixel and pixel[::-1], margin=margin, aspect=aspect)
+    writer, predictor = load(pixel=pixel and pixel[::-1])
     run = functools.partial(write_maps, predictor, tasks, writer, workers=jobs)
     return report(run, problems, len(tasks), out=out, as_json=as_json, network=str(predictor), written=writer.written)
