@@ -22,12 +22,26 @@ from keras_recnet.export.verification import ConversionError
 from keras_recnet.files import atomic_path, disk_errors, disk_full, sha256
 from keras_recnet.parallel import child_python
 
-FORMATS = {"savedmodel": ("float32", "float16"), "litert": ("float16", "float32")}  # the first is the default
+FORMATS = {  # the first precision is the default
+    "savedmodel": ("float32", "float16"),
+    "litert": ("float16", "float32", "int8"),
+    "onnx": ("float32",),
+    "openvino": ("float32",),
+}
+_STEMS = ("model", "encode", "step", "decode")
+_FILES = {  # names of the files that an export may write
+    "litert": {presets.LITERT},
+    "onnx": {f"{stem}.onnx" for stem in _STEMS},
+    "openvino": {f"{stem}{suffix}" for stem in _STEMS for suffix in (".xml", ".bin")},
+}
+# Format or precision → packages it needs besides TensorFlow, which the extra of the same name installs.
+_PACKAGES = {"int8": ["ai_edge_quantizer"], "onnx": ["tf2onnx", "onnx", "onnxruntime"], "openvino": ["openvino"]}
+CALIBRATION_IMAGES = 100
 DESCRIPTION = "export.json"
 CARD = "CARD.md"
 PREPROCESSING = (
     "RGB in 0…255, upright (EXIF rotation applied), resized bilinearly with antialiasing; the model does the rest. "
-    "A SavedModel also resizes; a LiteRT file takes images of its input size."
+    "A SavedModel also resizes; the other formats take images of their input size."
 )
 
 
@@ -41,36 +55,43 @@ def export_model(
     signatures: Sequence[str] | None = None,
     max_pixels: int | None = None,
     input_dtype: str | None = None,
+    calibration: str | os.PathLike | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Export a model, and verify the artifact against Keras in a process that cannot import this library.
 
-    A SavedModel is written to `out/1`, or the next free number; a LiteRT file to `out/model.tflite`. The same folder
-    gets `export.json` and the `CARD.md` of the preset. Nothing is written if the verification fails.
+    A SavedModel is written to `out/1`, or the next free number; a LiteRT file to `out/model.tflite`; ONNX and OpenVINO
+    files to `out/model.onnx` and `out/model.xml` or, for an `RCAUNet`, to one file per signature. The same folder gets
+    `export.json` and the `CARD.md` of the preset. Nothing is written if the verification fails.
 
     Args:
         source: a `RecNet` or `RCAUNet`, or the name or folder of a preset.
         out: output folder: new, empty, or from an earlier export.
-        format: `"savedmodel"` (see `export.savedmodel.writing`) or `"litert"` (`export.litert.converting`).
-        precision: `"float32"` or `"float16"`. A float16 SavedModel computes in mixed precision, for GPUs (default:
-            float32). A float16 LiteRT file stores weights in float16 and computes in float32 (the default).
+        format: `"savedmodel"` (see `export.savedmodel.writing`), `"litert"` (`export.litert.converting`), `"onnx"` or
+            `"openvino"` (`export.onnx_and_openvino`).
+        precision: `"float32"`, `"float16"` or `"int8"`. A float16 SavedModel computes in mixed precision, for GPUs
+            (default: float32). A float16 LiteRT file stores weights in float16 and computes in float32 (the default).
+            An int8 LiteRT file computes mostly in int8 (see `export.quantization`). ONNX and OpenVINO: float32.
         size: image size of the network, one number or `(height, width)`; None: the model's own size. A network whose
             weights depend on the size cannot be resized.
         signatures: names of the signatures to export; None: all.
         max_pixels: largest image in a request to a SavedModel; None: 50 million pixels.
         input_dtype: dtype of the images of a LiteRT file, `"float32"` (None) or `"uint8"`. A SavedModel accepts both.
+        calibration: folder of images like those that an int8 file will run on; 100 of them are used. None: export the
+            preset's own int8 file, if it has one.
         log: called with a line of text at each stage.
 
     Returns:
         The contents of `export.json` plus `folder`. Some of the keys are `model`, `licence`, `versions`, `signatures`,
-        `files`, `verification` (see `export.verification.compare`) and, for LiteRT, `gpu_incompatible` (see
-        `export.gpu_incompatible`).
+        `files`, `verification` (see `export.verification.compare`) and, for LiteRT, `operations` (see
+        `export.litert.flatbuffer.count_operations`), `gpu_incompatible` (see `export.gpu_incompatible`) and, for int8,
+        `calibration`.
 
     Raises:
         ConfigError: if an argument is invalid or does not suit the model, or if `out` contains other files.
         ConversionError: if the conversion or the verification fails.
         DiskError: if the disk is full or the folder is not writable.
-        MissingExtraError: if TensorFlow is not installed.
+        MissingExtraError: if TensorFlow or another package that the export needs is not installed.
         PresetError: if the preset does not exist or is damaged.
 
     Example:
@@ -88,10 +109,12 @@ def export_model(
             f"`input_dtype` is for LiteRT; a SavedModel accepts both. Received: input_dtype={input_dtype!r}"
         )
     require_tensorflow()
+    _require_packages(format)
+    _check_calibration(source, precision, calibration, size, signatures)
     out = Path(out)
     _check_out(out, format)
     with _work_folder(out) as work:
-        artifact = work / ("model" if format == "savedmodel" else presets.LITERT)
+        artifact = work / {"savedmodel": "model", "litert": presets.LITERT}.get(format, "")
         report, verified = write_and_verify(
             source,
             artifact,
@@ -101,6 +124,7 @@ def export_model(
             signatures=signatures,
             max_pixels=max_pixels,
             input_dtype=input_dtype,
+            calibration=calibration and os.fspath(calibration),
             log=log,
         )
         card = report.pop("card")
@@ -115,8 +139,9 @@ def export_model(
             "signatures": report["signatures"],
             "verification": verified,
         }
-        if "gpu_incompatible" in report:
-            description["gpu_incompatible"] = report["gpu_incompatible"]
+        for key in ("calibration", "operations", "gpu_incompatible"):
+            if key in report:
+                description[key] = report[key]
         return _finish(out, artifact, description, card)
 
 
@@ -128,7 +153,7 @@ def write_and_verify(source, artifact: Path, *, kind: str, log=lambda line: None
         artifact: the folder or file to write.
         kind: the format.
         log: called with a line of text at each stage.
-        **options: `precision`, `size`, `signatures`, `max_pixels` and `input_dtype` of `export_model`.
+        **options: `precision`, `size`, `signatures`, `max_pixels`, `input_dtype` and `calibration` of `export_model`.
 
     Returns:
         The report of `keras_recnet.export.worker`, with the path of the preset's `card` or None; and the result of
@@ -144,28 +169,39 @@ def write_and_verify(source, artifact: Path, *, kind: str, log=lambda line: None
         log(f"Converting to {kind} …")
         _run_worker(kind=kind, source=os.fspath(file), artifact=os.fspath(artifact), calls=os.fspath(calls), **options)
         report = json.loads((calls / "report.json").read_text())
+        if "calibration" in report:
+            log(_describe_calibration(report["calibration"]))
         log("Verifying in a separate process …")
         verification.run(kind, artifact, calls)
         verified = verification.compare(calls, verification.TOLERANCE[kind, options["precision"]])
     return {**report, "model": {**described, **report["model"]}, "card": card}, verified
 
 
-def convert(model, out: str | os.PathLike, *, precision: str = "float16", input_dtype: str = "float32") -> Path:
+def convert(
+    model,
+    out: str | os.PathLike,
+    *,
+    precision: str = "float16",
+    input_dtype: str = "float32",
+    calibration: str | os.PathLike | None = None,
+) -> Path:
     """Convert a model to a LiteRT file, and verify it against Keras.
 
     Args:
         model: a `RecNet` or `RCAUNet`, or the name or folder of a preset.
         out: output file, `….tflite`.
-        precision: precision of the stored weights, `"float16"` (half the size) or `"float32"`; computation is always in
-            float32.
+        precision: precision of the stored weights, `"float16"` (half the size) or `"float32"`, for computation in
+            float32; or `"int8"`, for computation mostly in int8.
         input_dtype: dtype of the images, `"float32"` or `"uint8"`; values are always RGB in 0…255.
+        calibration: as for `export_model`.
 
     Returns:
         The path of the file.
 
     Raises:
+        ConfigError: if int8 needs a calibration.
         ConversionError: if the conversion or the verification fails.
-        MissingExtraError: if TensorFlow is not installed.
+        MissingExtraError: if TensorFlow or, for int8, ai-edge-quantizer is not installed.
         PresetError: if the preset does not exist or is damaged.
 
     Example:
@@ -176,25 +212,37 @@ def convert(model, out: str | os.PathLike, *, precision: str = "float16", input_
     if input_dtype not in INPUT_DTYPES:
         raise ValueError(f"`input_dtype` must be one of {INPUT_DTYPES}. Received: input_dtype={input_dtype!r}")
     require_tensorflow()
+    _check_calibration(model, precision, calibration)
+    options = {"precision": precision, "input_dtype": input_dtype}
+    options["calibration"] = calibration and os.fspath(calibration)
     with atomic_path(out) as temporary:
-        write_and_verify(model, temporary, kind="litert", precision=precision, input_dtype=input_dtype)
+        write_and_verify(model, temporary, kind="litert", **options)
     return Path(out)
 
 
-def add_to_preset(folder: str | os.PathLike, *, precision: str = "float16", input_dtype: str = "float32") -> Path:
-    """Convert a preset and add `model.tflite` to its folder and the checksum to its `config.json`.
+def add_to_preset(
+    folder: str | os.PathLike,
+    *,
+    precision: str = "float16",
+    input_dtype: str = "float32",
+    calibration: str | os.PathLike | None = None,
+) -> Path:
+    """Convert a preset and add the LiteRT file to its folder and the checksum to its `config.json`.
 
     Args:
         folder: folder of the preset, from `save_to_preset` of a `RecNet` or `RCAUNet`.
-        precision: as for `convert`.
+        precision: as for `convert`. An int8 file is called `model.int8.tflite`, others `model.tflite`.
         input_dtype: as for `convert`; the engines accept both.
+        calibration: as for `export_model`.
 
     Returns:
         The path of the LiteRT file. Raises the errors of `convert`.
     """
     preset = presets.find(folder)
-    out = convert(preset.folder, preset.folder / presets.LITERT, precision=precision, input_dtype=input_dtype)
-    presets.write_config(preset.folder, preset.config, sorted({*preset.config["files"], presets.LITERT}))
+    name = presets.LITERT_INT8 if precision == "int8" else presets.LITERT
+    out = preset.folder / name
+    convert(preset.folder, out, precision=precision, input_dtype=input_dtype, calibration=calibration)
+    presets.write_config(preset.folder, preset.config, sorted({*preset.config["files"], name}))
     return out
 
 
@@ -204,17 +252,59 @@ def require_tensorflow() -> None:
         raise MissingExtraError('Exports need TensorFlow: pip install "keras-recnet[tensorflow]".')
 
 
+def _require_packages(extra):
+    for package in _PACKAGES.get(extra, ()):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(
+                f'{extra} exports need more packages: pip install "keras-recnet[{extra}]". Missing: {package}'
+            )
+
+
+def _check_calibration(source, precision, calibration, size=None, signatures=None):
+    if precision != "int8":
+        if calibration is not None:
+            raise ConfigError(f"`calibration` is for int8. Received: precision={precision!r}")
+        return
+    if calibration is not None:
+        if not Path(calibration).is_dir():
+            raise ConfigError(f"{calibration}: no such folder of images for the calibration.")
+        _require_packages("int8")
+        return
+    preset = presets.find(source) if isinstance(source, (str, os.PathLike)) else None
+    if preset is None or not preset.has(presets.LITERT_INT8):
+        reason = "this network has no int8 file yet"
+    elif signatures is not None or size not in (
+        None,
+        preset.config["image_size"][0],
+        tuple(preset.config["image_size"]),
+    ):
+        reason = f"{presets.LITERT_INT8} of this preset has all signatures and its own image size"
+    else:
+        return
+    raise ConfigError(
+        f"int8 needs a folder of photos like those that the network will see, to measure the range of its values "
+        f"(--calibration FOLDER, {CALIBRATION_IMAGES} photos are used): {reason}."
+    )
+
+
+def _describe_calibration(calibration):
+    text = f"Calibrated with {calibration['images']} images"
+    if calibration["images"] < CALIBRATION_IMAGES:
+        text += f"; {CALIBRATION_IMAGES} would be better"
+    unreadable = calibration.get("unreadable", ())
+    return f"{text}. {len(unreadable)} could not be read, such as: {unreadable[0]}" if unreadable else f"{text}."
+
+
 def _check_out(out, format):
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is a file. Choose another output folder.")
     if not out.is_dir():
         return
     names = [path.name for path in out.iterdir() if not path.name.startswith(".")]
-    kinds = {
-        "savedmodel": [name for name in names if name.isdecimal()],
-        "litert": [name for name in names if name in (presets.LITERT, DESCRIPTION, CARD)],
-    }
-    others = sorted(set(names) - set(kinds[format]))
+    if format == "savedmodel":
+        others = sorted(name for name in names if not name.isdecimal())
+    else:
+        others = sorted(set(names) - _FILES[format] - {DESCRIPTION, CARD})
     if others:
         raise ConfigError(
             f"{out}: not the folder of an earlier {format} export, since it contains {', '.join(others[:3])}"
@@ -279,12 +369,15 @@ def _finish(out, artifact, description, card):
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if artifact.is_dir():
+    if description["format"] == "savedmodel":
         target = _rename_to_next_number(artifact, out)
     else:
         target = out
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == DESCRIPTION):
+        new = sorted(folder.iterdir(), key=lambda path: path.name == DESCRIPTION)
+        for path in new:
             path.replace(out / path.name)
+        for old in (_FILES[description["format"]] | {CARD}) - {path.name for path in new}:
+            (out / old).unlink(missing_ok=True)  # of an earlier export
     return {**description, "folder": os.fspath(target)}
 
 

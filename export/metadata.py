@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import keras
+
 MEANINGS = {
     "image": "RGB in 0…255",
     "images": "RGB in 0…255",
@@ -9,6 +11,7 @@ MEANINGS = {
     "mask": "False for padding",
     "x": "features of the image, for the state of the group",
     "state": "state of the group; before the first image: its x, padded with zeros to the channels of the state",
+    "next_state": "state of the group after one more image",
     "saliency": "map in 0…1",
     "foreground": "map in 0…1",
     "background": "map in 0…1",
@@ -56,8 +59,18 @@ def describe(functions: dict, image_dtype: str | None = None) -> dict:
     return signatures
 
 
+def describe_models(parts: dict) -> dict:
+    """Describe the tensors of Keras models that map dicts to dicts, as `describe` does."""
+    return {
+        signature: {
+            "inputs": {name: _tensor(name, tensor, signature == "decode") for name, tensor in part.input.items()},
+            "outputs": {name: _tensor(name, tensor, signature == "encode") for name, tensor in part.output.items()},
+        }
+        for signature, part in parts.items()
+    }
+
+
 def _tensor(name, spec, is_feature):
     # a feature of RecNet is called `foreground`, like a map
     meaning = FEATURES if is_feature and name in ("foreground", "background") else MEANINGS.get(name, FEATURES)
-    shape = spec.shape.as_list()
-    return {"dtype": spec.dtype.name, "shape": shape, "meaning": meaning}
+    return {"dtype": keras.backend.standardize_dtype(spec.dtype), "shape": list(spec.shape), "meaning": meaning}

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 LIBRARY = "keras_recnet"
+SIGNATURES = {"model": "serving_default"}  # ONNX and OpenVINO: name of a file, if it is not that of the signature
 
 
 class ImportBlocker:
@@ -39,6 +40,33 @@ def load(format, artifact):
             return {key: value.numpy() for key, value in outputs.items()}
 
         return run, list(signatures), {"tensorflow": tf.__version__}
+    if format == "onnx":
+        import onnxruntime
+
+        sessions = {
+            SIGNATURES.get(file.stem, file.stem): onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+            for file in Path(artifact).glob("*.onnx")
+        }
+
+        def run(name, inputs):
+            outputs = [output.name for output in sessions[name].get_outputs()]
+            return without_next(dict(zip(outputs, sessions[name].run(outputs, inputs), strict=True)))
+
+        return run, list(sessions), {"onnxruntime": onnxruntime.__version__}
+    if format == "openvino":
+        import openvino
+
+        core, exact = openvino.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+        compiled = {
+            SIGNATURES.get(file.stem, file.stem): core.compile_model(file, "CPU", exact)
+            for file in Path(artifact).glob("*.xml")
+        }
+
+        def run(name, inputs):
+            results = compiled[name](inputs)
+            return without_next({key: results[output] for output in compiled[name].outputs for key in output.names})
+
+        return run, list(compiled), {"openvino": openvino.__version__}
     from importlib.metadata import version
 
     from ai_edge_litert.interpreter import Interpreter
@@ -47,6 +75,11 @@ def load(format, artifact):
     interpreter = Interpreter(artifact)
     runners = {name: interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()}
     return lambda name, inputs: runners[name](**inputs), list(runners), {"ai-edge-litert": version("ai-edge-litert")}
+
+
+def without_next(outputs):
+    """Call the output `next_state` `state`, as in the other formats."""
+    return {name.removeprefix("next_"): value for name, value in outputs.items()}
 
 
 def start_state(x, channels):

@@ -25,6 +25,9 @@ TOLERANCE = {
     ("savedmodel", "float16"): 5e-3,
     ("litert", "float32"): 1e-4,
     ("litert", "float16"): 5e-3,
+    ("litert", "int8"): 2e-2,
+    ("onnx", "float32"): 1e-5,
+    ("openvino", "float32"): 1e-5,
 }
 PNG_ROUNDING = 0.5 / 255  # largest error of 8 bits
 GROUP_SIZE = 3
@@ -40,7 +43,7 @@ def prepare(model, folder: Path, *, kind: str, names: list[str], max_pixels: int
     Args:
         model: the `RecNet` or `RCAUNet`, in float32.
         folder: output folder; created if it does not exist.
-        kind: format, `"savedmodel"` or `"litert"`.
+        kind: format, a key of `exporting.FORMATS`.
         names: names of the signatures of the artifact.
         max_pixels: limit of the SavedModel.
         input_dtype: dtype of the images of a LiteRT file.
@@ -167,6 +170,11 @@ def _image_cases(model, kind, names, max_pixels, dtype):
         for drawing in drawings:
             image = _resize_images(drawing[None], size).astype(dtype)
             yield {"signature": "serving_default", "inputs": {"image": image}}, {"saliency": _predict(inference, image)}
+        return
+    if kind != "savedmodel":  # any batch size
+        images = np.concatenate([_resize_images(drawing[None], size) for drawing in drawings])
+        for batch in (images[:1], images):
+            yield {"signature": "serving_default", "inputs": {"image": batch}}, {"saliency": _predict(inference, batch)}
         return
 
     def maps(images):

@@ -4,6 +4,7 @@ It is a separate process since TensorFlow's converter leaks memory and can crash
 setting.
 """
 
+import functools
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -11,13 +12,10 @@ from pathlib import Path
 import keras
 
 import keras_recnet
-from keras_recnet import models
+from keras_recnet import models, presets
 from keras_recnet.errors import ConfigError, RecNetError
 from keras_recnet.export import exporting, metadata, sample_images, verification
-from keras_recnet.export.litert import converting
 from keras_recnet.export.litert import signatures as litert_signatures
-from keras_recnet.export.savedmodel import signatures as savedmodel_signatures
-from keras_recnet.export.savedmodel import writing
 
 
 def main(arguments: str) -> int:
@@ -38,30 +36,23 @@ def main(arguments: str) -> int:
 
 
 def _run(job):
-    kind, precision, input_dtype = job["kind"], job["precision"], job.get("input_dtype") or "float32"
     model = load_model(job["source"], job.get("size"))
-    artifact, calls = Path(job["artifact"]), Path(job["calls"])
     licence = metadata.licence(Path(job["source"]) / exporting.CARD)
-    if kind == "savedmodel":
-        max_pixels = job.get("max_pixels") or savedmodel_signatures.MAX_PIXELS
-        functions = savedmodel_signatures.build(to_precision(model, precision), max_pixels)
-        functions = select(job.get("signatures"), functions)
-        writing.write(model, functions, artifact, sample_images.draw((240, 320)))
-        signatures = metadata.describe(functions)
-    else:
-        max_pixels = 0
-        parts = select(job.get("signatures"), litert_signatures.build(model))
-        functions = {name: converting.to_function(part) for name, part in parts.items()}
-        signatures = metadata.describe(functions, input_dtype)
-        about = {
-            "keras_recnet": keras_recnet.__version__,
-            "model": type(model).__name__,
-            "preprocessing": exporting.PREPROCESSING,
-            "licence": licence,
-            "signatures": signatures,
-        }
-        artifact.write_bytes(converting.convert_parts(parts, precision, input_dtype=input_dtype, metadata=about))
-    verification.prepare(model, calls, kind=kind, names=list(functions), max_pixels=max_pixels, input_dtype=input_dtype)
+    about = {
+        "keras_recnet": keras_recnet.__version__,
+        "model": type(model).__name__,
+        "preprocessing": exporting.PREPROCESSING,
+        "licence": licence,
+    }
+    signatures, facts = _WRITERS[job["kind"]](job, model, Path(job["artifact"]), about)
+    verification.prepare(
+        model,
+        Path(job["calls"]),
+        kind=job["kind"],
+        names=list(signatures),
+        max_pixels=_max_pixels(job),
+        input_dtype=_input_dtype(job),
+    )
     report = {
         "model": {
             "class": type(model).__name__,
@@ -73,12 +64,82 @@ def _run(job):
         "signatures": signatures,
         "licence": licence,
         "versions": {name: version(name) for name in ("keras", "tensorflow")},
+        **facts,
     }
-    if kind == "litert":
-        from keras_recnet.export.litert import gpu_delegate  # needs LiteRT, which a SavedModel does not
+    (Path(job["calls"]) / "report.json").write_text(json.dumps(report))
 
-        report["gpu_incompatible"] = gpu_delegate.gpu_incompatible(artifact)
-    (calls / "report.json").write_text(json.dumps(report))
+
+def _write_savedmodel(job, model, artifact, about):
+    from keras_recnet.export.savedmodel import signatures, writing
+
+    functions = signatures.build(to_precision(model, job["precision"]), _max_pixels(job))
+    functions = select(job.get("signatures"), functions)
+    writing.write(model, functions, artifact, sample_images.draw((240, 320)))
+    return metadata.describe(functions), {}
+
+
+def _write_litert(job, model, artifact, about):
+    from keras_recnet.export.litert import converting, flatbuffer, gpu_delegate
+
+    parts = select(job.get("signatures"), litert_signatures.build(model))
+    functions = {name: converting.to_function(part) for name, part in parts.items()}
+    signatures = metadata.describe(functions, _input_dtype(job))
+    about, facts = {**about, "signatures": signatures}, {}
+    if job["precision"] == "int8":
+        content, facts["calibration"] = _int8(job, model, parts, about)
+    else:
+        content = converting.convert_parts(parts, job["precision"], input_dtype=_input_dtype(job), metadata=about)
+    artifact.write_bytes(content)
+    return signatures, {
+        **facts,
+        "operations": flatbuffer.count_operations(content),
+        "gpu_incompatible": gpu_delegate.gpu_incompatible(artifact),
+    }
+
+
+def _int8(job, model, parts, about):
+    """Return the contents of an int8 file and the description of its calibration."""
+    from keras_recnet.export import quantization
+    from keras_recnet.export.litert import converting, flatbuffer
+
+    if job.get("calibration") is None:
+        own = presets.find(job["source"]).file(presets.LITERT_INT8)
+        calibration = flatbuffer.read_metadata(own)["calibration"]
+        about = {**about, "calibration": calibration}
+        return flatbuffer.finish(own.read_bytes(), input_dtype=_input_dtype(job), metadata=about), calibration
+    images, unreadable = quantization.read_images(job["calibration"], model.image_size)
+    calibration = {"images": len(images), "seed": quantization.SEED}
+    about = {**about, "calibration": calibration}
+    quantize = functools.partial(quantization.quantize, images=images)
+    options = {"quantize": quantize, "input_dtype": _input_dtype(job), "metadata": about}
+    content = converting.convert_parts(parts, "float32", **options)
+    return content, {**calibration, "unreadable": unreadable}
+
+
+def _write_onnx_or_openvino(job, model, artifact, about):
+    from keras_recnet.export import onnx_and_openvino
+
+    parts = select(job.get("signatures"), onnx_and_openvino.with_unique_names(litert_signatures.build(model)))
+    onnx_and_openvino.write(parts, artifact, format=job["kind"], about=about)
+    return metadata.describe_models(parts), {}
+
+
+_WRITERS = {
+    "savedmodel": _write_savedmodel,
+    "litert": _write_litert,
+    "onnx": _write_onnx_or_openvino,
+    "openvino": _write_onnx_or_openvino,
+}
+
+
+def _max_pixels(job):
+    from keras_recnet.export.savedmodel import signatures
+
+    return job.get("max_pixels") or signatures.MAX_PIXELS
+
+
+def _input_dtype(job):
+    return job.get("input_dtype") or "float32"
 
 
 def load_model(source: str, size: list[int] | None) -> keras.Model:

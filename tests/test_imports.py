@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "imaging": BASE,
     "pipelines": BASE | {"imaging"},
     "inference": BASE | {"imaging", "models"},
-    "export": BASE | {"models"},
+    "export": BASE | {"imaging", "models"},
     # The clients for TF Serving, which need neither TensorFlow nor the rest of `export`.
     "export.serving": BASE | {"imaging"},
     "training": BASE | CORE | {"imaging", "pipelines", "export"},

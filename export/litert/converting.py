@@ -9,16 +9,25 @@ files need no Flex operations and, except for group normalization, no operation 
 """
 
 import tempfile
+from collections.abc import Callable
 
 
-def convert_parts(parts: dict, precision: str, *, input_dtype: str = "float32", metadata: dict | None = None) -> bytes:
+def convert_parts(
+    parts: dict,
+    precision: str,
+    *,
+    quantize: Callable[[bytes], bytes] | None = None,
+    input_dtype: str = "float32",
+    metadata: dict | None = None,
+) -> bytes:
     """Return the contents of a LiteRT file with the given signatures.
 
     Call it in a separate process, since TensorFlow's converter leaks memory and can crash.
 
     Args:
         parts: the signatures, from `signatures.build`.
-        precision: as for `convert`.
+        precision: `"float16"` or `"float32"`, see `convert`.
+        quantize: quantizes the contents of a float32 file.
         input_dtype: as for `convert`.
         metadata: the dict that `flatbuffer.read_metadata` will return; None: no metadata.
     """
@@ -39,6 +48,8 @@ def convert_parts(parts: dict, precision: str, *, input_dtype: str = "float32", 
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         content = converter.convert()
+    if quantize is not None:
+        content = quantize(content)
     return flatbuffer.finish(content, input_dtype=input_dtype, metadata=metadata)
 
 

@@ -22,6 +22,9 @@ IDENTIFIER = b"TFL3"
 IMAGE = "image"  # name of the inputs that may be uint8
 ALIGNMENT = 16  # bytes, for constants, as the schema requires
 
+_OPERATIONS = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+_TYPES = {number: name for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
+
 
 class LiteRTFileError(RecNetError):
     """The file is not a LiteRT file, or this library did not write it."""
@@ -55,7 +58,7 @@ def finish(content: bytes, *, input_dtype: str = "float32", metadata: dict | Non
         text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
         model.metadata.append(schema.MetadataT(METADATA, _new_buffer(model, text)))
     _drop_buffers(model)
-    return _pack(model)
+    return pack(model)
 
 
 def read_metadata(file: str | os.PathLike) -> dict:
@@ -95,13 +98,51 @@ def unpack(content: bytes, name: str | os.PathLike = "The converter's file") -> 
         LiteRTFileError: if it is not a LiteRT file.
     """
     _check(content, name)
-    return schema.ModelT.InitFromPackedBuf(content)
+    model = schema.ModelT.InitFromPackedBuf(content)
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # ai-edge-quantizer stores constants after the objects; 0 and 1 mean that there is none
+            buffer.data = np.frombuffer(content, "uint8", buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
+def pack(model: "schema.ModelT") -> bytes:
+    """Return the contents of the file of a model from `unpack`."""
+    model.buffers = [_Aligned(buffer.data) for buffer in model.buffers]
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def operation_name(model: "schema.ModelT", operator: "schema.OperatorT") -> str:
+    """Return the name of an operator, such as `"CONV_2D"`; for custom and Flex operations, their own name."""
+    name = _OPERATIONS[operation_code(model, operator)]
+    return model.operatorCodes[operator.opcodeIndex].customCode.decode() if name == "CUSTOM" else name
 
 
 def operation_code(model: "schema.ModelT", operator: "schema.OperatorT") -> int:
     """Return the number of an operator in `schema.BuiltinOperator`."""
     code = model.operatorCodes[operator.opcodeIndex]
     return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def count_operations(content: bytes) -> dict[str, dict[str, dict[str, int]]]:
+    """Count the operations of each signature by the type of their result.
+
+    Returns:
+        signature → type, such as `"int8"` → name of the operation → number. Conversions between types are left out.
+    """
+    model, counts = unpack(content), {}
+    for signature in model.signatureDefs:
+        subgraph = model.subgraphs[signature.subgraphIndex]
+        of_type = counts.setdefault(signature.signatureKey.decode(), {})
+        for operator in subgraph.operators:
+            name = operation_name(model, operator)
+            if name not in ("QUANTIZE", "DEQUANTIZE"):
+                type_name = _TYPES[subgraph.tensors[operator.outputs[0]].type].lower()
+                names = of_type.setdefault(type_name, {})
+                names[name] = names.get(name, 0) + 1
+    return counts
 
 
 def _check(content, name):
@@ -135,6 +176,8 @@ def _make_uint8(model, signature, entry):
     subgraph = model.subgraphs[signature.subgraphIndex]
     old = entry.tensorIndex
     floats = subgraph.tensors[old]
+    if floats.type == schema.TensorType.UINT8:
+        return
     image = schema.TensorT(
         shape=floats.shape,
         shapeSignature=floats.shapeSignature,
@@ -219,10 +262,3 @@ class _Aligned(schema.BufferT):
         if data is not None:
             schema.BufferAddData(builder, data)
         return schema.BufferEnd(builder)
-
-
-def _pack(model):
-    model.buffers = [_Aligned(buffer.data) for buffer in model.buffers]
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())

@@ -16,7 +16,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from keras_recnet.export.litert import flatbuffer
 
-_NAMES = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
 _FLOAT32, _FLOAT16 = schema.TensorType.FLOAT32, schema.TensorType.FLOAT16
 _INT32, _UINT8, _INT8 = schema.TensorType.INT32, schema.TensorType.UINT8, schema.TensorType.INT8
 
@@ -80,9 +79,7 @@ def _node(model, subgraph, operator):
                 shape = [] if tensor.shape is None else [int(length) for length in tensor.shape]
                 yield _Tensor(shape, tensor.type, model.buffers[tensor.buffer].data is not None)
 
-    name = _NAMES[flatbuffer.operation_code(model, operator)]
-    if name == "CUSTOM":  # including Flex operations
-        name = model.operatorCodes[operator.opcodeIndex].customCode.decode()
+    name = flatbuffer.operation_name(model, operator)
     return _Node(name, list(tensors(operator.inputs)), list(tensors(operator.outputs)), operator.builtinOptions)
 
 
@@ -92,8 +89,9 @@ def _check(node):
     for tensor in (*node.inputs, *node.outputs):
         if len(tensor.shape) > 4:
             return "a tensor with more than 4 dimensions"
-        if tensor.type not in (_FLOAT32, _FLOAT16) and not tensor.constant and node.name != "DEQUANTIZE":
-            return "a tensor that is not floating-point"
+        # The delegate computes int8 operations in floating point.
+        if tensor.type not in (_FLOAT32, _FLOAT16, _INT8) and not tensor.constant and node.name != "DEQUANTIZE":
+            return "a tensor that is neither floating-point nor int8"
     return _CHECKS[node.name](node)
 
 
@@ -187,6 +185,7 @@ _CHECKS = {
     "SOFTMAX": _check_softmax,
     "RESIZE_BILINEAR": _check_resize,
     "DEQUANTIZE": _check_dequantize,
+    "QUANTIZE": _check_one_runtime_input,
     **dict.fromkeys(("CONCATENATION", "SPLIT", "SPLIT_V", "RELU", "RELU6"), lambda node: None),
     **dict.fromkeys(("LOGISTIC", "TANH", "EXP", "LOG", "SQRT", "RSQRT", "SQUARE", "ABS", "NEG"), _check_unary),
 }

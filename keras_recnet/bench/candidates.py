@@ -9,7 +9,7 @@ from keras_recnet.errors import ConfigError, MissingExtraError
 
 LITERT, KERAS, SAVED_MODEL, ONNX, PRODUCT = "litert", "keras", "savedmodel", "onnx", "product"
 ENGINES = (LITERT, KERAS, SAVED_MODEL)
-PRECISIONS = ("float16", "float32")
+PRECISIONS = ("float16", "float32", "int8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Candidate:
     Attributes:
         network: name in tables.
         engine: one of `ENGINES`, `"onnx"`, or `"product"` for a matrix product.
-        precision: `"float32"`, or `"float16"`: float16 weights in LiteRT, mixed precision in other engines.
+        precision: `"float32"`; `"float16"`: float16 weights in LiteRT, mixed precision in other engines; or `"int8"`,
+            only in LiteRT.
         source: the file or folder; for a matrix product, the size of the matrices.
         bytes: size of the source on disk.
         size: height and width of the input, if `source` does not fix them.

@@ -75,6 +75,8 @@ class _PresetCandidates:
         return flops.litert_precision(self._litert) if self._litert else "float16"
 
     def _candidate(self, engine, precision):
+        if precision == "int8" and engine != LITERT:
+            raise ConfigError(f"Only LiteRT has int8: add --engine litert. Received: --precision int8 for {engine}")
         if engine == KERAS:
             length, source = disk_size(self._preset.file(presets.WEIGHTS)), self._preset.folder
         else:
@@ -86,6 +88,8 @@ class _PresetCandidates:
     def _file(self, engine, precision):
         if engine == LITERT and self._litert and precision == self._precision(LITERT):
             return self._litert
+        if precision == "int8":
+            return self._int8_file()
         from keras_recnet.export import export_model
 
         self._log(f"Exporting {self._preset.name} to {engine}, {precision} …")
@@ -99,6 +103,14 @@ class _PresetCandidates:
         )
         folder = Path(metadata["folder"])
         return folder / presets.LITERT if engine == LITERT else folder
+
+    def _int8_file(self):
+        if not (self._is_own_size and self._preset.has(presets.LITERT_INT8)):
+            raise ConfigError(
+                f"{self._preset.folder}: there is no {presets.LITERT_INT8} of this size. Export the preset with "
+                f"--precision int8 and --calibration, and benchmark the exported folder."
+            )
+        return self._preset.file(presets.LITERT_INT8)
 
 
 def _of_export(folder, engines, precisions, size):

@@ -34,7 +34,7 @@ def count_litert(file: str | os.PathLike) -> dict[str, int]:
 
 
 def litert_precision(file: str | os.PathLike) -> str:
-    """Return `"float16"` if a LiteRT file has float16 weights, otherwise `"float32"`.
+    """Return `"float16"` or `"int8"` if a LiteRT file has such weights, otherwise `"float32"`.
 
     Raises:
         PresetError: if the file is not a LiteRT file.
@@ -42,7 +42,8 @@ def litert_precision(file: str | os.PathLike) -> str:
     schema, model = _flatbuffer(file)
     graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
     types = Counter(graph.Tensors(index).Type() for graph in graphs for index in range(graph.TensorsLength()))
-    return "float16" if types[schema.TensorType.FLOAT16] else "float32"
+    names = {"float16": schema.TensorType.FLOAT16, "int8": schema.TensorType.INT8}
+    return next((name for name, number in names.items() if types[number]), "float32")
 
 
 def litert_signatures(file: str | os.PathLike) -> list[str]:

@@ -11,7 +11,7 @@ from keras_recnet.cli import options
 from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, NotStarted, progress, say
 from keras_recnet.errors import RecNetError
 
-ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32")
+ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32", "int8")
 
 
 @click.command(epilog=EXIT_STATUS)

@@ -1,4 +1,4 @@
-"""`keras-recnet export`: a preset as a SavedModel or a LiteRT file."""
+"""`keras-recnet export`: a preset as a SavedModel or a LiteRT, ONNX or OpenVINO file."""
 
 import json
 
@@ -10,13 +10,19 @@ from keras_recnet.cli.running import EXIT_STATUS, say
 
 @click.command("export", epilog=EXIT_STATUS)
 @click.argument("preset")
-@click.option("--format", required=True, type=click.Choice(("savedmodel", "litert")), help="Format of the export.")
+@click.option(
+    "--format",
+    required=True,
+    type=click.Choice(("savedmodel", "litert", "onnx", "openvino")),
+    help="Format of the export.",
+)
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Output folder.")
 @click.option(
     "--precision",
-    type=click.Choice(("float32", "float16")),
-    help="float16: mixed precision of a SavedModel, for GPUs, or float16 weights of a LiteRT file.  "
-    "[default: float32 for savedmodel, float16 for litert]",
+    type=click.Choice(("float32", "float16", "int8")),
+    help="float16: mixed precision of a SavedModel, for GPUs, or float16 weights of a LiteRT file. int8: LiteRT, for "
+    "CPUs.  "
+    "[default: float16 for litert, float32 for others]",
 )
 @options.size
 @click.option("--signatures", metavar="NAME[,NAME…]", help="Signatures to export.  [default: all]")
@@ -30,12 +36,19 @@ from keras_recnet.cli.running import EXIT_STATUS, say
     type=click.Choice(("float32", "uint8")),
     help="Type of the images that a LiteRT file accepts.  [default: float32]",
 )
+@click.option(
+    "--calibration",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Photos like those that an int8 file will see; 100 of them are used.  [default: the preset's own int8 file]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the contents of export.json to stdout.")
 def export(preset, format, out, signatures, as_json, **options):
-    """Export a preset for TF Serving (a SavedModel) or for mobile devices (LiteRT).
+    """Export a preset for TF Serving (a SavedModel), for mobile devices (LiteRT), or to ONNX or OpenVINO.
 
     PRESET is the name or folder of a preset. A SavedModel is written to OUT/1 or the next free number, a LiteRT file to
-    OUT/model.tflite.
+    OUT/model.tflite, ONNX and OpenVINO files to OUT/model.onnx and OUT/model.xml (of a co-saliency preset: one file
+    per signature).
 
     Every export is verified: it is loaded in a process that cannot import this library, and its outputs are compared
     with those of Keras. The result is in export.json. An export that fails is deleted.

@@ -173,6 +173,13 @@ engine = click.option(
     type=click.Choice(("litert", "keras")),
     help="Engine that runs the network.  [default: litert, if the preset has a LiteRT file]",
 )
+precision = click.option(
+    "--precision",
+    type=click.Choice(("float16", "int8")),
+    default="float16",
+    show_default=True,
+    help="Precision of the LiteRT engine; int8 is faster and slightly less accurate.",
+)
 size = click.option(
     "--size",
     type=IntegerPair("N or HxW", "x", 1, True),

@@ -33,6 +33,7 @@ from keras_recnet.imaging import KINDS
 )
 @click.option("--preset", help="Name or folder of a preset.  [default: recnet_lite0]")
 @options.engine
+@options.precision
 @options.size
 @click.option(
     "--fusion",
@@ -110,6 +111,8 @@ def predict(
     if "attention" in kinds:
         if network["engine"] == "litert":
             raise click.UsageError("--type attention needs --engine keras.")
+        if network["precision"] == "int8":
+            raise click.UsageError("--type attention runs the Keras engine, which has no int8: drop --precision int8.")
         network["engine"] = "keras"
 
     from keras_recnet.inference.inputs import find_images, plan_jobs

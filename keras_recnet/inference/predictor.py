@@ -29,6 +29,8 @@ class Predictor:
         engine: `"litert"` runs the preset's LiteRT file without TensorFlow and Keras, `"keras"` its Keras weights on
             any Keras backend. None selects `"litert"` if the preset and the other arguments allow it; otherwise
             `engine_note` says why not.
+        precision: `"float16"` runs the preset's `model.tflite`, which has float16 weights and computes in float32;
+            `"int8"` runs `model.int8.tflite`, which is faster and slightly less accurate.
         size: input height and width of the network, one number or two; None: the preset's own. A size other than the
             LiteRT file's needs the Keras engine.
         fusion: how the branches are fused, as in `RecNet.to_inference`; None: the preset's own. A different fusion
@@ -66,6 +68,7 @@ class Predictor:
         preset: str | os.PathLike = DEFAULT_PRESET,
         *,
         engine: str | None = None,
+        precision: str = "float16",
         size: int | tuple[int, int] | None = None,
         fusion: str | None = None,
         threads: int | None = None,
@@ -80,7 +83,9 @@ class Predictor:
             )
         self.flip, self.max_pixels = flip, max_pixels
         size = height_and_width(size)
-        name, self.engine_note = select_engine(self.preset, engine, size=size, fusion=fusion)
+        options = {"precision": precision, "size": size, "fusion": fusion}
+        name, self.engine_note = select_engine(self.preset, engine, **options)
+        self.precision = precision if name == "litert" else "float32"
         if name == "keras":
             from keras_recnet.inference.engines import KerasEngine
 
@@ -88,14 +93,15 @@ class Predictor:
         else:
             from keras_recnet.inference.engines import LiteRTEngine
 
-            self.engine = LiteRTEngine(self.preset.file(presets.LITERT), threads=threads or cores())
+            self.engine = LiteRTEngine(self.preset.file(presets.LITERT_FILES[precision]), threads=threads or cores())
         self._one_thread_per_image = self.engine.name == "litert" and threads is None
         self._parallel_engine, self._parallel_lock = None, threading.Lock()
 
     def __str__(self):
         height, width = self.engine.size
         flipped = " and mirrored" if self.flip else ""
-        return f"{self.preset.name}, {self.engine.name} {height}×{width}{flipped}, {self.engine.device}"
+        int8 = " int8" if self.precision == "int8" else ""
+        return f"{self.preset.name}, {self.engine.name}{int8} {height}×{width}{flipped}, {self.engine.device}"
 
     def __call__(self, image) -> np.ndarray:
         """Predict the saliency map of an image.
@@ -231,16 +237,26 @@ def height_and_width(size: int | tuple[int, int] | None) -> tuple[int, int] | No
 
 
 def select_engine(
-    preset: presets.Preset, engine: str | None, *, size: tuple[int, int] | None = None, fusion: str | None = None
+    preset: presets.Preset,
+    engine: str | None,
+    *,
+    precision: str = "float16",
+    size: tuple[int, int] | None = None,
+    fusion: str | None = None,
 ) -> tuple[str, str | None]:
     """Return the name of the engine to use and, if it is Keras without being requested, the reason.
 
     Raises:
-        PresetError: if the LiteRT engine was requested, but the preset or another argument does not allow it.
+        PresetError: if the LiteRT engine or int8, which needs it, was requested, but the preset or another argument
+            does not allow it.
     """
     if engine not in (None, *ENGINES):
         raise ValueError(f"`engine` must be one of {ENGINES} or None. Received: engine={engine!r}")
-    obstacle = _obstacle_to_litert(preset, size, fusion)
+    if precision not in presets.LITERT_FILES:
+        raise ValueError(f"`precision` must be one of {tuple(presets.LITERT_FILES)}. Received: precision={precision!r}")
+    obstacle = _obstacle_to_litert(preset, presets.LITERT_FILES[precision], size, fusion)
+    if precision == "int8" and (obstacle or engine == "keras"):
+        raise PresetError(f"{preset.folder}: int8 cannot be used: {obstacle or 'it needs the LiteRT engine'}.")
     if engine == "litert" and obstacle:
         raise PresetError(f"{preset.folder}: the LiteRT engine cannot be used: {obstacle}. Use the Keras engine.")
     if engine == "keras" or not obstacle:
@@ -248,9 +264,9 @@ def select_engine(
     return "keras", f"using the Keras engine, which starts slowly: {obstacle}"
 
 
-def _obstacle_to_litert(preset, size, fusion):
-    if not preset.has(presets.LITERT):
-        return f"the preset {preset.name!r} has no {presets.LITERT} (keras_recnet.export.add_to_preset writes it)"
+def _obstacle_to_litert(preset, file, size, fusion):
+    if not preset.has(file):
+        return f"the preset {preset.name!r} has no {file} (keras_recnet.export.add_to_preset writes it)"
     own_size, own_fusion = tuple(preset.config["image_size"]), preset.config.get("fusion")
     if size not in (None, own_size):
         return "its LiteRT file is for {}×{}, not for {}×{}".format(*own_size, *size)

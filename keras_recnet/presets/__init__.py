@@ -5,6 +5,7 @@ This module reads and checks presets without Keras or TensorFlow. A preset folde
 - `config.json`: task, constructor arguments of the model, and the size and SHA-256 sum of each `model.*` file,
 - `model.weights.h5`: Keras weights, stored as float16,
 - `model.tflite`: the inference network for LiteRT (optional),
+- `model.int8.tflite`: the same network in int8 (optional),
 - `CARD.md`: model card with data, license, results and limitations (shipped presets).
 """
 
@@ -25,6 +26,8 @@ FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
 LITERT = "model.tflite"
+LITERT_INT8 = "model.int8.tflite"
+LITERT_FILES = {"float16": LITERT, "int8": LITERT_INT8}  # precision → file
 SHIPPED = Path(__file__).parent
 
 _File = TypedDict("_File", {"bytes": int, "sha256": str})  # noqa: UP013 (`bytes` would shadow the type)

@@ -64,7 +64,7 @@ def test_the_printed_table_has_rates_and_every_part_of_a_group(run, tiny_group_p
     [
         (["--threads", "0"], "0 is not in the range x>=1"),
         (["--engine", "tpu"], "must be one or more of litert, keras, savedmodel. Received: 'tpu'"),
-        (["--precision", "int4"], "must be one or more of float16, float32. Received: 'int4'"),
+        (["--precision", "int4"], "must be one or more of float16, float32, int8. Received: 'int4'"),
         (["--seconds", "5"], "--runs and --seconds cannot be combined"),
         (["--matrix", "64"], "--matrix needs --rate"),
         (["--against-size", "64"], "--against-size needs --against"),

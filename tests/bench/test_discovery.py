@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,19 @@ def test_a_cosaliency_preset_is_exported_with_all_signatures(tiny_group_preset, 
 def test_a_shipped_preset_has_a_litert_file(tmp_path):
     (litert,) = find("recnet_lite0", engines=["litert"], workspace=tmp_path)
     assert (litert.precision, litert.size) == ("float16", (320, 320))
+
+
+def test_int8_is_the_file_of_the_preset(tiny_preset, tmp_path, exports):
+    result = find("recnet_lite0", engines=["litert"], precisions=["float16", "int8"], workspace=tmp_path)
+    assert variants(result) == [("litert", "float16"), ("litert", "int8")]
+    assert [Path(candidate.source).name for candidate in result] == ["model.tflite", "model.int8.tflite"]
+    assert result[1].bytes < 0.7 * result[0].bytes
+    with pytest.raises(ConfigError, match="add --engine litert"):
+        find("recnet_lite0", precisions=["int8"], workspace=tmp_path)
+    for preset, size in ((str(tiny_preset), None), ("recnet_lite0", (64, 64))):
+        with pytest.raises(ConfigError, match="Export the preset with --precision int8 and --calibration"):
+            find(preset, engines=["litert"], precisions=["int8"], size=size, workspace=tmp_path)
+    assert not exports
 
 
 @pytest.fixture

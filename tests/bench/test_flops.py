@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_recnet import presets
 from keras_recnet.bench import flops
 from keras_recnet.errors import PresetError
 
@@ -51,6 +52,13 @@ def test_a_litert_file_has_the_operations_of_its_model(tiny_model, tiny_preset):
     inference = tiny_model.to_inference()
     count = flops.count_function(lambda image: inference(image, training=False), image=((1, 64, 64, 3), "float32"))
     assert flops.count_litert(tiny_preset / "model.tflite")["serving_default"] == count > 20e6
+
+
+def test_an_int8_file_has_the_operations_and_the_precision_of_its_model():
+    preset = presets.find("recnet_lite0")
+    floats, int8 = (preset.file(name) for name in ("model.tflite", "model.int8.tflite"))
+    assert flops.count_litert(int8) == flops.count_litert(floats)
+    assert (flops.litert_precision(floats), flops.litert_precision(int8)) == ("float16", "int8")
 
 
 def test_a_cosaliency_litert_file_has_the_operations_of_each_part(tiny_group_model, tiny_group_preset):

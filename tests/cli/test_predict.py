@@ -372,6 +372,8 @@ def test_predict_on_litert_loads_neither_tensorflow_nor_keras(tiny_preset, save_
         (["a.jpg", "-o", "out", "--engine", "litert", "--size", "96"], "64×64, not for 96×96"),
         (["a.jpg", "-o", "out", "--fusion", "max"], "'max' is not one of"),
         (["a.jpg", "-o", "out", "--fusion", "subtract", "--preset", "rcau_lite0"], "network needs groups"),
+        (["a.jpg", "-o", "out", "--precision", "int8"], "has no model.int8.tflite"),
+        (["a.jpg", "-o", "out", "--type", "attention", "--precision", "int8"], "which has no int8"),
         (["a.jpg", "-o", "out", "--preset", "gone"], "no preset and no folder 'gone'"),
         (["a.jpg", "-o", "-", "--json"], "--json and -o -"),
         (["a.jpg", "-o", "."], "Choose another folder"),

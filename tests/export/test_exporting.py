@@ -20,10 +20,8 @@ def quick(monkeypatch):
     """Replace the conversion by one that writes a small file, and the verification by one that always passes."""
 
     def convert(**job):
-        artifact = job["artifact"]
-        if job["kind"] == "savedmodel":
-            artifact += "/saved_model.pb"
-        path = exporting.Path(artifact)
+        inner = {"savedmodel": "saved_model.pb", "onnx": "model.onnx"}.get(job["kind"], "")
+        path = exporting.Path(job["artifact"], inner)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"an artifact")
         report = {"model": {"class": "RecNet"}, "signatures": {}, "versions": {}, "licence": "for research"}
@@ -55,6 +53,16 @@ def test_a_litert_export_replaces_an_earlier_one(quick, tiny_preset, tmp_path):
     export_model(tiny_preset, out, format="litert")
     assert contents(out) == ["export.json", "model.tflite"]
     assert (out / "model.tflite").read_bytes() == b"an artifact"
+
+
+def test_an_export_replaces_all_files_of_an_earlier_one_and_keeps_hidden_files(quick, tiny_preset, tmp_path):
+    out = tmp_path / "onnx"
+    out.mkdir()
+    for name in ("encode.onnx", "model.onnx", "CARD.md", ".gitignore"):
+        (out / name).write_text("old")
+    export_model(tiny_preset, out, format="onnx")
+    assert contents(out) == [".gitignore", "export.json", "model.onnx"]
+    assert (out / "model.onnx").read_bytes() == b"an artifact"
 
 
 def test_the_description_contains_the_model_and_the_files(quick, tiny_preset, tmp_path):
@@ -125,8 +133,8 @@ def test_a_file_and_a_folder_with_other_files_are_refused(tiny_preset, tmp_path)
 
 
 def test_invalid_arguments_are_refused(tiny_preset, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="Received: format='onnx'"):
-        export_model(tiny_preset, tmp_path / "out", format="onnx")
+    with pytest.raises(ConfigError, match="Received: format='tfjs'"):
+        export_model(tiny_preset, tmp_path / "out", format="tfjs")
     with pytest.raises(ConfigError, match="Received: precision='int4'"):
         export_model(tiny_preset, tmp_path / "out", format="litert", precision="int4")
     with pytest.raises(ConfigError, match="Received: input_dtype='int8'"):

@@ -83,6 +83,26 @@ def test_str_names_the_engine_and_the_device(predictor, keras_predictor):
     assert "1 thread" in str(Predictor(predictor.preset.folder, threads=1))
 
 
+def test_int8_maps_are_close_to_those_of_float16(photographs):
+    predictor, exact = Predictor(precision="int8"), Predictor()
+    assert str(predictor).startswith("recnet_lite0, litert int8 320×320, CPU, ")
+    assert (predictor.precision, exact.precision) == ("int8", "float16")
+    for photo in photographs[:3]:
+        difference = np.abs(predictor(photo) - exact(photo))
+        assert 0 < difference.mean() < 0.02
+
+
+def test_int8_needs_its_own_file_and_the_litert_engine(tiny_preset):
+    with pytest.raises(PresetError, match=r"int8 cannot be used: the preset 'tiny' has no model\.int8\.tflite"):
+        Predictor(tiny_preset, precision="int8")
+    with pytest.raises(PresetError, match="int8 cannot be used: it needs the LiteRT engine"):
+        Predictor(engine="keras", precision="int8")
+    with pytest.raises(PresetError, match="320×320, not for 96×96"):
+        Predictor(size=96, precision="int8")
+    with pytest.raises(ValueError, match=r"one of \('float16', 'int8'\)\. Received: precision='float32'"):
+        Predictor(precision="float32")
+
+
 def test_a_different_size_selects_the_keras_engine(tiny_preset, save_photo):
     predictor = Predictor(tiny_preset, size=(96, 128))
     assert predictor.engine.name == "keras"

@@ -22,8 +22,11 @@ from keras_recnet.models import RCAUNet, RecNet
 
 pytestmark = pytest.mark.verify
 
-FORMATS = [("savedmodel", "float32"), ("savedmodel", "float16"), ("litert", "float32"), ("litert", "float16")]
-LIMIT = {("savedmodel", "float32"): 1e-5, ("litert", "float32"): 1e-4}  # float16: 5e-3
+FORMATS = [
+    *(("savedmodel", "float32"), ("savedmodel", "float16"), ("litert", "float32"), ("litert", "float16")),
+    *(("onnx", "float32"), ("openvino", "float32")),
+]
+LIMIT = {format: 1e-4 if format[0] == "litert" else 1e-5 for format in FORMATS if format[1] == "float32"}
 SHIPPED = [preset.name for preset in presets.available()]
 
 
@@ -60,7 +63,15 @@ def test_outputs_equal_those_of_keras(network, format, precision, tmp_path):
     print(*(f"{network} {format} {precision} {row}" for row in rows), sep="\n")
     for row in rows:
         rounding = 0.5 / 255 if row["output"] == "saliency_bytes" else 0
-        assert row["mean"] <= LIMIT.get((format, precision), 5e-3) + rounding
+        assert row["mean"] <= LIMIT.get((format, precision), 5e-3) + rounding  # float16: 5e-3
+
+
+def test_the_shipped_int8_file_is_close_to_keras(tmp_path):
+    report = export_model("recnet_lite0", tmp_path / "out", format="litert", precision="int8")
+    (row,) = report["verification"]["differences"]
+    print(f"recnet_lite0 litert int8 {row}")
+    assert row["mean"] <= 0.01
+    assert report["gpu_incompatible"] == []
 
 
 @pytest.mark.parametrize("count", [1, 7, 50])
