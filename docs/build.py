@@ -36,6 +36,7 @@ OTHER_PAGES = {
 # API pages: title → public names, and modules whose public names are all listed, inside keras_recnet.
 API = {
     "Prediction": ("saliency", "cosaliency", "cutout", "crop", "Predictor", "GroupPredictor", "presets", "errors"),
+    "Bulk prediction": ("bulk",),
     "Models": ("models", "backbones"),
     "Layers": ("layers",),
     "Losses": ("losses",),

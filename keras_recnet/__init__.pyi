@@ -1,4 +1,5 @@
 from keras_recnet import backbones as backbones
+from keras_recnet import bulk as bulk
 from keras_recnet import evaluation as evaluation
 from keras_recnet import export as export
 from keras_recnet import layers as layers

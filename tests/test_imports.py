@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "export.serving": BASE | {"imaging"},
     "training": BASE | CORE | {"imaging", "pipelines", "export"},
     "evaluation": BASE | {"imaging", "inference"},
+    "bulk": BASE | {"imaging", "inference"},
     "bench": BASE | {"inference", "export", "models"},
     "video": BASE | {"imaging", "inference"},
     "cli": BASE
@@ -46,6 +47,7 @@ MAY_IMPORT = {
         "export.serving",
         "bench",
         "video",
+        "bulk",
         "__init__",
     },
 }
@@ -62,6 +64,7 @@ NEVER = {
     "imaging": FRAMEWORKS,
     "inference": BACKENDS,
     "evaluation": FRAMEWORKS,
+    "bulk": FRAMEWORKS,
     "bench": {"jax"},
     "video": FRAMEWORKS,
     "cli": FRAMEWORKS,
@@ -69,6 +72,7 @@ NEVER = {
 ONLY_IN_FUNCTIONS = {
     "export.serving": {"cv2", "grpc", "requests", "tensorflow_serving"},
     "inference": {"keras"},
+    "bulk": {"ray", "pyarrow"},
     "bench": {"keras", "tensorflow", "torch", "onnxruntime", "ai_edge_litert", "rich"},
     "video": {"av"},
     "cli": {"numpy", "cv2", "PIL", "pydantic", "matplotlib", "rich"},

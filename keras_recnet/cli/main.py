@@ -6,6 +6,7 @@ import click
 
 from keras_recnet import __version__
 from keras_recnet.cli.bench import bench
+from keras_recnet.cli.bulk import bulk
 from keras_recnet.cli.coco_groups import coco_groups
 from keras_recnet.cli.cosal import cosal
 from keras_recnet.cli.evaluate import evaluate
@@ -27,7 +28,7 @@ def cli():
     """Predict saliency and co-saliency maps of images, and train, evaluate and export the networks."""
 
 
-for command in (predict, cosal, evaluate, train, export, coco_groups, bench, presets):
+for command in (predict, cosal, bulk, evaluate, train, export, coco_groups, bench, presets):
     cli.add_command(command)
 
 

@@ -67,6 +67,7 @@ def report(
     network: str = "",
     groups: int | None = None,
     written: Collection = (),
+    resume: str = "Continue with --skip-existing.",
 ) -> int:
     """Run a job, print its results and a summary, and return the exit status.
 
@@ -80,6 +81,7 @@ def report(
         network: description of the network.
         groups: number of groups, or None.
         written: the files written so far, for the message when the job stops early.
+        resume: how to continue after an interruption.
     """
     from keras_recnet.inference.outputs import Result
 
@@ -106,10 +108,7 @@ def report(
                         done += add(result)
                         skipped += result.skipped and result.is_image
     except KeyboardInterrupt:
-        say(
-            f"Interrupted after {done} of {total} images. {len(written)} complete files were written. Continue with "
-            f"--skip-existing."
-        )
+        say(f"Interrupted after {done} of {total} images. {len(written)} complete files were written. {resume}")
         return INTERRUPTED
     except DiskError as error:
         say(f"Error: {error} Stopped after {done} of {total} images; {len(written)} files were written.")

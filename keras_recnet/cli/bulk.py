@@ -1,0 +1,79 @@
+"""`keras-recnet bulk`: maps of millions of images on a Ray cluster."""
+
+import functools
+
+import click
+
+from keras_recnet.cli import options
+from keras_recnet.cli.running import EXIT_STATUS, load_predictor, pixel_limit, report
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("inputs", metavar="INPUT…", nargs=-1, required=True)
+@click.option("-o", "--out", required=True, help="Output folder: a path, or a URI such as s3://bucket/maps.")
+@click.option(
+    "--format",
+    type=click.Choice(("files", "parquet", "webdataset")),
+    default="files",
+    show_default=True,
+    help="A PNG file per image, or files with many maps each.",
+)
+@click.option("--grouped", is_flag=True, help="Co-saliency: each folder that contains images is a group.")
+@click.option("--address", help="Address of a Ray cluster, or auto.  [default: start Ray on this machine]")
+@click.option(
+    "--actors",
+    type=click.IntRange(min=1),
+    help="Images or groups to process in parallel.  [default: cores - 1 per machine, or GPUs]",
+)
+@click.option("--preset", help="Name or folder of a preset.  [default: recnet_lite0; with --grouped rcau_lite0]")
+@options.engine
+@options.size
+@click.option("--flip", is_flag=True, help="Average with the map of the mirrored image: slightly better, half as fast.")
+@options.max_pixels
+def bulk(inputs, out, format, grouped, address, actors, preset, engine, size, flip, max_pixels):
+    """Predict the maps of millions of images with Ray, on this machine or on a cluster.
+
+    INPUT is a file, a folder, a quoted pattern, or the URI of a remote file or folder (s3://…, gs://…, hdfs://…).
+    Masks are written to OUT: with --format files to OUT/NAME.png, otherwise to OUT/part-NUMBER.parquet or .tar
+    together with the box and the mean of each map. If an image cannot be read, its entry has an error instead.
+
+    The same command resumes an interrupted job, and skips all blocks of images that are finished. An actor that dies
+    is started again. On a cluster, local paths must exist on every machine.
+    """
+    if grouped and flip:
+        raise click.UsageError("--flip cannot be combined with --grouped.")
+
+    from keras_recnet.bulk import cluster
+    from keras_recnet.bulk import inputs as bulk_inputs
+    from keras_recnet.bulk.job import Job
+    from keras_recnet.inference.group_predictor import DEFAULT_GROUP_PRESET, GroupPredictor
+    from keras_recnet.inference.predictor import DEFAULT_PRESET, Predictor
+
+    cluster.import_ray()
+    preset = preset or (DEFAULT_GROUP_PRESET if grouped else DEFAULT_PRESET)
+    network = {
+        "engine": engine,
+        "size": size,
+        "max_pixels": pixel_limit(max_pixels),
+        **({"flip": True} if flip else {}),
+    }
+    description = preset
+    if engine != "keras":  # finds faults before Ray is started; the Keras engine could need this machine's GPU
+        description = str(load_predictor(GroupPredictor if grouped else Predictor, preset, threads=1, **network))
+    items, problems = bulk_inputs.find_items(inputs, out, grouped=grouped)
+    if not items:
+        return report(None, problems, 0, out=out, as_json=False)
+    job = Job(items, out, format, grouped, {"preset": preset, **network}, actors)
+    finished, written = job.finished(), []
+    with cluster.connected(address):
+        return report(
+            functools.partial(job.run, finished, written=written),
+            problems,
+            sum(len(item.paths) for item in items),
+            out=out,
+            as_json=False,
+            network=f"Ray, {description}",
+            groups=len(items) if grouped else None,
+            written=written,
+            resume="Run the same command to resume.",
+        )
