@@ -32,6 +32,10 @@ class DiskError(RecNetError):
     """A file cannot be written."""
 
 
+class ProcessLostError(RecNetError):
+    """Another process of a distributed training has ended."""
+
+
 class MissingExtraError(RecNetError):
     """An optional dependency is not installed."""
 

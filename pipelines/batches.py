@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from keras_recnet.parallel import Shard
 from keras_recnet.pipelines.image_source import Source
 
 
@@ -20,10 +21,16 @@ class Batches:
         drop_remainder: whether to drop the last, smaller batch of an epoch.
         workers: threads that prepare batches and fill the cache.
 
+    Attributes:
+        shard: the part of the data that this process reads, of several that train together; None for all. Of each
+            training batch, of which `batch_size` must be a multiple of the number of processes, every process reads as
+            many consecutive samples; of the batches of `evaluation()`, every N-th one.
+
     Raises:
         ValueError: if an argument is out of range.
     """
 
+    shard: Shard | None = None
     _dtypes: list[tf.DType]
 
     def __init__(self, source: Source, batch_size, seed, drop_remainder, workers):
@@ -46,6 +53,16 @@ class Batches:
         """Batches per epoch."""
         batches = len(self) / self.batch_size
         return math.floor(batches) if self.drop_remainder else math.ceil(batches)
+
+    @property
+    def local_batch_size(self) -> int:
+        """Samples per training batch that this process reads."""
+        return self.batch_size // (1 if self.shard is None else self.shard.count)
+
+    def positions(self, step: int) -> range:
+        """Return the positions in the epoch of the samples of a training batch that this process reads."""
+        start = step * self.batch_size + (0 if self.shard is None else self.shard.index * self.local_batch_size)
+        return range(start, min(start + self.local_batch_size, len(self)))
 
     def epoch(self, epoch: int, start_step: int = 0) -> tf.data.Dataset:
         """Return the batches of one epoch, starting at `start_step`.
@@ -81,6 +98,8 @@ class Batches:
             return self._to_tensors(*tf.numpy_function(make_batch, [step], self._dtypes), training=training)
 
         dataset = tf.data.Dataset.range(first, end)
+        if self.shard is not None and not training:
+            dataset = dataset.shard(self.shard.count, self.shard.index)
         dataset = dataset.map(load, num_parallel_calls=self.workers, deterministic=True).prefetch(2)
         options = tf.data.Options()
         # training needs the cores; more threads than workers would only compete for them

@@ -208,7 +208,7 @@ class SaliencyGroups(Batches):
 
     def _training_batch(self, epoch, step):
         groups = []
-        for position in range(len(self))[step * self.batch_size : (step + 1) * self.batch_size]:
+        for position in self.positions(step):
             _, pairs, objects = self.members(epoch, position)
             draws = self.source.draw(generator(self.seed, epoch, AUGMENTATION, position), self.images_per_group)
             groups.append(list(zip(pairs, objects, draws, strict=False)))
@@ -232,7 +232,7 @@ class SaliencyGroups(Batches):
 
     def _to_tensors(self, *arrays, training):
         *arrays, mask, targets = arrays
-        size = self.batch_size if training and self.drop_remainder else None
+        size = self.local_batch_size if training and self.drop_remainder else None
         places = size, self.images_per_group if training else None
         inputs = {
             name: tf.cast(tf.ensure_shape(array, (*places, *shape)), tf.float32)

@@ -90,7 +90,7 @@ class SaliencyPairs(Batches):
         return self._dataset(self._evaluation_batch, 0, math.ceil(len(self) / self.batch_size), training=False)
 
     def _to_tensors(self, images, masks, *, training):
-        size = self.batch_size if training and self.drop_remainder else None
+        size = self.local_batch_size if training and self.drop_remainder else None
         images = tf.ensure_shape(images, (size, *self.image_size, 3))
         masks = tf.ensure_shape(masks, (size, *self.image_size, 1))
         return tf.cast(images, tf.float32), tf.cast(masks, tf.float32) / 255.0
@@ -102,8 +102,9 @@ class SaliencyPairs(Batches):
 
     def _training_batch(self, epoch, step):
         order, draws = self._plan(epoch)
-        positions = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        return self._batch(order[positions], draws[positions])
+        positions = self.positions(step)
+        part = slice(positions.start, positions.stop)
+        return self._batch(order[part], draws[part])
 
     def _evaluation_batch(self, step):
         rows = range(len(self))[step * self.batch_size : (step + 1) * self.batch_size]

@@ -1,11 +1,12 @@
 """`keras-recnet train`: train a network from a configuration."""
 
 import os
+import sys
 
 import click
 
-from keras_recnet.cli.running import EXIT_STATUS
-from keras_recnet.errors import MissingExtraError
+from keras_recnet.cli.running import EXIT_STATUS, FAILED, say
+from keras_recnet.errors import MissingExtraError, ProcessLostError
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -17,7 +18,10 @@ from keras_recnet.errors import MissingExtraError
 @click.option(
     "--preview", type=click.IntRange(min=1), metavar="N", help="Only draw the first N training batches, see below."
 )
-def train(config, overrides, resume, preview):
+@click.option("--processes", type=click.IntRange(min=1), help="Processes that train together (data_parallel).")
+@click.option("--process", type=click.IntRange(min=0), help="Index of this process, starting at 0.")
+@click.option("--coordinator", metavar="HOST:PORT", help="Address of process 0.")
+def train(config, overrides, resume, preview, **processes):
     """Train a network from a configuration.
 
     CONFIG is a YAML file or the name of a configuration that ships with this package. Checkpoints, logs and the trained
@@ -26,6 +30,10 @@ def train(config, overrides, resume, preview):
     --preview writes a contact sheet for each batch to the subfolder preview: the augmented images with their masks
     tinted red. For groups, a row is a group. The frames are green for own images, blue for own composites, red for
     distractors, and orange for composites that are distractors.
+
+    To train on several devices or hosts, set `distribution: data_parallel` and KERAS_BACKEND=jax, and start this
+    command once per host. By default, --processes, --process and --coordinator are those of a Slurm step, or the
+    variables JAX_NUM_PROCESSES, JAX_PROCESS_ID (in Kubernetes JOB_COMPLETION_INDEX) and JAX_COORDINATOR_ADDRESS.
     """
     if preview and resume:
         raise click.UsageError("--preview and --resume exclude each other.")
@@ -37,7 +45,11 @@ def train(config, overrides, resume, preview):
         if preview:
             run.preview(config, list(overrides), preview)
         else:
-            run.train(config, list(overrides), resume)
+            run.train(config, list(overrides), resume, **processes)
+    except ProcessLostError as error:
+        say(f"Error: {error}")
+        sys.stderr.flush()
+        os._exit(FAILED)  # at a normal exit, JAX waits for the lost process and then aborts
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("keras_recnet"):
             raise

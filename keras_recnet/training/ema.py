@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -56,13 +57,32 @@ class SGD(_WithEMA, keras.optimizers.SGD):
     """`keras.optimizers.SGD` with EMA warm-up."""
 
 
+def averaged_values(model: keras.Model) -> list[np.ndarray]:
+    """Return the values of `model.weights`, with the EMA of those that have one, of a compiled model."""
+    averages = {id(variable): average for variable, average in _averages(model)}
+    return [np.array(ops.convert_to_numpy(averages.get(id(weight), weight))) for weight in model.weights]
+
+
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model):
     """Replace the weights of a compiled model with their EMA in the block, and restore them exactly after it.
 
-    With `use_ema=False` the weights stay unchanged.
+    With `use_ema=False` the weights stay unchanged. The block receives the model.
     """
-    pairs = [
+    pairs = _averages(model)
+    trained = [np.array(ops.convert_to_numpy(variable)) for variable, _ in pairs]
+    for variable, average in pairs:
+        variable.assign(ops.copy(average))  # on JAX, `evaluate` deletes the arrays of the weights
+    try:
+        yield model
+    finally:
+        for (variable, _), value in zip(pairs, trained, strict=True):
+            variable.assign(value)
+
+
+def _averages(model):
+    """Return `(weight, its EMA)` of the trained weights of a compiled model."""
+    return [
         (variable, average)
         for optimizer in inner_optimizers(model.optimizer)
         if optimizer.use_ema and optimizer.built
@@ -70,14 +90,6 @@ def averaged_weights(model: keras.Model):
             optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
         )
     ]
-    trained = [ops.convert_to_numpy(variable) for variable, _ in pairs]
-    for variable, average in pairs:
-        variable.assign(average)
-    try:
-        yield
-    finally:
-        for (variable, _), value in zip(pairs, trained, strict=True):
-            variable.assign(value)
 
 
 def inner_optimizers(optimizer) -> list:

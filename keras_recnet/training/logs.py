@@ -73,6 +73,19 @@ class Logs:
             temporary.write_text("".join([header, *kept]), encoding="utf-8")
 
 
+class NoLogs:
+    """Stands in for `Logs` in the processes of a training that write nothing."""
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        pass
+
+    def epoch(self, history: list[dict]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class _Events:
     """Writer of TensorBoard events; uses the package tensorboard only, so that it works with every Keras backend."""
 

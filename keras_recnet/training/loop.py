@@ -18,7 +18,7 @@ from keras_recnet.training import sample_sheet
 from keras_recnet.training.checkpoints import CheckpointFolder
 from keras_recnet.training.config.loading import Config
 from keras_recnet.training.data import Data
-from keras_recnet.training.ema import averaged_weights
+from keras_recnet.training.distribution import STOP_INTERVAL, SingleDevice
 from keras_recnet.training.logs import Logs
 from keras_recnet.training.progress import Progress, format_duration
 
@@ -108,6 +108,7 @@ class Loop:
         checkpoints: folder of the checkpoints.
         logs: log files.
         progress: progress display.
+        distribution: the devices and processes.
     """
 
     config: Config
@@ -119,6 +120,7 @@ class Loop:
     checkpoints: CheckpointFolder
     logs: Logs
     progress: Progress
+    distribution: SingleDevice = dataclasses.field(default_factory=SingleDevice)
 
     def __post_init__(self):
         self.steps_per_epoch = self.data.training.steps_per_epoch
@@ -137,7 +139,7 @@ class Loop:
         with StopSignal() as stop:
             while self.state.epoch < self.epochs:
                 self._train_epoch(stop)
-                scores = None if stop.requested else self._validate(stop)
+                scores = None if self.distribution.any(stop.requested) else self._validate(stop)
                 if scores is None:
                     self.write_checkpoint()
                     return False
@@ -152,7 +154,8 @@ class Loop:
         """
         self._check_weights()
         self.state.seconds = time.monotonic() - self._started
-        self.checkpoints.write(self.model, dataclasses.asdict(self.state))
+        if self.distribution.is_main:
+            self.checkpoints.write(self.model, dataclasses.asdict(self.state))
 
     def _train_epoch(self, stop: StopSignal):
         state = self.state
@@ -161,34 +164,46 @@ class Loop:
         try:
             if state.epoch_step < steps:
                 batches = self.data.training.epoch(state.epoch, state.epoch_step)
-                self.train_model.fit(
-                    batches.take(steps - state.epoch_step),
-                    initial_epoch=state.epoch,
-                    epochs=state.epoch + 1,
-                    verbose=0,
-                    shuffle=False,
-                    callbacks=[_StepCallback(self, stop)],
-                )
+                with self.distribution.scope():
+                    self.train_model.fit(
+                        batches.take(steps - state.epoch_step),
+                        initial_epoch=state.epoch,
+                        epochs=state.epoch + 1,
+                        verbose=0,
+                        shuffle=False,
+                        callbacks=[_StepCallback(self, stop)],
+                    )
         finally:
             self.progress.end_epoch()
 
     def _validate(self, stop: StopSignal) -> dict[str, float] | None:
         """Return the validation scores of the EMA weights, or None if a stop was requested."""
         self._check_weights()
-        with averaged_weights(self.model):
+        with self.distribution.eval_weights(self.model) as model:
             if self.data.validation is None:
-                self._draw_samples()
+                self._draw_samples(model)
                 return {}
-            results = self.eval_model.evaluate(
-                self.data.validation.evaluation(), verbose=0, return_dict=True, callbacks=[stop]
-            )
-            if stop.requested:
+            results = self._evaluate(stop)
+            if results is None:
                 return None
             best = self.state.best()
-            if math.isfinite(results["mae"]) and (best is None or results["mae"] < best["val_mae"]):
-                self.checkpoints.write_best(self.model, {"epoch": self.state.epoch + 1, "val_mae": results["mae"]})
-            self._draw_samples()
-        return {f"val_{name}": float(value) for name, value in results.items()}
+            better = math.isfinite(results["mae"]) and (best is None or results["mae"] < best["val_mae"])
+            if better and self.distribution.is_main:
+                self.checkpoints.write_best(model, {"epoch": self.state.epoch + 1, "val_mae": results["mae"]})
+            self._draw_samples(model)
+        return {f"val_{name}": value for name, value in results.items()}
+
+    def _evaluate(self, stop):
+        """Return the scores of all validation data, or None if a stop was requested."""
+        data = self.data.validation
+        results = self.eval_model.evaluate(data.evaluation(), verbose=0, return_dict=True, callbacks=[stop])
+        if self.distribution.any(stop.requested):
+            return None
+        if data.shard is not None:
+            # the metrics are quotients of sums over this process's images
+            self.distribution.add([variable for metric in self.eval_model.metrics for variable in metric.variables])
+            results = dict(sorted(self.eval_model.get_metrics_result().items()))
+        return {name: float(value) for name, value in results.items()}
 
     def _check_weights(self):
         """Raise an error if training diverged: the last step can ruin the weights although its loss is finite."""
@@ -203,11 +218,11 @@ class Loop:
             f"steps."
         )
 
-    def _draw_samples(self):
-        if not self.config.samples:
+    def _draw_samples(self, model):
+        if not self.config.samples or not self.distribution.is_main:
             return
         if self._samples is None:
-            self._samples = self.model.to_inference(), self.data.samples(self.config.samples)
+            self._samples = model.to_inference(), self.data.samples(self.config.samples)
         inference, (inputs, images, masks) = self._samples
         maps = inference.predict_on_batch(inputs).reshape(-1, *masks.shape[1:])[: len(masks)]
         sample_sheet.draw(images, masks, maps, self.folder / "samples" / f"epoch-{self.state.epoch + 1:03d}.png")
@@ -269,9 +284,16 @@ class _StepCallback(keras.callbacks.Callback):
             self._sync()
             loop.write_checkpoint()
             self.last_checkpoint = time.monotonic()
-        if self.stop.requested:
+        if self._stop_requested():
             self._sync()
             self.model.stop_training = True
+
+    def _stop_requested(self):
+        """Return whether to stop; all processes stop at the same step."""
+        distribution = self.loop.distribution
+        if distribution.processes.count > 1 and self.loop.state.step % STOP_INTERVAL:
+            return False
+        return distribution.any(self.stop.requested)
 
     def _sync(self):
         # on JAX, `fit` updates the model's variables only on request

@@ -6,13 +6,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_recnet.errors import ConfigError
 from keras_recnet.files import silence_stderr
 from keras_recnet.training.checkpoints import CheckpointFolder
 from keras_recnet.training.config.loading import InvalidValuesError, load
 from keras_recnet.training.preparation import prepare, report_with_faults_of_data
+from keras_recnet.training.processes import Processes, find_processes
 
 
-def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume: bool = False, stream=None) -> Path:
+def train(
+    config_path: str | os.PathLike,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    stream=None,
+    *,
+    processes: int | None = None,
+    process: int | None = None,
+    coordinator: str | None = None,
+) -> Path:
     """Train as specified by a configuration, and write a preset folder.
 
     Args:
@@ -21,6 +32,10 @@ def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume:
         resume: whether to continue the run in the output folder from its newest checkpoint. On a CPU with
             `deterministic: true` the final weights are bit-identical to those of an uninterrupted run.
         stream: where progress is printed; standard error by default.
+        processes: number of processes, with `distribution: data_parallel`; each calls this function. None: from the
+            environment, see `keras_recnet.training.processes.find_processes`.
+        process: index of this process; None: from the environment.
+        coordinator: `host:port` where process 0 listens; None: from the environment.
 
     Returns:
         The folder of the preset.
@@ -30,10 +45,17 @@ def train(config_path: str | os.PathLike, overrides: Sequence[str] = (), resume:
         SystemExit: with status 130 on SIGINT or SIGTERM, after a checkpoint was written.
     """
     config, command = _load(config_path, overrides)
-    stream = stream or sys.stderr
+    if config.distribution == "data_parallel":
+        group = find_processes(processes, process, coordinator)
+    elif processes is None and process is None and coordinator is None:
+        group = Processes()
+    else:
+        raise ConfigError("distribution: several processes need --set distribution=data_parallel. Received: 'none'")
+    # process 0 reports for all
+    stream = stream or sys.stderr if group.index == 0 else open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         prepared = prepare(config, command, resume, stream)
-        return _session().run(config, prepared, command, stream)
+        return _session().run(config, prepared, command, group, stream)
     except KeyboardInterrupt:
         resumable = CheckpointFolder(Path(config.output) / "checkpoints").paths()
         advice = f"Resume with: {command} --resume" if resumable else f"Start again with: {command}"

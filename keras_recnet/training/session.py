@@ -8,17 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_recnet import optimizers
-from keras_recnet.errors import DataError, DiskError, RecNetError
+from keras_recnet.errors import ConfigError, DataError, DiskError, RecNetError
 from keras_recnet.files import atomic_path, disk_errors
 from keras_recnet.training import ema, logs, sample_sheet
 from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
 from keras_recnet.training.config.loading import Config
 from keras_recnet.training.config.schema import OptimizerConfig
 from keras_recnet.training.data import Data
+from keras_recnet.training.distribution import DataParallel, SingleDevice
 from keras_recnet.training.loop import Loop, State, peak_memory_mb, total_steps
 from keras_recnet.training.preparation import Prepared
+from keras_recnet.training.processes import Processes
 from keras_recnet.training.progress import Progress, format_duration
 from keras_recnet.training.task import TrainingTask, warmup_steps
 
@@ -38,53 +41,87 @@ def preview(config: Config, prepared: Prepared, count: int, stream) -> Path:
     return folder
 
 
-def run(config: Config, prepared: Prepared, command: str, stream) -> Path:
+def run(config: Config, prepared: Prepared, command: str, processes: Processes, stream) -> Path:
     """Train, after the checks of `keras_recnet.training.run.train`."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
-        return _run(config, prepared, command, stream)
+        return _run(config, prepared, command, processes, stream)
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def _run(config, prepared, command, stream):
+def _run(config, prepared, command, processes, stream):
     def log(text: str):
         print(text, file=stream, flush=True)
 
     folder, resume_command = Path(config.output), f"{command} --resume"
     checkpoints, checkpoint, task = prepared.checkpoints, prepared.checkpoint, prepared.task
-    checkpoints.remove_unfinished()
+    distribution = SingleDevice()
+    if config.distribution == "data_parallel":
+        if processes.count > 1 and getattr(config.loss, "co_perceptual", None) is not None:
+            raise ConfigError(
+                "loss.co_perceptual: works in a single process only, because its network is not replicated. Use --set "
+                "loss.co_perceptual=null"
+            )
+        # all processes have finished the checks when they are connected: from here on, process 0 may write
+        distribution = DataParallel(processes, config.batch_size)
+    if distribution.is_main:
+        checkpoints.remove_unfinished()
 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         _make_deterministic()
     model = task.build_model()
     _check_free_space(config, model, checkpoints)
-    log(describe_device())
-    data = task.build_data(prepared.files, model, log)
+    log(describe_device(processes.count))
+    # process 0 writes the files of cached features
+    with distribution.main_first() if config.data.cache == "features" else contextlib.nullcontext():
+        data = task.build_data(prepared.files, model, log)
     _check_data(folder, data, checkpoint)
+    _shard(data, processes)
     steps = total_steps(config, data.training.steps_per_epoch)
-    train_model, eval_model = _compile(task, model, steps)
+    local_model = model
+    model, train_model, eval_model = _compile(task, model, steps, distribution)
 
     state = State(config=config.fixed(), data=data.fingerprint)
     if checkpoint:
         checkpoint.restore(model)
         state = State.from_dict(checkpoint.state)
+    if not distribution.same(state.step):
+        raise DataError(
+            f"{folder}: the processes have different checkpoints here. Use a folder that all of them share: --set "
+            f"output=FOLDER"
+        )
+    if checkpoint:
         log(f"Resuming from {checkpoint.path}: epoch {state.epoch + 1}, {state.step:,} of {steps:,} steps done")
     parameters = model.count_params() / 1e6
     log(f"{data.counts}; {steps:,} steps of {config.batch_size} {task.unit}; {parameters:.2f} M parameters")
     log(f"Output folder: {folder}")
-    _write_config(config, folder)
-    run_logs = logs.Logs(folder, state.step, config.tensorboard)
+    run_logs = logs.NoLogs()
+    if distribution.is_main:
+        _write_config(config, folder)
+        run_logs = logs.Logs(folder, state.step, config.tensorboard)
     progress = Progress(steps, config.batch_size, state.step, stream=stream, unit=task.unit)
-    loop = Loop(config, model, train_model, eval_model, data, state, checkpoints, run_logs, progress)
+    loop = Loop(config, model, train_model, eval_model, data, state, checkpoints, run_logs, progress, distribution)
     if not _run_loop(loop, resume_command):
         log(f"Stopped at step {state.step:,}; checkpoint written. Resume with: {resume_command}")
         raise SystemExit(130)
-    preset = _write_preset(config, model, state, checkpoints, command, log)
-    log(f"Use it with: keras-recnet {task.usage} -o OUT --preset {shlex.quote(str(preset))}")
+    preset = folder / "preset"
+    with distribution.eval_weights(model):
+        last_weights = local_model.get_weights()
+    if distribution.is_main:
+        _write_preset(config, local_model, last_weights, state, checkpoints, command, log)
+        log(f"Use it with: keras-recnet {task.usage} -o OUT --preset {shlex.quote(str(preset))}")
+    distribution.wait()
     return preset
+
+
+def _shard(data: Data, processes: Processes) -> None:
+    """Let each process read its part of the data; all of the validation data if it has too few batches."""
+    data.training.shard = processes.shard
+    if data.validation is not None and data.validation.steps_per_epoch >= processes.count:
+        data.validation.shard = processes.shard
 
 
 def _check_free_space(config: Config, model: keras.Model, checkpoints: CheckpointFolder) -> None:
@@ -100,16 +137,23 @@ def _check_data(folder: Path, data: Data, checkpoint: Checkpoint | None) -> None
         )
 
 
-def _compile(task: TrainingTask, model: keras.Model, steps: int) -> tuple[keras.Model, keras.Model]:
-    """Compile the model, and return the compiled models for training and for validation."""
-    loss, train_model = task.loss(model), task.train_model(model)
-    train_model.compile(build_optimizer(task.config, model, steps), loss)
-    train_model.optimizer.build(train_model.trainable_variables)
-    if train_model is not model:
-        model.compile(train_model.optimizer, loss)
-    eval_model, scores = task.eval_model(model, train_model)
+def _compile(
+    task: TrainingTask, local_model: keras.Model, steps: int, distribution: SingleDevice
+) -> tuple[keras.Model, keras.Model, keras.Model]:
+    """Compile the model, and return the whole model and the models for training and for validation."""
+    with distribution.scope():
+        model = distribution.replicate(local_model)
+        loss, train_model = task.loss(model), task.train_model(model)
+        train_model.compile(build_optimizer(task.config, model, steps), loss)
+        train_model.optimizer.build(train_model.trainable_variables)
+        if train_model is not model:
+            model.compile(train_model.optimizer, loss)
+    # validation needs no other process
+    eval_model, scores = task.eval_model(
+        local_model, train_model if model is local_model else task.train_model(local_model)
+    )
     eval_model.compile(None, loss, **scores)
-    return train_model, eval_model
+    return model, train_model, eval_model
 
 
 def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
@@ -143,7 +187,7 @@ def _schedule(options: OptimizerConfig, rate: float, steps: int):
 def _run_loop(loop: Loop, resume_command: str) -> bool:
     """Run the loop; on a full disk, report which checkpoint to resume from."""
     try:
-        with disk_errors(loop.folder):
+        with disk_errors(loop.folder), loop.distribution.lost_process():
             return loop.run()
     except DiskError as error:
         paths = loop.checkpoints.paths()
@@ -160,11 +204,12 @@ def _run_loop(loop: Loop, resume_command: str) -> bool:
 def _write_preset(
     config: Config,
     model: keras.Model,
+    last_weights: list[np.ndarray],
     state: State,
     checkpoints: CheckpointFolder,
     command: str,
     log: Callable[[str], object],
-) -> Path:
+) -> None:
     """Write the preset with the weights of the best or of the last epoch."""
     folder = Path(config.output) / "preset"
     if config.preset.weights == "best":
@@ -178,9 +223,7 @@ def _write_preset(
         values = dict(zip(map(id, model.variables), read(checkpoints.best).model, strict=True))
         weights = [values[id(weight)] for weight in model.weights]
     else:
-        row = state.history[-1]
-        with ema.averaged_weights(model):
-            weights = model.get_weights()
+        row, weights = state.history[-1], last_weights
     keras.config.set_dtype_policy("float32")
     arguments = model.get_config()
     if config.preset.image_size is not None:
@@ -197,7 +240,6 @@ def _write_preset(
         f"{config.preset.weights.capitalize()} epoch: {row['epoch']}{validation}\n"
         f"Preset: {folder}"
     )
-    return folder
 
 
 def _add_litert(folder: Path, log: Callable[[str], object]) -> None:
@@ -224,11 +266,12 @@ def _make_deterministic() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def describe_device() -> str:
-    """Describe the device and the backend of the training."""
+def describe_device(processes: int = 1) -> str:
+    """Describe the devices and the backend of the training."""
     backend = keras.backend.backend()
+    others = f", in {processes} processes" if processes > 1 else ""
     # `list_devices("gpu")` is an error on JAX without a GPU
     gpus = [device for device in keras.distribution.list_devices() if device.startswith("gpu")]
     if gpus:
-        return f"Training on {', '.join(gpus)} with the {backend} backend"
-    return f"Training on the CPU ({os.cpu_count()} cores) with the {backend} backend; no GPU was found"
+        return f"Training on {', '.join(gpus)} with the {backend} backend{others}"
+    return f"Training on the CPU ({os.cpu_count()} cores) with the {backend} backend{others}; no GPU was found"

@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from keras_recnet.files import atomic_path
+
 
 def draw(rng: np.random.Generator, side: int = 80, kind: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw a bright ellipse, rectangle or triangle on colored noise.
@@ -64,5 +66,5 @@ def write_groups(folder: str | os.PathLike, count: int, seed: int, size: int = 4
 def _write(folder, name, image, mask):
     for kind, pixels in (("images", image[..., ::-1]), ("masks", mask)):
         path = Path(folder, kind, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), pixels)
+        with atomic_path(path) as temporary:  # another process of the training may read it
+            cv2.imwrite(str(temporary), pixels)

@@ -25,16 +25,17 @@ def test_train_passes_its_arguments_on(monkeypatch):
     from keras_recnet.training import run
 
     given = []
-    monkeypatch.setattr(run, "train", lambda *arguments: given.append(arguments))
-    assert main.main(["train", "smoke", "--set", "seed=1", "--set", "output=x y", "--resume"]) == 0
-    assert given == [("smoke", ["seed=1", "output=x y"], True)]
+    monkeypatch.setattr(run, "train", lambda *arguments, **processes: given.append((*arguments, processes)))
+    flags = ["--processes", "2", "--process", "1", "--coordinator", "host:9"]
+    assert main.main(["train", "smoke", "--set", "seed=1", "--set", "output=x y", "--resume", *flags]) == 0
+    assert given == [("smoke", ["seed=1", "output=x y"], True, {"processes": 2, "process": 1, "coordinator": "host:9"})]
 
 
 @pytest.mark.parametrize(("error", "status"), [(ConfigError, 2), (DataError, 2), (PresetError, 2), (DiskError, 1)])
 def test_train_reports_an_error_without_a_traceback(monkeypatch, capfd, error, status):
     from keras_recnet.training import run
 
-    def fail(*arguments):
+    def fail(*arguments, **processes):
         raise error("config.yaml: epoch: unknown key. Did you mean 'epochs'?")
 
     monkeypatch.setattr(run, "train", fail)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_recnet.imaging.resizing import resize
+from keras_recnet.parallel import Shard
 from keras_recnet.pipelines import (
     Augment,
     CompositePair,
@@ -571,3 +572,17 @@ def test_at_least_one_group_is_required():
 def test_evaluation_requires_at_least_one_image_per_group(groups):
     with pytest.raises(ValueError, match="Received: images_per_group=0"):
         make(groups).evaluation(images_per_group=0)
+
+
+# Parts of several processes
+
+
+def test_the_parts_of_two_processes_form_the_batches(groups):
+    whole, parts = make(groups), [make(groups), make(groups)]
+    for index, part in enumerate(parts):
+        part.shard = Shard(index, 2)
+        assert part.epoch(2).element_spec[1].shape == (1, 6, 12, 12, 1)
+    for batch, first, second in zip(*(arrays(data.epoch(2)) for data in (whole, *parts)), strict=True):
+        assert_same([batch], [tuple(np.concatenate(halves) for halves in zip(first, second, strict=True))])
+    first, second = (arrays(part.evaluation()) for part in parts)
+    assert_same([first[0], second[0], first[1]], arrays(whole.evaluation()))

@@ -8,6 +8,7 @@ from PIL import Image
 
 from keras_recnet.imaging import reading as imaging
 from keras_recnet.imaging.resizing import resize
+from keras_recnet.parallel import Shard
 from keras_recnet.pipelines import Augment, PipelineDataError, SaliencyPairs, find_pairs, image_source, read_pair
 
 COUNT = 11
@@ -224,3 +225,20 @@ def test_at_least_one_pair_is_required():
 def test_a_start_out_of_range_raises_an_error(pairs, epoch, step):
     with pytest.raises(ValueError, match=f"Received: epoch={epoch}, start_step={step}"):
         make(pairs).epoch(epoch, step)
+
+
+# Parts of several processes
+
+
+def test_the_parts_of_two_processes_form_the_batches(pairs):
+    whole, parts = make(pairs), [make(pairs), make(pairs)]
+    for index, part in enumerate(parts):
+        part.shard = Shard(index, 2)
+        assert part.steps_per_epoch == whole.steps_per_epoch
+        assert part.epoch(1).element_spec[0].shape == (2, 16, 16, 3)
+    for batch, first, second in zip(*(arrays(data.epoch(1, 1)) for data in (whole, *parts)), strict=True):
+        assert_same([batch], [tuple(np.concatenate(halves) for halves in zip(first, second, strict=True))])
+    # batches of 4, 4 and 3 images: the first and third for process 0
+    first, second = (arrays(part.evaluation()) for part in parts)
+    assert [len(images) for images, _ in first] == [4, 3]
+    assert_same([first[0], second[0], first[1]], arrays(whole.evaluation()))

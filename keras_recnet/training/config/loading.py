@@ -22,8 +22,8 @@ from keras_recnet.training.config.schema import (
 )
 from keras_recnet.training.config.yaml_source import Settings, read
 
-# keys that may change when a run is resumed, because they affect neither the data nor the weights
-FREE_KEYS = ("output", "checkpoint", "preset", "samples", "tensorboard")
+# keys that may change when a run is resumed, because they affect neither the data nor, except for rounding, the weights
+FREE_KEYS = ("output", "checkpoint", "preset", "samples", "tensorboard", "distribution")
 
 
 class Config(Section):
@@ -41,6 +41,8 @@ class Config(Section):
         seed: seed of the initial weights, the order of the data and the augmentation.
         precision: dtype policy of Keras.
         deterministic: makes runs with the same seed bit-identical (TensorFlow on a CPU), but slower.
+        distribution: `data_parallel` divides each batch among all devices, of several processes too; JAX only. See
+            [Scaling](scaling.md).
         output: folder of the run; by default `runs/NAME` for the configuration NAME.
         samples: number of validation images on the sheet of sample maps, drawn after each epoch; training images if
             there is no validation.
@@ -60,6 +62,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     deterministic: bool = False
+    distribution: Literal["none", "data_parallel"] = "none"
     output: str
     checkpoint: CheckpointConfig = CheckpointConfig()
     preset: PresetConfig = PresetConfig()
