@@ -178,7 +178,7 @@ def test_a_damaged_litert_file_raises_an_error(tmp_path):
         load("litert", tmp_path / "model.tflite")
 
 
-def test_every_precision_has_a_keras_policy():
+def test_every_precision_except_int8_has_a_keras_policy():
     from keras_recnet.bench.candidates import PRECISIONS
 
-    assert set(with_keras.POLICIES) == set(PRECISIONS)
+    assert set(with_keras.POLICIES) == set(PRECISIONS) - {"int8"}
