@@ -177,8 +177,9 @@ def split_groups(
         by: `"images"` splits the images of every group, as we understand the paper; `"groups"` splits the groups.
 
     Returns:
-        `(training, test)`. Images keep their order. With `by="images"`, the share is exact to within one image per
-        group and one image in total; a group of one image goes to one side.
+        `(training, test)`. Groups and images keep their order, which has no influence on the split: it depends on the
+        names only. With `by="images"`, the share is exact to within one image per group and one image in total; a group
+        of one image goes to one side.
 
     Raises:
         ValueError: if `share` or `by` is out of range.
@@ -186,19 +187,26 @@ def split_groups(
     if by not in SPLIT_BY or not 0 <= share <= 1:
         raise ValueError(f"`share` must be in 0…1 and `by` be one of {SPLIT_BY}. Received: share={share}, by={by!r}")
     random = np.random.default_rng(seed)
+    names = sorted(group.name for group in groups)
     if by == "groups":
-        chosen = set(random.permutation(len(groups))[: round(share * len(groups))].tolist())
-        parts = ([groups[i] for i in range(len(groups)) if (i in chosen) == first] for first in (True, False))
-        return tuple(parts)
-    sides = ([], [])
-    start = random.random()
-    for group in groups:
+        chosen = {names[i] for i in random.permutation(len(names))[: round(share * len(names))]}
+        return tuple([group for group in groups if (group.name in chosen) == first] for first in (True, False))
+    images = {group.name: sorted(pair.name for pair in group.pairs) for group in groups}
+    chosen, start = {}, random.random()
+    for name in names:
         # The running total passes an integer at every training image, so the share is exact over all groups, too.
-        steps = np.floor(start + share * np.arange(len(group) + 1))
-        start = (start + share * len(group)) % 1.0
-        in_training = np.diff(steps)[random.permutation(len(group))] > 0
-        for side, keep in zip(sides, (in_training, ~in_training), strict=True):
-            pairs = [(p, f) for p, f, k in zip(group.pairs, group.distractors, keep, strict=True) if k]
+        steps = np.floor(start + share * np.arange(len(images[name]) + 1))
+        start = (start + share * len(images[name])) % 1.0
+        in_training = np.diff(steps)[random.permutation(len(images[name]))] > 0
+        chosen[name] = {image for image, keep in zip(images[name], in_training, strict=True) if keep}
+    sides = ([], [])
+    for group in groups:
+        for side, first in zip(sides, (True, False), strict=True):
+            pairs = [
+                (pair, flag)
+                for pair, flag in zip(group.pairs, group.distractors, strict=True)
+                if (pair.name in chosen[group.name]) == first
+            ]
             if not all(is_distractor for _, is_distractor in pairs):
                 pairs, flags = zip(*pairs, strict=True)
                 side.append(replace(group, pairs=pairs, distractors=flags))

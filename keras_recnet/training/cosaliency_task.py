@@ -176,7 +176,7 @@ class CoSaliencyTask(TrainingTask):
 
         init = self.config.init
         if preset.task == COSALIENCY:
-            self._check_arguments(arguments)
+            self._changes(preset, arguments)
             return models.RCAUNet.from_preset(init)
         if "backbone" in arguments:
             raise ConfigError(f"model.backbone: is defined by the preset in `init`. Received: init={init!r}")
@@ -244,6 +244,9 @@ class CoSaliencyTask(TrainingTask):
                 splits = {member.split for group in members.values() for member in group}
                 split = TRAINING if TRAINING in splits else None
                 training = pipelines.read_groups(list_file, images, masks, split=split)
+        if training and self.config.data.split is not None:
+            halves = pipelines.split_groups(training, seed=self.config.data.split.seed)
+            training = halves[("train", "test").index(self.config.data.split.part)]
         if self.config.data.validation is None and {TRAINING, VALIDATION} <= splits:
             with faults.collect():
                 validation = pipelines.read_groups(list_file, images, masks, split=VALIDATION)

@@ -79,8 +79,8 @@ class SaliencyTask(TrainingTask):
     def _from_preset(self, preset, arguments):
         from keras_recnet import models
 
-        self._check_arguments(arguments, ("image_size", "fusion"))
-        return models.RecNet.from_preset(self.config.init, **arguments)
+        changes = self._changes(preset, arguments, ("image_size", "fusion"))
+        return models.RecNet.from_preset(self.config.init, **changes)
 
     def _augmentation(self):
         """Return the arguments of `SaliencyPairs` for the augmentation."""

@@ -167,15 +167,21 @@ class TrainingTask:
     def _from_preset(self, preset: presets.Preset, arguments: dict) -> "keras.Model":
         raise NotImplementedError
 
-    def _check_arguments(self, arguments: dict, allowed: tuple[str, ...] = ()):
-        """Raise ConfigError if an argument of the model is not among those that may differ from the preset."""
-        refused = [name for name in arguments if name not in allowed]
-        if refused:
-            changes = f"Only {' and '.join(allowed)} can be changed" if allowed else "Nothing can be changed"
-            raise ConfigError(
-                f"model.{refused[0]}: is defined by the preset in `init`. {changes}. "
-                f"Received: init={self.config.init!r}"
-            )
+    def _changes(self, preset: presets.Preset, arguments: dict, allowed: tuple[str, ...] = ()) -> dict:
+        """Return the arguments of the model in which it may differ from the preset.
+
+        Raises:
+            ConfigError: if another argument differs from the preset's.
+        """
+        own = preset.config["arguments"]
+        for name, value in arguments.items():
+            if name not in allowed and _plain(name, value) != _plain(name, own.get(name)):
+                changes = f"Only {' and '.join(allowed)} can be changed" if allowed else "Nothing can be changed"
+                raise ConfigError(
+                    f"model.{name}: is {own.get(name)!r} in the preset in `init`. {changes}. "
+                    f"Received: {value!r}, init={self.config.init!r}"
+                )
+        return {name: value for name, value in arguments.items() if name in allowed}
 
 
 def warmup_steps(options: OptimizerConfig, steps: int) -> int:
@@ -197,3 +203,10 @@ def warmup_steps(options: OptimizerConfig, steps: int) -> int:
             f"Use --set optimizer.warmup_steps=0.1 for a tenth of the steps, or train longer."
         )
     return warmup
+
+
+def _plain(name: str, value):
+    """Return an argument in the form of a preset's JSON file."""
+    if name == "image_size" and isinstance(value, int):
+        return [value, value]
+    return list(value) if isinstance(value, tuple) else value

@@ -230,6 +230,15 @@ def test_halves_are_disjoint_complete_and_equal(seed):
     assert sides != split_groups(groups, seed=seed + 1)
 
 
+@pytest.mark.parametrize("by", ["images", "groups"])
+def test_a_split_does_not_depend_on_the_order_of_groups_and_images(by):
+    groups = made(a=7, b=8, c=5, d=1)
+    reordered = [Group(group.name, group.pairs[::-1]) for group in groups[::-1]]
+    for one, other in zip(split_groups(groups, by=by), split_groups(reordered, by=by), strict=True):
+        expected = {name: sorted(names) for name, names in names_of(one).items()}
+        assert {name: sorted(names) for name, names in names_of(other).items()} == expected
+
+
 def test_a_different_share_is_exact_over_all_groups():
     training, test = split_groups(made(**{f"g{i}": 3 for i in range(100)}), share=0.8)
     assert sum(map(len, training)) == pytest.approx(240, abs=1)

@@ -395,6 +395,36 @@ def test_a_preview_shows_the_images_of_the_first_batches(smoke, tmp_path):
     assert preview("rcau_smoke", overrides, 1, stream) == folder
 
 
+def test_a_split_halves_the_images_of_each_group(tmp_path):
+    parts = {}
+    for part in ("train", "test"):
+        overrides = ["data.validation=0", "preset.weights=last", f"data.split={{seed: 3, part: {part}}}"]
+        groups, validation = CoSaliencyTask(load("rcau_smoke", overrides)).find_files(tmp_path)
+        parts[part] = {group.name: names_of(group.pairs) for group in groups}
+        assert not validation
+    images = tmp_path / "shapes" / "images"
+    assert parts["train"].keys() == parts["test"].keys() == {path.name for path in images.iterdir()}
+    for name, training in parts["train"].items():
+        assert len(training) == len(parts["test"][name]) == 2
+        of_group = {f"{name}/{path.stem}" for path in (images / name).iterdir()}
+        assert set(training) | set(parts["test"][name]) == of_group
+    groups = pipelines.find_groups(images=images, masks=tmp_path / "shapes" / "masks")
+    for part, expected in zip(("train", "test"), pipelines.split_groups(groups, seed=3), strict=True):
+        assert parts[part] == {group.name: names_of(group.pairs) for group in expected}
+
+
+def test_fine_tuning_may_repeat_the_arguments_of_its_preset_but_not_change_them(smoke, tmp_path):
+    smoke()
+    preset = tmp_path / "run" / "preset"
+    second = ["data.split={seed: 0}", f"output={tmp_path / 'second'}", f"init={preset}"]
+    smoke(*second)  # rcau_smoke has a `model` section
+    before, after = (RCAUNet.from_preset(folder).get_weights() for folder in (preset, tmp_path / "second" / "preset"))
+    assert all(one.shape == other.shape for one, other in zip(before, after, strict=True))
+    assert any(not np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    with pytest.raises(ConfigError, match=r"model.channels: is 8 in the preset .* Nothing can .* Received: 4, init="):
+        smoke(*second, f"output={tmp_path / 'third'}", "model.channels=4")
+
+
 def test_groups_of_one_image_are_the_last_to_be_held_out(tmp_path):
     images, masks = synthetic.write_groups(tmp_path / "photos", 4, seed=1, size=3)
     for group in sorted(images.iterdir())[1:]:

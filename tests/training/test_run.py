@@ -329,7 +329,7 @@ def test_finetune_lowers_the_loss_and_writes_a_preset_for_prediction(photos, tmp
     SaliencyTask(load("smoke")).build_model().save_to_preset(start)
     overrides = [f"init={start}", f"data.root={photos}", f"output={output}", "batch_size=6", "epochs=2", "samples=0"]
     overrides += ["optimizer.warmup_steps=1", "ema=0.5", "optimizer.learning_rate=3e-3"]
-    with pytest.raises(ConfigError, match=r"model.backbone: is defined by the preset in `init`"):
+    with pytest.raises(ConfigError, match=r"model.backbone: is 'efficientnet_lite0' in the preset in `init`\. Only"):
         train("finetune", [*overrides, "model.backbone=vgg16"], stream=io.StringIO())
     folder = train("finetune", overrides, stream=io.StringIO())
     rows = rows_of(output)

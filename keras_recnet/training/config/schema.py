@@ -198,6 +198,20 @@ class DataConfig(Section):
     cache_size: Count = 272
 
 
+class SplitConfig(Section):
+    """The two halves of the images of each group, as in the second stage of the RCAU paper's training.
+
+    `keras-recnet evaluate --grouped --split-seed SEED --part test` scores the other half.
+
+    Attributes:
+        seed: seed of the random choice.
+        part: the half to use.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    part: Literal["train", "test"] = "train"
+
+
 class GroupDataConfig(Section):
     """Groups of images for training and validation, augmentation and caching.
 
@@ -211,6 +225,7 @@ class GroupDataConfig(Section):
         validation: another CSV file, or a share of the groups. null uses the lines of `list` with the split
             `validation`, or a tenth of the groups if there are none. 0 trains without validation, with
             `preset.weights: last`.
+        split: uses half of the images of each group; null uses all.
         synthetic: number of groups to draw instead.
         images_per_group: maximum number of images per group, including distractors.
         distractors: distractors per group: a number, a range or a share.
@@ -234,6 +249,7 @@ class GroupDataConfig(Section):
     list: str | None = None
     roots: GroupRoots | None = None
     validation: HeldOut = None
+    split: SplitConfig | None = None
     synthetic: Annotated[int, Field(ge=8)] | None = None
     images_per_group: Count = 5
     distractors: Distractors = 0

@@ -87,6 +87,14 @@ def test_the_task_determines_the_valid_keys(write):
         load(write("task: cosaliency\nepochs: 1\ndata: {distractors: 0.7}"))
 
 
+def test_the_second_stage_of_rcau_continues_the_first_on_half_of_the_images():
+    first, second = load("rcau_vgg16"), load("rcau_vgg16_finetune")
+    assert second.init == f"{first.output}/preset"
+    assert (second.data.split.seed, second.data.split.part) == (0, "train")
+    changed = [line.split(":")[0] for line in differences(first.fixed(), second.fixed())]
+    assert changed == ["data.split", "init", "steps"]
+
+
 @pytest.mark.parametrize("name", ["recnet_resnet50", "rcau_vgg16", "ablation_foreground", "rcau_ablation_gru"])
 def test_the_configurations_of_the_papers_train_on_all_images(name):
     config = load(name)
