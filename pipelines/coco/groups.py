@@ -36,7 +36,7 @@ class CocoGroups:
         images: number of images in them.
         masks: number of masks: an image has one for each of its categories.
         problems: images and annotations that could not be used, with the reason, one line each.
-        notes: categories with too few images, one line each.
+        notes: categories with too few images.
     """
 
     list: Path
@@ -239,14 +239,14 @@ def _groups(selection, store, group_size):
     features = np.stack([store.features(name) for name in names]) if names else np.empty((0, 2 * GIST_FEATURES))
     vectors = descriptors(features[:, :GIST_FEATURES], features[:, GIST_FEATURES:]) if names else features
     row_of = {name: row for row, name in enumerate(names)}
-    groups, notes = [], []
+    groups, too_few, smaller = [], [], []
     for category, masks in selection.masks.items():
         own = sorted(masks)
         if len(own) < 2:
-            notes.append(f"category {category}: has {len(own)} image(s), too few for a group")
+            too_few.append(f"{category} ({len(own)})")
             continue
         if len(own) < group_size:
-            notes.append(f"category {category}: has {len(own)} images, one group smaller than {group_size}")
+            smaller.append(f"{category} ({len(own)})")
         neighbors = nearest(vectors[[row_of[name] for name in own]], min(group_size, len(own)) - 1)
         seen = set()
         for row, others in enumerate(neighbors):
@@ -254,4 +254,9 @@ def _groups(selection, store, group_size):
             if frozenset(members) not in seen:
                 seen.add(frozenset(members))
                 groups.append((category, [own[i] for i in members]))
+    notes = []
+    if smaller:
+        notes.append(f"categories with fewer than {group_size} images, each one small group: {', '.join(smaller)}")
+    if too_few:
+        notes.append(f"categories with too few images for a group: {', '.join(too_few)}")
     return groups, notes

@@ -93,8 +93,8 @@ def test_groups_are_images_of_one_category_that_look_alike(coco, tmp_path):
     assert (result.images, result.masks) == (6, 9)
     assert result.problems == []
     assert result.notes == [
-        "category cat: has 2 images, one group smaller than 3",
-        "category hot dog: has 1 image(s), too few for a group",
+        "categories with fewer than 3 images, each one small group: cat (2)",
+        "categories with too few images for a group: hot dog (1)",
     ]
     found = read_groups(result.list, out / "images", out / "masks", split="train")
     assert [(group.name, group.category) for group in found] == [
@@ -396,8 +396,8 @@ def test_the_command_reports_groups_and_skipped_images(coco, tmp_path, capfd):
     assert main.main(arguments) == 0
     lines = capfd.readouterr().err.splitlines()
     assert lines == [
-        "Note: category cat: has 2 images, one group smaller than 3",
-        "Note: category hot dog: has 1 image(s), too few for a group",
+        "Note: categories with fewer than 3 images, each one small group: cat (2)",
+        "Note: categories with too few images for a group: hot dog (1)",
         f"3 groups of 2 categories, 6 images -> {tmp_path / 'out/groups.csv'}",
     ]
     (coco.folder / "0.png").unlink()
