@@ -32,8 +32,9 @@ MAY_IMPORT = {
     # The clients for TF Serving, which need neither TensorFlow nor the rest of `export`.
     "export.serving": BASE | {"imaging"},
     "training": BASE | CORE | {"imaging", "pipelines", "export"},
-    "evaluation": BASE | {"imaging", "inference"},
     "bulk": BASE | {"imaging", "inference"},
+    "evaluation": BASE | {"imaging", "inference", "pipelines"},
+    "studies": BASE | {"imaging", "training", "evaluation"},
     "bench": BASE | {"inference", "export", "models"},
     "video": BASE | {"imaging", "inference"},
     "cli": BASE
@@ -43,6 +44,7 @@ MAY_IMPORT = {
         "pipelines",
         "training",
         "evaluation",
+        "studies",
         "export",
         "export.serving",
         "bench",
@@ -65,6 +67,7 @@ NEVER = {
     "inference": BACKENDS,
     "evaluation": FRAMEWORKS,
     "bulk": FRAMEWORKS,
+    "studies": FRAMEWORKS,
     "bench": {"jax"},
     "video": FRAMEWORKS,
     "cli": FRAMEWORKS,

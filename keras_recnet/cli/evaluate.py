@@ -44,6 +44,14 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
 @click.option("--noise-from", type=click.Path(), metavar="DIR", help="Folder of noise images, scored as distractors.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the subgroups.  [default: 0]")
 @click.option("--names", type=click.Path(), metavar="FILE", help="Score only the names in this file, one per line.")
+@click.option(
+    "--split-seed",
+    type=click.IntRange(min=0),
+    help="Score half of the images of each group, chosen with this seed, as `data.split` in a training.",
+)
+@click.option(
+    "--part", type=click.Choice(("train", "test")), help="The half to score with --split-seed.  [default: test]"
+)
 @click.option("--sets", type=click.Path(), metavar="FILE", help="YAML list of datasets; replaces the options above.")
 @click.option("-o", "--out", required=True, type=click.Path(), metavar="DIR", help="Output folder.")
 @click.option("--published", metavar="SET", help="Add the papers' numbers for this dataset, for example ECSSD.")
@@ -131,12 +139,12 @@ def evaluate(
     return _print(evaluation, out)
 
 
-def _data_sets(sets, masks, maps, images, name, grouped, names, published):
+def _data_sets(sets, masks, maps, images, name, grouped, names, published, split_seed, part):
     from keras_recnet.evaluation import datasets
 
     if sets is not None:
         options = {"--masks": masks, "--maps": maps, "--images": images, "--name": name}
-        options |= {"--grouped": grouped, "--names": names}
+        options |= {"--grouped": grouped, "--names": names, "--split-seed": split_seed is not None, "--part": part}
         for option, value in options.items():
             if value:
                 raise click.UsageError(f"{option} cannot be combined with --sets. Move it into {sets}.")
@@ -153,7 +161,10 @@ def _data_sets(sets, masks, maps, images, name, grouped, names, published):
             raise click.UsageError(f"--maps {text}: two methods are named {method!r}. Rename one of them (NAME=DIR).")
         folders[method] = folder
     name = name or datasets.default_name(masks)
-    return [datasets.DataSet(name, masks, folders, images, grouped, published, names)]
+    if part and split_seed is None:
+        raise click.UsageError(f"--part {part} needs --split-seed.")
+    split = None if split_seed is None else (split_seed, part or "test")
+    return [datasets.DataSet(name, masks, folders, images, grouped, published, names, split)]
 
 
 def _of_shard(data_sets, shard):

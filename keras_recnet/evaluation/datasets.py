@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -12,6 +13,9 @@ from keras_recnet.evaluation.map_files import MAP_SUFFIXES, MASK_SUFFIXES
 from keras_recnet.files import named_files, read_names
 from keras_recnet.imaging.reading import SUFFIXES, without_suffix
 from keras_recnet.parallel import Shard
+from keras_recnet.pipelines import Group, Pair, split_groups
+
+PARTS = ("train", "test")  # the two halves of a split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,8 @@ class DataSet:
         grouped: whether each subfolder of `masks` is a group (co-saliency). Adds means over groups.
         published: name of the dataset in the papers, to add their rows.
         names: file with the names to score, one per line, for example a validation list. None scores all masks.
+        split: `(seed, part)` scores half of the images of each group, `"train"` or `"test"`: the halves of
+            `keras_recnet.pipelines.split_groups`, and so of `data.split` in a training. None scores all.
         shard: the part of the masks, in a grouped dataset of the groups, to score; None scores all.
     """
 
@@ -58,7 +64,13 @@ class DataSet:
     grouped: bool = False
     published: str | None = None
     names: Path | None = None
+    split: tuple[int, str] | None = None
     shard: Shard | None = None
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether some of the masks may be left out on purpose, so that a map or image without a mask is no fault."""
+        return self.names is not None or self.split is not None
 
     def selected(self, masks: dict[str, Path]) -> dict[str, Path]:
         """Return the masks of the shard; all if there is no shard."""
@@ -99,7 +111,7 @@ def pair(data_set: DataSet, *, allow_missing: bool = False) -> Pairs:
             grouped dataset is not in a group.
     """
     masks = masks_of(data_set)
-    selected = masks.keys() if data_set.names else None
+    selected = masks.keys() if data_set.is_subset else None
     not_in_a_group = [name for name in masks if "/" not in name]
     if data_set.grouped and not_in_a_group:
         raise DataError(
@@ -134,6 +146,10 @@ def masks_of(data_set: DataSet) -> dict[str, Path]:
         DataError: if the folder does not exist or is empty, or a listed name has no mask.
     """
     masks = files_by_name(data_set.masks, MASK_SUFFIXES, "masks")
+    if data_set.split is not None:
+        if not data_set.grouped:
+            raise ConfigError(f"{data_set.name}: a split halves the images of each group. It needs groups (--grouped).")
+        masks = _half(masks, *data_set.split)
     if data_set.names is None:
         return masks
     names = dict.fromkeys(map(without_suffix, read_names(data_set.names)))
@@ -144,6 +160,16 @@ def masks_of(data_set: DataSet) -> dict[str, Path]:
             f"per line. Received: {_some(missing)}"
         )
     return {name: masks[name] for name in sorted(names)}
+
+
+def _half(masks, seed, part):
+    """Return the masks of one half of the images of each group."""
+    groups = {}
+    for name, mask in masks.items():
+        groups.setdefault(name.rpartition("/")[0], []).append(Pair(name, mask, mask))
+    halves = split_groups([Group(name, pairs) for name, pairs in groups.items()], seed=seed)
+    names = {pair.name for group in halves[PARTS.index(part)] for pair in group.pairs}
+    return {name: mask for name, mask in masks.items() if name in names}
 
 
 def files_by_name(
@@ -216,6 +242,7 @@ def read_list(path: str | os.PathLike) -> list[DataSet]:
               masks: Cosal2015/masks
               maps: {ours: maps/cosal}
               grouped: true
+              split: {seed: 0, part: test}  # optional: half of the images of each group
     """
     try:
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -241,6 +268,12 @@ def check_names(data_sets: list[DataSet], source: str | os.PathLike) -> None:
 def _from_entry(entry, source, path):
     import pydantic
 
+    class Split(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+        seed: int = pydantic.Field(default=0, ge=0)
+        part: Literal[PARTS] = "test"
+
     class Entry(pydantic.BaseModel):
         model_config = pydantic.ConfigDict(extra="forbid", strict=True)
 
@@ -251,6 +284,7 @@ def _from_entry(entry, source, path):
         grouped: bool = False
         published: str | None = None
         names: str | None = None
+        split: Split | None = None
 
     try:
         fields = Entry.model_validate(entry)
@@ -269,6 +303,7 @@ def _from_entry(entry, source, path):
         grouped=fields.grouped,
         published=fields.published,
         names=fields.names and folder / fields.names,
+        split=fields.split and (fields.split.seed, fields.split.part),
     )
 
 

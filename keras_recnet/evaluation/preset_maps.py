@@ -149,7 +149,7 @@ def _plan(data_set, method, out, allow_missing):
         raise ConfigError(f"{data_set.name}: {name} is a co-saliency preset and needs groups (--grouped).")
     masks = masks_of(data_set)
     selected = data_set.selected(masks)
-    images = files_by_name(data_set.images, SUFFIXES, "images", masks.keys() if data_set.names else None)
+    images = files_by_name(data_set.images, SUFFIXES, "images", masks.keys() if data_set.is_subset else None)
     checksum = method.checksum(data_set.images, images.keys() & masks.keys())
     folder = out / "maps" / slug(data_set.name) / f"{slug(name)}-{checksum}"
     groups, outdated, faults = {}, set(), []

@@ -103,7 +103,9 @@ def draw_subgroups(data_set: DataSet, subgroups: Subgroups, out: str | os.PathLi
                 else:
                     link(masks[name], folder / "masks" / f"{place}{masks[name].suffix}")
     name = f"{data_set.name}, {subgroups}"
-    return dataclasses.replace(data_set, name=name, masks=folder / "masks", images=folder / "images", names=None)
+    return dataclasses.replace(
+        data_set, name=name, masks=folder / "masks", images=folder / "images", names=None, split=None
+    )
 
 
 def _draw(subgroups, group, names, noise):

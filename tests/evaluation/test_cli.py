@@ -98,6 +98,21 @@ def test_a_list_of_data_sets_may_contain_a_grouped_one(run, make_set, tmp_path):
     assert list(metrics["data_sets"][1]["methods"]["ours"]["groups"]) == ["cat", "dog"]
 
 
+def test_half_of_the_images_of_each_group_are_scored(run, make_set):
+    folder = make_set([f"cat/{number}" for number in range(4)])
+    options = ("--masks", folder / "masks", "--maps", f"ours={folder / 'maps' / 'ours'}", "--grouped")
+    images = {}
+    for part in ((), ("--part", "train")):
+        status, stdout, _ = run(*options, "--split-seed", "0", *part)
+        assert status == 0
+        assert "| ours | images | 2 |" in stdout
+        images[part] = stdout
+    assert images[()] != images["--part", "train"]
+    status, _, stderr = run(*options, "--part", "train")
+    assert status == 2
+    assert "--part train needs --split-seed" in stderr
+
+
 def test_the_maps_of_a_preset_are_predicted_first(run, make_set, tiny_preset, tmp_path):
     folder = make_set(["a", "b", "c"], images=True)
     (folder / "images" / "b.jpg").write_bytes(b"not an image")

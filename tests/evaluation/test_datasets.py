@@ -8,6 +8,7 @@ import pytest
 from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.evaluation.datasets import DataSet, default_name, method_and_folder, pair, read_list
 from keras_recnet.evaluation.published import published
+from keras_recnet.pipelines import find_groups, split_groups
 
 from .conftest import save
 
@@ -102,6 +103,18 @@ def test_a_list_of_names_may_have_suffixes_and_a_byte_order_mark(make_set, tmp_p
     assert list(pair(data_set(folder, names=names)).masks) == ["b.2", "c"]
 
 
+def test_a_split_selects_the_images_that_a_training_did_not_see(make_set):
+    folder = make_set([f"{group}/{number}" for group in ("cat", "dog") for number in range(6)], images=True)
+    groups = find_groups(images=folder / "images", masks=folder / "masks")  # as in a training
+    for part, half in zip(("train", "test"), split_groups(groups, seed=3), strict=True):
+        pairs = pair(data_set(folder, grouped=True, split=(3, part)))
+        assert set(pairs.masks) == set(pairs.maps["ours"]) == {one.name for group in half for one in group.pairs}
+        assert len(pairs.masks) == 6
+        assert pairs.faults == []
+    with pytest.raises(ConfigError, match=r"set: a split halves the images of each group. It needs groups"):
+        pair(data_set(folder, split=(3, "test")))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("ours=maps/x", ("ours", Path("maps/x"))), ("maps/x", ("x", Path("maps/x")))]
 )
@@ -124,13 +137,14 @@ def test_a_list_of_data_sets_is_read(tmp_path):
     path = tmp_path / "sets.yaml"
     path.write_text(
         "- masks: ECSSD/masks\n  images: ECSSD/images\n  maps: {ours: maps/a, theirs: /maps/b}\n  published: ECSSD\n"
-        "- {name: CoSal, masks: cosal, grouped: true}\n"
+        "- {name: CoSal, masks: cosal, grouped: true, split: {seed: 2}}\n"
     )
     first, second = read_list(path)
     assert (first.name, first.masks, first.images) == ("ECSSD", tmp_path / "ECSSD/masks", tmp_path / "ECSSD/images")
     assert first.maps == {"ours": tmp_path / "maps/a", "theirs": Path("/maps/b")}
-    assert (first.published, first.grouped) == ("ECSSD", False)
+    assert (first.published, first.grouped, first.split) == ("ECSSD", False, None)
     assert (second.name, second.maps, second.images, second.grouped) == ("CoSal", {}, None, True)
+    assert second.split == (2, "test")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +159,7 @@ def test_a_list_of_data_sets_is_read(tmp_path):
         ("- {masks: x, maps: [y]}", "entry 1: maps: .*Received"),
         ("- {masks: x}\n- {masks: x}", "2 datasets are named 'x'"),
         ("- 3", "entry 1"),
+        ("- {masks: x, split: {part: half}}", "entry 1: split.part: must be one of 'train', 'test'.*Received: 'half'"),
     ],
 )
 def test_an_invalid_list_raises_an_error(tmp_path, text, message):
