@@ -14,6 +14,7 @@ from keras_recnet.cli.export import export
 from keras_recnet.cli.predict import predict
 from keras_recnet.cli.presets import presets
 from keras_recnet.cli.running import exit_status
+from keras_recnet.cli.study import study
 from keras_recnet.cli.train import train
 
 
@@ -28,7 +29,7 @@ def cli():
     """Predict saliency and co-saliency maps of images, and train, evaluate and export the networks."""
 
 
-for command in (predict, cosal, bulk, evaluate, train, export, coco_groups, bench, presets):
+for command in (predict, cosal, bulk, evaluate, train, study, export, coco_groups, bench, presets):
     cli.add_command(command)
 
 

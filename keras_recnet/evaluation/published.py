@@ -65,14 +65,32 @@ def published(data_set: str, *, ablations: bool = False) -> list[Published]:
     return selected
 
 
+def of_table(name: str) -> list[Published]:
+    """Return the rows of one table, on all its datasets.
+
+    Args:
+        name: name of a file in `published_tables/`, without suffix.
+
+    Raises:
+        ConfigError: if there is no such table.
+    """
+    if f"{name}.csv" not in _TABLES:
+        known = ", ".join(file.removesuffix(".csv") for file in _TABLES)
+        raise ConfigError(f"There is no published table {name!r}. Choose one of: {known}.")
+    return _read_table(f"{name}.csv")
+
+
 def _read():
+    return [(row, _TABLES[file][2]) for file in _TABLES for row in _read_table(file)]
+
+
+def _read_table(file):
+    source, data_set, compares = _TABLES[file]
     rows = []
-    for file, (source, data_set, compares) in _TABLES.items():
-        with open(_FOLDER / file, encoding="utf-8", newline="") as lines:
-            for line in csv.DictReader(lines):
-                method = line.get("method") or line.get("fusion") or line["setting"]
-                values = {key: float(text) for key, text in line.items() if key not in _NAMES and text}
-                fine_tuned = source.startswith("RCAU") and (method == "RCAU" or not compares)
-                row = Published(method, source, line.get("dataset") or data_set, fine_tuned, values)
-                rows.append((row, compares))
+    with open(_FOLDER / file, encoding="utf-8", newline="") as lines:
+        for line in csv.DictReader(lines):
+            method = line.get("method") or line.get("fusion") or line["setting"]
+            values = {key: float(text) for key, text in line.items() if key not in _NAMES and text}
+            fine_tuned = source.startswith("RCAU") and (method == "RCAU" or not compares)
+            rows.append(Published(method, source, line.get("dataset") or data_set, fine_tuned, values))
     return rows

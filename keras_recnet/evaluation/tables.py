@@ -153,8 +153,8 @@ def latex(evaluation) -> str:
             mark = " (groups)" if row.over == "groups" else ""
             if row.source == PUBLISHED:
                 mark = r"$^\ddagger$" if row.over.endswith(FINE_TUNED) else r"$^\dagger$"
-            body.append(" & ".join([_latex_text(row.method) + mark, *cells]) + r" \\")
-        caption = _latex_text(result.data_set.name)
+            body.append(" & ".join([latex_text(row.method) + mark, *cells]) + r" \\")
+        caption = latex_text(result.data_set.name)
         if result.published:
             caption += r". $^\dagger$~as published by the papers, not measured here"
         if any(row.fine_tuned for row in result.published):
@@ -264,7 +264,7 @@ def _plain(means):
     return {"images": means.images, "distractors": means.distractors, **means.values}
 
 
-def _latex_text(text):
+def latex_text(text):
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
     return "".join(special.get(character, character) for character in text)

@@ -96,7 +96,7 @@ def _checkpoint_to_resume(
 ) -> Checkpoint | None:
     folder = config.output
     if not resume:
-        if checkpoints.paths() or checkpoints.best.exists():
+        if checkpoints.paths():
             raise ConfigError(
                 f"{folder}: this folder already has a run. Resume it with: {resume_command}; or start a new run in "
                 f"another folder: --set output=FOLDER"

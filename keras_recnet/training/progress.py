@@ -90,7 +90,7 @@ class Progress:
             return f"loss {loss:.4f}"
         left = self._step_seconds * (self.total_steps - self._step)
         rate = self.batch_size / self._step_seconds
-        return f"loss {loss:.4f}, {rate:.1f} {self.unit}/s, {format_duration(left)} left"
+        return f"loss {loss:.4f}, {rate:.{1 if rate >= 1 else 2}f} {self.unit}/s, {format_duration(left)} left"
 
 
 def format_duration(seconds: float) -> str:

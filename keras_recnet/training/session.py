@@ -44,6 +44,8 @@ def preview(config: Config, prepared: Prepared, count: int, stream) -> Path:
 def run(config: Config, prepared: Prepared, command: str, processes: Processes, stream) -> Path:
     """Train, after the checks of `keras_recnet.training.run.train`."""
     policy = keras.config.dtype_policy()
+    # a process may train several networks: free the earlier ones, and start from the same state as a new process
+    keras.utils.clear_session()
     keras.config.set_dtype_policy(config.precision)
     try:
         return _run(config, prepared, command, processes, stream)

@@ -89,6 +89,13 @@ def test_a_run_is_not_overwritten_and_a_finished_one_can_be_resumed(smoke, tmp_p
     assert len(rows_of(tmp_path / "run")) == 1
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(smoke, tmp_path):
+    smoke("epochs=1")
+    for path in (tmp_path / "run/checkpoints").glob("step-*.npz"):
+        path.unlink()  # the best weights are written before the checkpoint of the epoch
+    assert "Preset:" in smoke("epochs=1")
+
+
 def test_the_preset_can_have_the_last_weights(smoke, tmp_path):
     text = smoke("preset.weights=last", "optimizer.learning_rate=0.5", "preset.litert=false")  # epoch 2 is worse
     assert "Last epoch: 2, validation MAE" in text

@@ -17,15 +17,6 @@ from keras_recnet.training.config.schema import (
 )
 from keras_recnet.training.config.yaml_source import SHIPPED, shipped
 
-ABLATIONS = {  # rows of Table 2: branches, attention, weight of the cooperative loss
-    "ablation_foreground": ("foreground", None, 0.0),
-    "ablation_two_branches": ("both", None, 0.0),
-    "ablation_background_ram": ("both", "background", 0.0),
-    "ablation_foreground_ram": ("both", "foreground", 0.0),
-    "ablation_no_cooperative": ("both", "both", 0.0),
-    "recnet_resnet50": ("both", "both", 1.0),
-}
-
 
 @pytest.fixture
 def write(tmp_path):
@@ -45,16 +36,6 @@ def test_every_shipped_configuration_is_valid_and_starts_with_its_command(name):
     assert f"# keras-recnet train {name}" in [command.split(" --set")[0] for command in commands]
     assert load(name).output == f"runs/{name}"
     assert not [line for line in text.splitlines() if len(line) > 120]
-
-
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_there_is_a_configuration_per_row_of_table_2(name):
-    config = load(name)
-    assert (config.model.branches, config.model.attention, config.loss.cooperative_weight) == ABLATIONS[name]
-    # everything else is as published
-    assert (config.steps, config.batch_size, config.model.image_size) == (15000, 2, 384)
-    assert (config.optimizer.backbone_learning_rate, config.optimizer.learning_rate) == (5e-9, 5e-8)
-    assert config.loss.pixel_reduction == "sum"
 
 
 def test_sections_match_the_arguments_and_defaults_of_their_classes():
@@ -95,7 +76,7 @@ def test_the_second_stage_of_rcau_continues_the_first_on_half_of_the_images():
     assert changed == ["data.split", "init", "steps"]
 
 
-@pytest.mark.parametrize("name", ["recnet_resnet50", "rcau_vgg16", "ablation_foreground", "rcau_ablation_gru"])
+@pytest.mark.parametrize("name", ["recnet_resnet50", "rcau_vgg16"])
 def test_the_configurations_of_the_papers_train_on_all_images(name):
     config = load(name)
     assert config.data.validation == 0
@@ -239,7 +220,7 @@ def test_errors_in_set_name_the_entry():
 
 
 def test_the_error_for_an_unknown_configuration_names_the_closest():
-    with pytest.raises(ConfigError, match=r"'smok'. Did you mean 'smoke'\? Shipped configurations: ablation"):
+    with pytest.raises(ConfigError, match=r"'smok'. Did you mean 'smoke'\? Shipped configurations: finetune"):
         load("smok")
 
 
