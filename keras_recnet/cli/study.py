@@ -33,9 +33,10 @@ class Seeds(click.ParamType):
 @click.option("--names", type=click.Path(), metavar="FILE", help="Score only the names in this file, one per line.")
 @click.option("--published", metavar="SET", help="Data set of the published numbers.  [default: the study's]")
 @click.option("--sets", type=click.Path(), metavar="FILE", help="YAML list of datasets; replaces the options above.")
+@click.option("--noise-from", type=click.Path(), metavar="DIR", help="Folder of the noise images of rcau-groups.")
 @click.option("--dry-run", is_flag=True, help="Print the trainings and an estimate of the time, and exit.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of scoring processes.")
-def study(name, out, config, overrides, rows, seeds, dry_run, jobs, **data_set):
+def study(name, out, config, overrides, rows, seeds, noise_from, dry_run, jobs, **data_set):
     """Train the rows of a study, score them, and compare them with the published numbers.
 
     NAME is recnet-ablation, recnet-fusion, rcau-ablation, rcau-groups, or a YAML file. OUT contains table.md,
@@ -61,7 +62,7 @@ def study(name, out, config, overrides, rows, seeds, dry_run, jobs, **data_set):
         return 0
     try:
         tables, faults = running.run_study(
-            defined, selected, planned, _data_sets(**data_set), out, jobs=jobs, progress=progress
+            defined, selected, planned, _data_sets(**data_set), out, noise_from=noise_from, jobs=jobs, progress=progress
         )
     except (KeyboardInterrupt, SystemExit):
         say("Interrupted. The same command resumes the study.")

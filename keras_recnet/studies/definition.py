@@ -12,7 +12,7 @@ from keras_recnet.errors import ConfigError, did_you_mean, validation_message
 from keras_recnet.evaluation.aggregation import LABELS
 from keras_recnet.evaluation.published import Published, of_table
 from keras_recnet.training.config import yaml_source
-from keras_recnet.training.config.schema import Section
+from keras_recnet.training.config.schema import Count, Section
 
 SHIPPED = Path(__file__).parent / "definitions"
 
@@ -38,6 +38,8 @@ class StudyRow(Section):
         set: overrides of the study's configuration, `key=value`, as for `keras-recnet train --set`.
         network: name of another row, whose trained network is scored; null: the row trains its own.
         fusion: how the branches of a RecNet are fused; null: as in the configuration.
+        subgroups: scores random subgroups of this many images instead of whole groups.
+        noise: number of noise images that are added to each subgroup.
         compared_with: name of the row from which the differences are computed.
     """
 
@@ -46,6 +48,8 @@ class StudyRow(Section):
     set: list[str] = Field(default_factory=list)
     network: str | None = None
     fusion: Literal["subtract", "foreground", "inverse_background", "average"] | None = None
+    subgroups: Count | None = None
+    noise: Annotated[int, Field(ge=0)] = 0
     compared_with: str | None = None
 
 
@@ -69,6 +73,7 @@ class Study(Section):
         config: name or path of the configuration of all rows.
         published: the published table; null if there is none.
         metrics: metrics in the table.
+        draws: number of subgroups per group.
         rows: the rows.
     """
 
@@ -76,6 +81,7 @@ class Study(Section):
     config: str
     published: PublishedTable | None = None
     metrics: Annotated[list[Annotated[str, pydantic.AfterValidator(_metric)]], Field(min_length=1)]
+    draws: Count = 20
     rows: Annotated[list[StudyRow], Field(min_length=1)]
 
     @pydantic.model_validator(mode="after")
@@ -90,6 +96,8 @@ class Study(Section):
                     raise ValueError(f"rows: {row.name}: {key} must be another row. Received: {other!r}")
             if row.network is not None and (row.set or self.row(row.network).network is not None):
                 raise ValueError(f"rows: {row.name}: `network` must be a row with its own network, without `set` here")
+            if row.noise and row.subgroups is None:
+                raise ValueError(f"rows: {row.name}: noise images are added to subgroups. Set `subgroups`")
         if self.published is not None:
             known = {row.method for row in self.published_rows()}
             for row in self.rows:

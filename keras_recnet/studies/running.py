@@ -11,6 +11,7 @@ from keras_recnet.evaluation import preset_maps
 from keras_recnet.evaluation import run as evaluation_run
 from keras_recnet.evaluation.datasets import DataSet, Fault, check_names, files_by_name, masks_of
 from keras_recnet.evaluation.preset_maps import Progress, no_progress
+from keras_recnet.evaluation.subgroups import Subgroups, draw_subgroups
 from keras_recnet.imaging.reading import SUFFIXES
 from keras_recnet.studies import results, writing
 from keras_recnet.studies.definition import Study, StudyRow
@@ -60,6 +61,7 @@ def run_study(
     data_sets: Sequence[DataSet],
     out: Path,
     *,
+    noise_from: str | None = None,
     jobs: int = evaluation_run.DEFAULT_JOBS,
     progress: Progress = no_progress,
     stream=None,
@@ -74,6 +76,7 @@ def run_study(
         runs: the trainings, from `keras_recnet.studies.runs.plan`.
         data_sets: datasets with images and masks, without methods.
         out: output folder.
+        noise_from: folder of noise images, for rows with `noise`.
         jobs: number of scoring processes.
         progress: see `keras_recnet.evaluation.run.score`.
         stream: where the progress of training is printed; standard error by default.
@@ -88,6 +91,8 @@ def run_study(
     stream = stream or sys.stderr
     data_sets = [dataclasses.replace(data_set, grouped=_needs_groups(runs)) for data_set in data_sets]
     _check(data_sets)
+    evaluation_folder = out / "evaluation"
+    of_rows = _data_sets_of_rows(study, rows, data_sets, evaluation_folder, noise_from)
     tables, faults = [], []
     for number, run in enumerate(runs, start=1):
         if not run.is_trained:
@@ -98,7 +103,7 @@ def run_study(
         elif number < len(runs):
             continue  # scored together with the next trained run
         trained = [other for other in runs if other.is_trained]
-        tables, faults = _score(study, rows, trained, data_sets, out, jobs, progress)
+        tables, faults = _score(study, rows, trained, of_rows, evaluation_folder, jobs, progress)
         writing.write(tables, out)
     return tables, faults
 
@@ -120,25 +125,43 @@ def _check(data_sets):
 
 
 def _score(study, rows, runs, data_sets, out, jobs, progress):
-    """Score every row of the trained runs; return a table per dataset, and the faults."""
-    names = {}  # name of the method → (row, seed)
-    methods, faults = data_sets, []
+    """Score every row of the trained runs; return a table per dataset, and the faults.
+
+    `data_sets` has a list per row, with the same datasets or their subgroups.
+    """
+    scored, methods, faults = {}, {}, []  # name → dataset with its methods; (row, seed) → method
     for run in runs:
         for row in rows:
             if (row.network or row.name) != run.row.name:
                 continue
-            name, fusions = f"{row.name}, seed {run.seed}", [row.fusion] if row.fusion else []
-            known = set(methods[0].maps)
-            methods, new = preset_maps.predict_maps(
-                methods, [f"{name}={run.preset}"], out / "evaluation", fusions=fusions, progress=progress
+            current = [scored.get(data_set.name, data_set) for data_set in data_sets[row.name]]
+            known, fusions = set(current[0].maps), [row.fusion] if row.fusion else []
+            current, new = preset_maps.predict_maps(
+                current, [f"{row.name}, seed {run.seed}={run.preset}"], out, fusions=fusions, progress=progress
             )
-            (method,) = set(methods[0].maps) - known  # with a fusion, its name is longer
-            names[method] = row.name, run.seed
+            (methods[row.name, run.seed],) = set(current[0].maps) - known  # with a fusion, the name is longer
+            scored |= {data_set.name: data_set for data_set in current}
             faults += new
-    prepared = evaluation_run.prepare(dataclasses.replace(data_set, published=None) for data_set in methods)
-    evaluation = evaluation_run.score(prepared, out / "evaluation", jobs=jobs, faults=faults, progress=progress)
+    prepared = evaluation_run.prepare(dataclasses.replace(data_set, published=None) for data_set in scored.values())
+    evaluation = evaluation_run.score(prepared, out, jobs=jobs, faults=faults, progress=progress)
+    means = {result.data_set.name: result.images for result in evaluation.results}
     tables = []
-    for data_set, result in zip(data_sets, evaluation.results, strict=True):
-        scores = {names[method]: means.values for method, means in result.images.items()}
-        tables.append(results.table(study, rows, data_set.name, scores, data_set.published))
+    for index, whole in enumerate(data_sets[None]):
+        scores = {
+            (row, seed): means[data_sets[row][index].name][method].values for (row, seed), method in methods.items()
+        }
+        tables.append(results.table(study, rows, whole.name, scores, whole.published))
     return tables, evaluation.faults
+
+
+def _data_sets_of_rows(study, rows, data_sets, out, noise_from):
+    """Return row → its datasets, and None → the datasets themselves."""
+    of_rows = {None: data_sets}
+    for row in rows:
+        of_rows[row.name] = data_sets
+        if row.subgroups is not None:
+            if row.noise and noise_from is None:
+                raise ConfigError(f"rows: {row.name}: needs a folder of noise images (--noise-from DIR).")
+            subgroups = Subgroups(row.subgroups, study.draws, row.noise, noise_from if row.noise else None)
+            of_rows[row.name] = [draw_subgroups(data_set, subgroups, out) for data_set in data_sets]
+    return of_rows

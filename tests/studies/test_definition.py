@@ -61,9 +61,8 @@ def test_every_row_of_the_ablation_and_fusion_tables_is_a_row_of_a_study():
     for name in definition.shipped():
         study = definition.load(name)
         studied.setdefault(study.published.table, set()).update(row.published for row in study.rows)
-    for table in ("recnet_table2_ablation", "recnet_table3_fusion"):
+    for table in ("recnet_table2_ablation", "recnet_table3_fusion", "rcau_table2_ablation_msrc"):
         assert studied[table] == {row.method for row in of_table(table)}
-    assert studied["rcau_table2_ablation_msrc"] == RCAU.keys()
 
 
 def test_the_rows_of_recnet_differ_only_in_branches_attention_and_cooperative_loss(tmp_path):
@@ -104,6 +103,21 @@ def test_the_fusions_share_one_training(tmp_path):
     }
 
 
+def test_the_group_sizes_share_one_training(tmp_path):
+    (run,) = planned("rcau-groups", tmp_path)
+    assert run.row.name == "all"
+    assert {
+        row.published.partition("Lc")[2]: (row.subgroups, row.noise) for row in definition.load("rcau-groups").rows
+    } == {
+        "": (None, 0),
+        "(5)": (5, 0),
+        "(10)": (10, 0),
+        "(15)": (15, 0),
+        "(5+noise)": (5, 1),
+        "(10+noise)": (10, 1),
+    }
+
+
 def test_rows_take_precedence_over_set_and_all_rows_have_the_same_seeds(tmp_path):
     options = {"overrides": ["loss.cooperative_weight=0.5", "steps=7"], "seeds": [3, 1]}
     everything = planned("recnet-ablation", tmp_path, **options)
@@ -135,6 +149,7 @@ def test_a_study_of_your_own_is_a_yaml_file(write, tmp_path):
         ("name: one", "name: two", "the names of rows must be different. Received: two, two"),
         ("compared_with: one", "compared_with: two", "rows: two: compared_with must be another row. Received: 'two'"),
         ("compared_with: one", "network: one", "two: `network` must be a row with its own network"),
+        ("compared_with: one", "noise: 1", "rows: two: noise images are added to subgroups. Set `subgroups`"),
         ("title: Mine", "", "title: is missing"),
         ("title: Mine", "title: Mine\npublished: {table: nothing, data_set: ECSSD}", "no published table 'nothing'"),
         (

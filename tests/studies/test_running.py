@@ -16,6 +16,7 @@ from PIL import Image
 
 from keras_recnet import presets
 from keras_recnet.cli import main
+from keras_recnet.training import synthetic
 
 from .conftest import SMALL
 
@@ -132,6 +133,49 @@ def test_the_four_fusions_of_one_network_are_scored(study, tmp_path, scored):
         expected = model.to_inference(fusion).predict_on_batch(image[None])[0, :, :, 0]
         np.testing.assert_allclose(written[-1], expected, atol=0.004)  # rounded to 8 bits
     assert all(np.abs(one - other).max() > 0.02 for one, other in itertools.combinations(written, 2))
+
+
+GROUPS = """
+title: Group sizes
+config: rcau_smoke
+metrics: [mae]
+draws: 2
+rows:
+  - {name: all}
+  - {name: pairs, network: all, subgroups: 2, compared_with: all}
+  - {name: noisy, network: all, subgroups: 2, noise: 1, compared_with: pairs}
+"""
+
+
+def test_subgroups_with_noise_images_are_scored_without_the_noise(tmp_path, capfd, tiny_backbone):
+    (tmp_path / "groups.yaml").write_text(GROUPS, encoding="utf-8")
+    synthetic.write_groups(tmp_path / "scored", 3, seed=9, size=3, side=64)
+    noise, _ = synthetic.write(tmp_path / "noise", 3, seed=5, side=64)
+    sets = ["init=random", "model.backbone=tiny", "samples=0", "tensorboard=false", "epochs=1"]
+    arguments = ["study", str(tmp_path / "groups.yaml"), "-o", str(tmp_path / "out"), "--jobs", "1"]
+    arguments += ["--images", str(tmp_path / "scored/images"), "--masks", str(tmp_path / "scored/masks")]
+    arguments += [part for entry in sets for part in ("--set", entry)]
+    assert main.main(arguments) == 2
+    assert "rows: noisy: needs a folder of noise images (--noise-from DIR)" in capfd.readouterr().err
+    assert main.main([*arguments, "--noise-from", str(noise)]) == 0
+    assert capfd.readouterr().err.count("Preset:") == 1
+    with open(tmp_path / "out/table.csv", newline="", encoding="utf-8") as lines:
+        measured = {line["row"]: float(line["mean"]) for line in csv.DictReader(lines)}
+    maps = tmp_path / "out" / "evaluation" / "maps"
+    for row, images, noisy in (("all", 9, 0), ("pairs", 12, 0), ("noisy", 18, 6)):
+        (folder,) = maps.glob(f"*/{row}-seed-1-*")
+        files = sorted(folder.rglob("*.png"))
+        assert len(files) == images
+        own = [path for path in files if "noise" not in path.name]
+        assert len(own) == images - noisy
+        errors = []
+        for path in own:
+            group, name = path.relative_to(folder).parts[0], path.stem.rpartition("_")[2]
+            mask = np.asarray(Image.open(tmp_path / "scored/masks" / group / f"{name}.png")) > 127
+            saliency = np.asarray(Image.open(path)).astype(float)
+            saliency = (saliency - saliency.min()) / (saliency.max() - saliency.min())  # as in pysodmetrics
+            errors.append(np.abs(saliency - mask).mean())
+        assert measured[row] == pytest.approx(np.mean(errors), abs=1e-6)
 
 
 def test_a_study_adds_rows_and_seeds_and_trains_nothing_twice(study, tmp_path):
