@@ -9,16 +9,14 @@ MEANINGS = {
     "images": "RGB in 0…255",
     "image_bytes": "JPEG or PNG file, upright",
     "mask": "False for padding",
-    "x": "features of the image, for the state of the group",
-    "state": "state of the group; before the first image: its x, padded with zeros to the channels of the state",
-    "next_state": "state of the group after one more image",
     "saliency": "map in 0…1",
     "foreground": "map in 0…1",
     "background": "map in 0…1",
     "saliency_bytes": "PNG file of the map, 8-bit gray, 255 is 1; empty unless status is 0",
     "status": "0 good, 1 undecodable, 2 too large",
 }
-FEATURES = "features of the image"
+GROUP = ("encode", "step", "decode")
+FEATURES, STATE = "features of the image", "state of the group; 0 before the first image"
 NO_LICENCE = "that of the data on which the weights were trained"
 
 
@@ -44,14 +42,16 @@ def describe(functions: dict, image_dtype: str | None = None) -> dict:
     Returns:
         signature → `inputs` and `outputs` → name → `dtype`, `shape` (None: any length) and `meaning`.
     """
+    described = {name: function.get_concrete_function() for name, function in functions.items()}
+    state = set(described["step"].structured_outputs) if "step" in described else set()
     signatures = {}
-    for name, function in functions.items():
-        concrete = function.get_concrete_function()
+    for name, concrete in described.items():
         specs, _ = concrete.structured_input_signature
+        features = name in GROUP
         signatures[name] = {
-            "inputs": {spec.name: _tensor(spec.name, spec, name == "decode") for spec in specs},
+            "inputs": {spec.name: _tensor(spec.name, spec, features, state) for spec in specs},
             "outputs": {
-                key: _tensor(key, tensor, name == "encode") for key, tensor in concrete.structured_outputs.items()
+                key: _tensor(key, tensor, features, state) for key, tensor in concrete.structured_outputs.items()
             },
         }
         if image_dtype and "image" in signatures[name]["inputs"]:
@@ -61,16 +61,19 @@ def describe(functions: dict, image_dtype: str | None = None) -> dict:
 
 def describe_models(parts: dict) -> dict:
     """Describe the tensors of Keras models that map dicts to dicts, as `describe` does."""
+    state = set(parts["step"].output) if "step" in parts else set()
+    state |= {name.removeprefix("next_") for name in state}
     return {
         signature: {
-            "inputs": {name: _tensor(name, tensor, signature == "decode") for name, tensor in part.input.items()},
-            "outputs": {name: _tensor(name, tensor, signature == "encode") for name, tensor in part.output.items()},
+            kind: {name: _tensor(name, tensor, signature in GROUP, state) for name, tensor in tensors.items()}
+            for kind, tensors in (("inputs", part.input), ("outputs", part.output))
         }
         for signature, part in parts.items()
     }
 
 
-def _tensor(name, spec, is_feature):
-    # a feature of RecNet is called `foreground`, like a map
-    meaning = FEATURES if is_feature and name in ("foreground", "background") else MEANINGS.get(name, FEATURES)
+def _tensor(name, spec, of_group, state):
+    # a feature may be called `foreground`, like a map
+    is_feature = of_group and name not in ("image", "saliency")
+    meaning = STATE if name in state else FEATURES if is_feature else MEANINGS.get(name, FEATURES)
     return {"dtype": keras.backend.standardize_dtype(spec.dtype), "shape": list(spec.shape), "meaning": meaning}

@@ -2,8 +2,8 @@
 
 The signatures are those of a LiteRT file (`keras_recnet.export.litert.signatures`), but for any batch size. Images have
 the layout of Keras, `(batch, height, width, 3)`, RGB in 0…255. The file of a RecNet is called `model`, those of an
-RCAUNet are called like the signatures. ONNX and OpenVINO need different names for inputs and outputs, so the new state
-of a group is called `next_state`.
+RCAUNet are called like the signatures. ONNX and OpenVINO need different names for inputs and outputs, so the tensors of
+a group's new state start with `next_`.
 
 ONNX files are of the opset that tf2onnx prefers (15), which ONNX Runtime supports since 2021. OpenVINO may compute in
 bfloat16 or float16, unless its `INFERENCE_PRECISION_HINT` is `f32`.

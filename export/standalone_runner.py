@@ -29,7 +29,7 @@ class ImportBlocker:
 
 
 def load(format, artifact):
-    """Return `run(signature, inputs) -> outputs` (both dicts), the names of the signatures, and package versions."""
+    """Return `run(signature, inputs) -> outputs` (both dicts), and the versions of the packages."""
     if format == "savedmodel":
         import tensorflow as tf
 
@@ -39,7 +39,7 @@ def load(format, artifact):
             outputs = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
             return {key: value.numpy() for key, value in outputs.items()}
 
-        return run, list(signatures), {"tensorflow": tf.__version__}
+        return run, {"tensorflow": tf.__version__}
     if format == "onnx":
         import onnxruntime
 
@@ -52,7 +52,7 @@ def load(format, artifact):
             outputs = [output.name for output in sessions[name].get_outputs()]
             return without_next(dict(zip(outputs, sessions[name].run(outputs, inputs), strict=True)))
 
-        return run, list(sessions), {"onnxruntime": onnxruntime.__version__}
+        return run, {"onnxruntime": onnxruntime.__version__}
     if format == "openvino":
         import openvino
 
@@ -66,7 +66,7 @@ def load(format, artifact):
             results = compiled[name](inputs)
             return without_next({key: results[output] for output in compiled[name].outputs for key in output.names})
 
-        return run, list(compiled), {"openvino": openvino.__version__}
+        return run, {"openvino": openvino.__version__}
     from importlib.metadata import version
 
     from ai_edge_litert.interpreter import Interpreter
@@ -74,30 +74,33 @@ def load(format, artifact):
     # ai_edge_litert has no Flex operations: a file that needs them fails here.
     interpreter = Interpreter(artifact)
     runners = {name: interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()}
-    return lambda name, inputs: runners[name](**inputs), list(runners), {"ai-edge-litert": version("ai-edge-litert")}
+    return lambda name, inputs: runners[name](**inputs), {"ai-edge-litert": version("ai-edge-litert")}
 
 
 def without_next(outputs):
-    """Call the output `next_state` `state`, as in the other formats."""
+    """Remove `next_` from the names of the state after an image, so that they are those of the other formats."""
     return {name.removeprefix("next_"): value for name, value in outputs.items()}
 
 
-def start_state(x, channels):
-    """Return the initial state: the first image's `x`, padded with zeros to `channels` (`GroupCell.start`)."""
-    return np.pad(x, [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
+def stream(run, images, names, state):
+    """Return the maps of a group, `(images, H, W, 1)`: all images update the state, then each is decoded with it.
 
-
-def stream(run, names, images, state_channels):
-    """Return the maps of a group, `(images, H, W, 1)`: all images update the state, then each is decoded with it."""
+    Args:
+        run: see `load`.
+        images: the images.
+        names: names of the inputs of `step` (none without a state) and `decode`.
+        state: shapes of the state's tensors by name, which are 0 before the first image.
+    """
     features = [run("encode", {"image": image}) for image in images]
-    group = {}
-    if "step" in names:
-        state = start_state(features[0]["x"], state_channels)
-        for of_image in features:
-            state = run("step", {"x": of_image["x"], "state": state})["state"]
-        group["state"] = state
-    maps = [run("decode", {**of_image, **group})["saliency"] for of_image in features]
-    return {"saliency": np.concatenate(maps)}
+    state = {name: np.zeros(shape, "float32") for name, shape in state.items()}
+    for of_image in features if state else ():
+        tensors = {**of_image, **state}
+        state = run("step", {name: tensors[name] for name in names["step"]})
+    decoded = []
+    for of_image in features:
+        tensors = {**of_image, **state}
+        decoded.append(run("decode", {name: tensors[name] for name in names["decode"]})["saliency"])
+    return {"saliency": np.concatenate(decoded)}
 
 
 def read(folder, value):
@@ -121,13 +124,13 @@ def main(format, artifact, calls):
     folder = Path(calls)
     description = json.loads((folder / "calls.json").read_text())
     start = time.perf_counter()
-    run, names, versions = load(format, artifact)
+    run, versions = load(format, artifact)
     loading = time.perf_counter() - start
     results = []
     for number, call in enumerate(description["calls"]):
         if "stream" in call:
             images = [np.load(folder / name) for name in call["stream"]]
-            work = functools.partial(stream, run, names, images, description["state_channels"])
+            work = functools.partial(stream, run, images, **description["group"])
         else:
             inputs = {key: read(folder, value) for key, value in call["inputs"].items()}
             work = functools.partial(run, call["signature"], inputs)

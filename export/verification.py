@@ -59,8 +59,7 @@ def prepare(model, folder: Path, *, kind: str, names: list[str], max_pixels: int
             inputs = {key: _save(folder, f"in-{number}-{key}", value) for key, value in case["inputs"].items()}
             calls.append({"signature": case["signature"], "inputs": inputs})
         expected.append({key: _save(folder, f"expected-{number}-{key}", value) for key, value in outputs.items()})
-    step = getattr(model, "step", None)
-    description = {"calls": calls, "state_channels": step.input["state"].shape[-1] if step else 0}
+    description = {"calls": calls, "group": _inputs_and_state(model) if model.task == COSALIENCY else {}}
     (folder / "calls.json").write_text(json.dumps(description))
     (folder / "expected.json").write_text(json.dumps(expected))
 
@@ -225,6 +224,15 @@ def _group_cases(model, kind, names, max_pixels, dtype):
     if {"encode", "decode"} <= set(names):
         images = drawings.astype(np.float32) if kind == "savedmodel" else resized.astype(dtype)
         yield {"stream": [image[None] for image in images]}, {"saliency": whole}
+
+
+def _inputs_and_state(model):
+    """Return the arguments `names` and `state` of `standalone_runner.stream`."""
+    step = model.step
+    return {
+        "names": {"step": [] if step is None else list(step.input), "decode": list(model.decoder.input)},
+        "state": {} if step is None else {name: [1, *tensor.shape[1:]] for name, tensor in step.output.items()},
+    }
 
 
 def _predict(model, inputs):

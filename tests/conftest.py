@@ -118,13 +118,13 @@ def tiny_preset(tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_group_model():
-    """An RCAUNet for 64×64 with an ImageNet backbone, whose initial maps depend on the group."""
-    return _group_model("rcau")
+    """The edge version of RCAUNet for 64×64 with an ImageNet backbone, whose initial maps depend on the group."""
+    return _group_model("edge")
 
 
 @pytest.fixture(scope="session")
 def make_group_model():
-    """Function that builds the tiny RCAUNet with other arguments: `make_group_model("mean", group_gate=True)`."""
+    """Function that builds a tiny RCAUNet: `"edge"`, or the paper's version with a recurrent unit (or None)."""
     return _group_model
 
 
@@ -180,30 +180,31 @@ def disk(size):
     return np.where(inside[..., None], (240, 150, 30), (20, 60, 70)).astype(np.uint8)
 
 
-def _group_model(recurrent_unit, **arguments):
-    """Build the tiny RCAUNet."""
+def _group_model(version):
+    """Build a tiny RCAUNet."""
     import keras
 
-    from keras_recnet.models import RCAUNet
+    from keras_recnet.models import RCAUNet, RecNet
 
     keras.utils.set_random_seed(0)
-    model = RCAUNet(
+    if version != "edge":
+        return RCAUNet(
+            "efficientnet_lite0", 64, recurrent_unit=version, channels=6, decoder_filters=(6, 4, 4, 4), update_bias=1.5
+        )
+    recnet = RecNet(
         "efficientnet_lite0",
         64,
-        recnet={
-            "integration_filters": 4,
-            "attention": None,
-            "head_filters": 4,
-            "head_stride": 4,
-            "separable": True,
-        },
-        recurrent_unit=recurrent_unit,
-        channels=6,
-        decoder_filters=(6, 4),
-        **arguments,
+        integration_filters=4,
+        attention=None,
+        head_filters=4,
+        head_stride=4,
+        separable=True,
+        fusion="average",
     )
+    model = RCAUNet.from_recnet(recnet, channels=6, embedding_channels=4, decoder_filters=(6, 4))
     random = np.random.default_rng(0)
-    # the initial residual is zero, and the initial logits are small
-    for weight in (model.decoder.get_layer("residual").kernel, model.decoder.get_layer("head").weights[-2]):
-        weight.assign(random.normal(scale=2.0, size=weight.shape))
+    # the initial correction is zero, and RecNet's initial logits are small
+    for weight in model.weights:
+        if "gate_and_residual/kernel" in weight.path or "head/logits/kernel" in weight.path:
+            weight.assign(random.normal(scale=2.0, size=weight.shape))
     return model

@@ -30,11 +30,12 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
     private val image = imageBuffer(imageShape, imageType)
     private val saliency = floatsOf(saliencyShape)
 
-    /** The outputs of `encode`, which are inputs of `decode`: `x` and others. */
-    private val features: Map<String, ByteBuffer> =
-        runtime.interpreter.getSignatureOutputs(ENCODE).associate { it to floatsOf(runtime.outputShape(ENCODE, it)) }
-    private var state = stateBuffer()
-    private var nextState = stateBuffer()
+    /** The outputs of `encode`; `step` and `decode` use some of them. */
+    private val features = buffersOf(ENCODE)
+
+    /** The outputs of `step`, which are also inputs of `step` and `decode`. */
+    private var state = if (hasState) buffersOf(STEP) else emptyMap()
+    private var nextState = if (hasState) buffersOf(STEP) else emptyMap()
 
     /** The device that runs the network, `"GPU"` or `"CPU"`. */
     val device: String
@@ -59,9 +60,9 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
     fun maps(count: Int, picture: (Int) -> Bitmap, onMap: (Int, Bitmap) -> Unit) {
         require(count > 0) { "A group must have at least one image. Received: count=$count" }
         if (hasState) {
+            for (buffer in state.values) setToZero(buffer)
             for (index in 0 until count) {
                 encode(picture(index))
-                if (index == 0) startState()
                 step()
             }
         }
@@ -87,27 +88,25 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
         run(ENCODE, mapOf(IMAGE to image), features)
     }
 
-    /** Set the initial state: the first image's x, padded with zeros (`GroupCell.start`). */
-    private fun startState() {
-        val xChannels = runtime.outputShape(ENCODE, X)[3]
-        val stateShape = runtime.inputShape(STEP, STATE, listOf(TENSOR_TYPE))
-        val x = features.getValue(X)
-        for (position in 0 until stateShape[1] * stateShape[2]) {
-            for (channel in 0 until stateShape[3]) {
-                val value = if (channel < xChannels) x.getFloat(4 * (position * xChannels + channel)) else 0f
-                state.putFloat(4 * (position * stateShape[3] + channel), value)
-            }
-        }
-    }
-
     private fun step() {
-        run(STEP, mapOf(X to features.getValue(X), STATE to state), mapOf(STATE to nextState))
+        run(STEP, inputsOf(STEP), nextState)
         state = nextState.also { nextState = state }
     }
 
-    private fun decode() {
-        val group = if (hasState) mapOf(STATE to state) else emptyMap()
-        run(DECODE, features + group, mapOf(SALIENCY to saliency))
+    private fun decode() = run(DECODE, inputsOf(DECODE), mapOf(SALIENCY to saliency))
+
+    /** The features and the state that are inputs of a signature. */
+    private fun inputsOf(signature: String): Map<String, ByteBuffer> {
+        val tensors = features + state
+        return runtime.interpreter.getSignatureInputs(signature).associateWith { tensors.getValue(it) }
+    }
+
+    /** Create buffers for the outputs of a signature. */
+    private fun buffersOf(signature: String): Map<String, ByteBuffer> =
+        runtime.interpreter.getSignatureOutputs(signature).associateWith { floatsOf(runtime.outputShape(signature, it)) }
+
+    private fun setToZero(buffer: ByteBuffer) {
+        for (position in 0 until buffer.capacity()) buffer.put(position, 0)
     }
 
     private fun run(signature: String, inputs: Map<String, ByteBuffer>, outputs: Map<String, ByteBuffer>) {
@@ -115,16 +114,11 @@ class CoSaliencyMapper(model: ByteBuffer, threads: Int = 4, useGpu: Boolean = tr
         runtime.interpreter.runSignature(inputs, outputs, signature)
     }
 
-    private fun stateBuffer() =
-        if (hasState) floatsOf(runtime.inputShape(STEP, STATE, listOf(TENSOR_TYPE))) else directBuffer(0)
-
     companion object {
         const val ENCODE = "encode"
         const val STEP = "step"
         const val DECODE = "decode"
         const val IMAGE = "image"
-        const val X = "x"
-        const val STATE = "state"
         const val SALIENCY = "saliency"
     }
 }

@@ -4,7 +4,7 @@ The file of a `RecNet` has one signature, `serving_default`: input `image` float
 0…255; output `saliency` float32 `(1, H, W, 1)` in 0…1. An `RCAUNet`'s file has `encode`, `step` and `decode`, which
 run a group of any size in constant memory: each image is encoded and updates the state of the group, then each image is
 decoded with the final state (see `keras_recnet.export.litert.signatures`). Batch size and image size are fixed. The
-files need no Flex operations and, except for group normalization, no operation that the GPU delegate lacks (see
+files need no Flex operations and no operation that the GPU delegate lacks (see
 `keras_recnet.export.litert.gpu_delegate`). `flatbuffer.read_metadata` returns the description that a file contains.
 """
 

@@ -162,12 +162,14 @@ def _store_vectors_as_float32(model):
                 and model.buffers[tensor.buffer].data is not None
                 and (tensor.shape is None or len(tensor.shape) <= 1)
             ):
-                values = np.asarray(model.buffers[tensor.buffer].data, "uint8").view("<f2").astype("<f4")
-                tensor.type, tensor.buffer = schema.TensorType.FLOAT32, _new_buffer(model, values.tobytes())
                 replacements[operator.outputs[0]] = operator.inputs[0]
             else:
                 kept.append(operator)
         subgraph.operators = kept
+        for index in set(replacements.values()):  # a constant may be dequantized several times
+            tensor = subgraph.tensors[index]
+            values = np.asarray(model.buffers[tensor.buffer].data, "uint8").view("<f2").astype("<f4")
+            tensor.type, tensor.buffer = schema.TensorType.FLOAT32, _new_buffer(model, values.tobytes())
         _rename_tensors(subgraph, lambda index, new=replacements: new.get(index, index))
         _drop_tensors(model, subgraph, set(replacements))
 

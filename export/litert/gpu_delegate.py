@@ -3,8 +3,9 @@
 `tf.lite.experimental.Analyzer.analyze(gpu_compatibility=True)` did this until TensorFlow 2.17. Since 2.18 it
 checks nothing and reports every file as compatible, even with `TOPK_V2` (tensorflow issue 77042). This module contains
 the published rules of the delegate for the operations of our networks; any other operation counts as unsupported. Where
-the rules differ between versions, the stricter one is used. Two rules are not from the Analyzer: no tensor
-of more than four dimensions, and no binary operation that broadcasts both operands.
+the rules differ between versions, the stricter one is used. Some rules are not from the Analyzer: no tensor of more
+than four dimensions, and no binary operation that broadcasts both operands, broadcasts an operand to the size of a
+constant, or has an operand with one dimension that is computed at run time (the delegate takes it for a batch).
 """
 
 import dataclasses
@@ -100,6 +101,11 @@ def _check_binary(node):
         return "it must have two inputs"
     if not node.runtime_inputs:
         return "one operand must be computed at run time"
+    if any(len(tensor.shape) == 1 and not tensor.constant for tensor in node.inputs):
+        return "an operand with one dimension must be constant"
+    for tensor, other in (node.inputs, node.inputs[::-1]):
+        if tensor.constant and math.prod(tensor.shape) > math.prod(other.shape):
+            return "an operand may not be broadcast to the size of a constant"
     first, second = (tensor.shape for tensor in node.inputs)
     if len(first) == len(second):
         broadcast_first = any(a < b for a, b in zip(first, second, strict=True))

@@ -13,12 +13,12 @@ def build(model: keras.Model) -> dict[str, keras.Model]:
 
     A `RecNet` has `serving_default`: `image` → `saliency`. An `RCAUNet` has
 
-    - `encode`: `image` `(1, H, W, 3)` → the features of the image, `x` and the other inputs of `decode`,
-    - `step`: `x` and `state` → `state`, the state of the group after one more image,
-    - `decode`: the features of an image and `state` → `saliency` `(1, H, W, 1)`.
+    - `encode`: `image` `(1, H, W, 3)` → the features of the image,
+    - `step`: features of an image and the state of the group → the state after this image,
+    - `decode`: features of an image and the state of the group → `saliency` `(1, H, W, 1)`.
 
-    The state before the first image is the `x` of that image, padded with zeros to the channels of `state`
-    (`GroupCell.start`). A model without a group branch has no `step`, and its `decode` takes no `state`.
+    The outputs of `step` are the names of the state's tensors, which are all 0 before the first image. A model without
+    a group branch has no `step`.
     """
     if model.task == presets.SALIENCY:
         inference = model.to_inference()
@@ -29,7 +29,6 @@ def build(model: keras.Model) -> dict[str, keras.Model]:
         ENCODE: keras.Model({"image": model.encoder.input}, model.encoder.output),
         DECODE: keras.Model(decoder.input, {"saliency": saliency}),
     }
-    step = model.step
-    if step is not None:
-        parts[STEP] = keras.Model(step.input, {"state": step.output})
+    if model.step is not None:
+        parts[STEP] = model.step
     return parts

@@ -76,12 +76,15 @@ def _examples(model, image):
         "encoded": {"image_bytes": [tf.io.encode_png(image).numpy()]},
     }
     if model.task == COSALIENCY:
-        features = {name: np.zeros((1, *tensor.shape[1:]), np.float32) for name, tensor in model.decoder.input.items()}
         examples |= {
             "group": {"images": images[:, None], "mask": np.ones((1, 1), bool)},
             "encode": {"image": images},
-            "decode": features,
+            "decode": _zeros(model.decoder.input),
         }
         if model.step is not None:
-            examples["step"] = {name: features[name] for name in ("x", "state")}
+            examples["step"] = _zeros(model.step.input)
     return examples
+
+
+def _zeros(inputs):
+    return {name: np.zeros((1, *tensor.shape[1:]), np.float32) for name, tensor in inputs.items()}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_recnet.bench.candidates import KERAS, LITERT, ONNX, PRODUCT, SAVED_MODEL, Candidate
+from keras_recnet.inference.group_stream import empty_state
 
 MAP, ENCODE, STEP, DECODE, GROUP = "map", "encode", "step", "decode", "group"
 GROUP_SIZE = 5  # images in the part "group"
@@ -79,9 +80,9 @@ class GroupNetwork(Network):
     def __init__(self, engine, **facts):
         self.engine, self._image = engine, noise((*engine.size, 3), "uint8")
         self.features = engine.encode(self._image)
-        self.state = engine.advance(self.features["x"], None) if engine.has_state else None
+        self.state = engine.advance(self.features, empty_state(engine)) if engine.state_shapes else {}
         parts = {ENCODE: self.encode, STEP: self.step, DECODE: self.decode, GROUP: self._group}
-        if not engine.has_state:
+        if not engine.state_shapes:
             del parts[STEP]
         super().__init__(parts, input_shape=(1, *engine.size, 3), **facts)
 
@@ -89,16 +90,16 @@ class GroupNetwork(Network):
         return (engine or self.engine).encode(self._image)
 
     def step(self):
-        return self.engine.advance(self.features["x"], self.state)
+        return self.engine.advance(self.features, self.state)
 
     def decode(self, engine=None):
         return (engine or self.engine).decode(self.features, self.state)
 
     def run_group(self, images: int) -> list[np.ndarray]:
         """Run all parts on a group, one image after another."""
-        features, state = [self.encode() for _ in range(images)], None
-        for image_features in features if self.engine.has_state else ():
-            state = self.engine.advance(image_features["x"], state)
+        features, state = [self.encode() for _ in range(images)], empty_state(self.engine)
+        for image_features in features if state else ():
+            state = self.engine.advance(image_features, state)
         return [self.engine.decode(image_features, state) for image_features in features]
 
     def with_group(self, operations: dict[str, int | None]) -> dict[str, int | None]:

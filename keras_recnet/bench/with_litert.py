@@ -61,7 +61,7 @@ class LiteRTGroups(GroupNetwork):
             self._single_threaded = LiteRTGroupEngine(self._file, threads=1)
             self._concurrent = Concurrent(self.threads)
         self._concurrent(lambda: self.encode(self._single_threaded), images)
-        for _ in range(images if self.engine.has_state else 0):  # each step needs the previous one
+        for _ in range(images if self.engine.state_shapes else 0):  # each step needs the previous one
             self.step()
         self._concurrent(lambda: self.decode(self._single_threaded), images)
 

@@ -7,7 +7,6 @@ from keras_recnet.bench.candidates import Candidate
 from keras_recnet.bench.networks import DECODE, ENCODE, MAP, STEP, GroupNetwork, Network, noise
 from keras_recnet.bench.with_keras import limit_tensorflow
 from keras_recnet.errors import ConfigError
-from keras_recnet.inference.group_stream import start_state
 
 SERVING = "serving_default"
 
@@ -63,8 +62,7 @@ class SavedModelGroups(GroupNetwork):
         for part in (ENCODE, STEP, DECODE):
             if part in self.parts:
                 function = self._loaded.signatures[part]
-                inputs = {"image": np.zeros(self.input_shape)} if part == ENCODE else {**self.features}
-                inputs["state"] = self.state
+                inputs = {"image": np.zeros(self.input_shape)} if part == ENCODE else {**self.features, **self.state}
                 specs = function.structured_input_signature[1]
                 counts[part] = flops.count_function(
                     function, **{name: (inputs[name].shape, spec.dtype) for name, spec in specs.items()}
@@ -97,23 +95,24 @@ class _Signatures:
 
     def __init__(self, signatures, candidate):
         self._signatures = signatures
-        self.has_state = STEP in signatures
         image = signatures[ENCODE].structured_input_signature[1]["image"]
         self.size = _fixed_size(image.shape[1:3], candidate)
-        if self.has_state:
-            self._channels = signatures[STEP].structured_input_signature[1]["state"].shape[-1]
+        inputs, state = {}, ()
+        if STEP in signatures:
+            inputs, state = signatures[STEP].structured_input_signature[1], signatures[STEP].structured_outputs
+        self.state_shapes = {name: (1, *inputs[name].shape[1:]) for name in state}
+        self.step_features = tuple(sorted(set(inputs) - set(state)))
 
     def encode(self, rgb):
         return self._call(ENCODE, image=rgb[None].astype(np.float32))
 
-    def advance(self, x, state):
-        if state is None:
-            state = start_state(x, self._channels)
-        return self._call(STEP, x=x, state=state)["state"]
+    def advance(self, features, state):
+        return self._call(STEP, **{name: features[name] for name in self.step_features}, **state)
 
     def decode(self, features, state):
-        group = {} if state is None else {"state": state}
-        return self._call(DECODE, **features, **group)["saliency"][0, ..., 0]
+        tensors = {**features, **state}
+        names = self._signatures[DECODE].structured_input_signature[1]
+        return self._call(DECODE, **{name: tensors[name] for name in names})["saliency"][0, ..., 0]
 
     def _call(self, name, **inputs):
         return {key: value.numpy() for key, value in _call(self._signatures[name], inputs).items()}

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_recnet import presets
 from keras_recnet.inference.engines import InterpreterPool, keras_device, keras_model
-from keras_recnet.inference.group_stream import GroupMap, GroupStream, start_state
+from keras_recnet.inference.group_stream import GroupMap, GroupStream, Tensors
 
 _ENCODE, _STEP, _DECODE = "encode", "step", "decode"
 
@@ -30,20 +30,18 @@ class LiteRTGroupEngine:
         self._interpreters = InterpreterPool(file, threads=threads, prepare=self._signature_runners)
         self.device = self._interpreters.device
 
-    def encode(self, rgb: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute the features (each `(1, h, w, C)`) of an image (uint8 `(H, W, 3)`) of the engine's size."""
+    def encode(self, rgb: np.ndarray) -> Tensors:
+        """Compute the features of an image (uint8 `(H, W, 3)`) of the engine's size."""
         return self._run(_ENCODE, image=rgb[None].astype(self._dtype, copy=False))
 
-    def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
-        """Compute the state after an image with the features `x`; `state` is None before the first image."""
-        if state is None:
-            state = start_state(x, self._state_channels)
-        return self._run(_STEP, x=x, state=state)["state"]
+    def advance(self, features: Tensors, state: Tensors) -> Tensors:
+        """Compute the state of the group after an image."""
+        return self._run(_STEP, **{name: features[name] for name in self.step_features}, **state)
 
-    def decode(self, features: dict[str, np.ndarray], state: np.ndarray | None) -> np.ndarray:
+    def decode(self, features: Tensors, state: Tensors) -> np.ndarray:
         """Compute the map (float32 `(H, W)`) of an image in its group."""
-        inputs = features if state is None else {**features, "state": state}
-        return self._run(_DECODE, **inputs)["saliency"][0, ..., 0]
+        tensors = {**features, **state}
+        return self._run(_DECODE, **{name: tensors[name] for name in self._decode_inputs})["saliency"][0, ..., 0]
 
     def _run(self, signature, **tensors):
         with self._interpreters.borrow() as runners:
@@ -59,9 +57,12 @@ class LiteRTGroupEngine:
             raise ValueError(f"its input is {np.dtype(image['dtype'])}, not float32 or uint8")
         _, *size, _ = image["shape"].tolist()
         self.size, self._dtype = tuple(size), image["dtype"]
-        self.has_state = _STEP in names
-        if self.has_state:
-            self._state_channels = int(runners[_STEP].get_input_details()["state"]["shape"][-1])
+        self._decode_inputs = tuple(runners[_DECODE].get_input_details())
+        inputs, state = {}, ()
+        if _STEP in names:
+            inputs, state = runners[_STEP].get_input_details(), runners[_STEP].get_output_details()
+        self.state_shapes = {name: tuple(inputs[name]["shape"].tolist()) for name in state}
+        self.step_features = tuple(sorted(set(inputs) - set(state)))
         return runners
 
 
@@ -77,12 +78,15 @@ class KerasGroupEngine:
 
     def __init__(self, source, *, size: tuple[int, int] | None = None):
         self.model = keras_model(source, size) if isinstance(source, presets.Preset) else source
-        self.size, self.has_state = tuple(self.model.image_size), self.model.cell is not None
+        self.size = tuple(self.model.image_size)
         self.device = keras_device()
         self._encoder, self._step, self._decoder = self.model.encoder, self.model.step, self.model.decoder
+        outputs = {} if self._step is None else self._step.output
+        self.state_shapes = {name: (1, *tensor.shape[1:]) for name, tensor in outputs.items()}
+        self.step_features = tuple(sorted(set(self._step.input if outputs else ()) - set(outputs)))
         self._lock = threading.Lock()
 
-    def encode(self, rgb: np.ndarray) -> dict[str, np.ndarray]:
+    def encode(self, rgb: np.ndarray) -> Tensors:
         """Compute features as `LiteRTGroupEngine.encode` does; RGB in 0…255 of any type.
 
         Raises:
@@ -94,16 +98,15 @@ class KerasGroupEngine:
         with self._lock:
             return self._encoder.predict_on_batch(rgb[None].astype("float32"))
 
-    def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
+    def advance(self, features: Tensors, state: Tensors) -> Tensors:
         """Compute the state as `LiteRTGroupEngine.advance` does."""
-        if state is None:
-            state = start_state(x, self._step.output.shape[-1])
         with self._lock:
-            return self._step.predict_on_batch({"x": x, "state": state})
+            return self._step.predict_on_batch({**{name: features[name] for name in self.step_features}, **state})
 
-    def decode(self, features: dict[str, np.ndarray], state: np.ndarray | None) -> np.ndarray:
+    def decode(self, features: Tensors, state: Tensors) -> np.ndarray:
         """Compute a map as `LiteRTGroupEngine.decode` does."""
-        inputs = features if state is None else {**features, "state": state}
+        tensors = {**features, **state}
+        inputs = {name: tensors[name] for name in self._decoder.input}
         with self._lock:
             logits = self._decoder.predict_on_batch(inputs)[0, ..., 0].astype("float64")
         return np.exp(-np.logaddexp(0, -logits)).astype("float32")
@@ -149,7 +152,7 @@ def _stream(model, read, orders, seed, keep_features):
     engine = KerasGroupEngine(model)
     with GroupStream(engine, orders=orders, seed=seed, keep=keep_features) as group:
         for image in read():
-            if engine.has_state or group.count < keep_features:
+            if engine.state_shapes or group.count < keep_features:
                 group.add(engine.encode(image))
             else:  # without a group branch, the first pass has nothing to compute
                 group.count += 1

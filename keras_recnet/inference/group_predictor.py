@@ -37,8 +37,8 @@ class GroupPredictor:
             the Keras engine and a network whose recurrent co-attention unit has no spatial map.
         threads: number of threads of the LiteRT engine per image; cores // `threads` images are encoded in parallel.
         max_pixels: as in `Predictor`.
-        keep_features: number of images per group whose features are stored. At 224×224 `rcau_lite0` needs 1.5 MB
-            of temporary disk space per image.
+        keep_features: number of images per group whose features are stored. `rcau_lite0` needs 0.8 MB of temporary
+            disk space per image.
 
     Attributes:
         preset: the `keras_recnet.presets.Preset`.

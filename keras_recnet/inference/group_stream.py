@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-Features = dict[str, np.ndarray]
+Tensors = dict[str, np.ndarray]
 
 
 class GroupMap(NamedTuple):
@@ -26,39 +26,35 @@ class GroupEngine(Protocol):
 
     Attributes:
         size: `(height, width)` of the input images.
-        has_state: False for a network without a group branch.
+        step_features: names of the features that `advance` uses.
+        state_shapes: names and shapes of the tensors of the group's state, which are 0 before the first image; empty
+            for a network without a group branch.
     """
 
     size: tuple[int, int]
-    has_state: bool
+    step_features: tuple[str, ...]
+    state_shapes: dict[str, tuple[int, ...]]
 
-    def encode(self, rgb: np.ndarray) -> Features:
-        """Compute the features of an image (uint8 `(H, W, 3)`): arrays `(1, h, w, C)`; the array `"x"` is X."""
+    def encode(self, rgb: np.ndarray) -> Tensors:
+        """Compute the features of an image (uint8 `(H, W, 3)`), float32 arrays `(1, …)` by name."""
 
-    def advance(self, x: np.ndarray, state: np.ndarray | None) -> np.ndarray:
-        """Compute the group's state after one more image; `state` is None before the first image."""
+    def advance(self, features: Tensors, state: Tensors) -> Tensors:
+        """Compute the group's state after one more image."""
 
-    def decode(self, features: Features, state: np.ndarray | None) -> np.ndarray:
+    def decode(self, features: Tensors, state: Tensors) -> np.ndarray:
         """Compute the map `(H, W)`, float32 in 0…1, of an image in its group."""
 
 
-def start_state(x: np.ndarray, channels: int) -> np.ndarray:
-    """Return the state before the first image of a group, as `GroupCell.start` defines it.
-
-    It is X of the first image, padded with zeros to the state's channels (the state of a mean also counts the images).
-
-    Args:
-        x: X of the first image, float32 `(1, h, w, C)`.
-        channels: number of channels of the state, at least C.
-    """
-    return np.pad(x, [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
+def empty_state(engine: GroupEngine) -> Tensors:
+    """Return the state before the first image of a group."""
+    return {name: np.zeros(shape, "float32") for name, shape in engine.state_shapes.items()}
 
 
 class GroupStream:
     """The state of a group: it is updated image by image, then each image is decoded with the final state.
 
-    Only one image is in memory at a time, but `orders` above 1 needs X of every image (0.15 MB at 14×14×192). The
-    features of the first `keep` images are stored in a temporary file, so that these images are encoded only once.
+    Only one image is in memory at a time, but `orders` above 1 needs the features of every image that update the state.
+    The features of the first `keep` images are stored in a temporary file, so that these images are encoded only once.
 
     Args:
         engine: runs the network.
@@ -83,7 +79,7 @@ class GroupStream:
             raise ValueError(f"`orders` must be a positive integer. Received: orders={orders!r}")
         self._engine, self._orders, self._seed = engine, orders, seed
         self._stored = _FeatureFile(keep)
-        self._xs, self._states, self._mean = [], [], None
+        self._for_steps, self._states, self._mean = [], [empty_state(engine)], empty_state(engine)
         self.count = 0
 
     def __enter__(self):
@@ -92,43 +88,43 @@ class GroupStream:
     def __exit__(self, *error):
         self._stored.close()
 
-    def add(self, features: Features) -> None:
+    def add(self, features: Tensors) -> None:
         """Add an image to the group."""
         self._stored.add(features)
         self.count += 1
-        if not self._engine.has_state:
+        if not self._engine.state_shapes:
             return
         if self._orders > 1:
-            self._xs.append(features["x"])
+            self._for_steps.append({name: features[name] for name in self._engine.step_features})
         else:
-            self._states = [self._engine.advance(features["x"], *(self._states or [None]))]
+            self._states = [self._engine.advance(features, self._states[0])]
 
-    def features(self, index: int) -> Features | None:
+    def features(self, index: int) -> Tensors | None:
         """Return the features of the image with this index in the order of `add`, or None if not stored."""
         return self._stored.get(index)
 
     def finish(self) -> None:
         """Compute the state for decoding all maps; call it after the last `add`."""
-        if self._xs:
+        if self._for_steps:
             self._states = [self._final_state(order) for order in group_orders(self.count, self._orders, self._seed)]
-            self._xs = []
-        if self._states:
-            self._mean = np.mean(self._states, axis=0, dtype="float64").astype("float32")
+            self._for_steps = []
+        self._mean = {
+            name: np.mean([state[name] for state in self._states], axis=0, dtype="float64").astype("float32")
+            for name in self._engine.state_shapes
+        }
 
-    def decode(self, features: Features) -> GroupMap:
+    def decode(self, features: Tensors) -> GroupMap:
         """Compute the map of an image of the group, after `finish`. May be called from several threads at once."""
         saliency = self._engine.decode(features, self._mean)
         if self._orders == 1:
             return GroupMap(saliency, None)
         maps = [self._engine.decode(features, state) for state in self._states]
-        # without a group branch, the order has no influence
-        variance = np.var(maps, axis=0, dtype="float64").astype("float32") if maps else np.zeros_like(saliency)
-        return GroupMap(saliency, variance)
+        return GroupMap(saliency, np.var(maps, axis=0, dtype="float64").astype("float32"))
 
     def _final_state(self, order):
-        state = None
+        state = empty_state(self._engine)
         for index in order:
-            state = self._engine.advance(self._xs[index], state)
+            state = self._engine.advance(self._for_steps[index], state)
         return state
 
 

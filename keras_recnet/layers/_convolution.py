@@ -2,7 +2,9 @@
 
 import keras
 
-NORMALIZATIONS = (None, "batch")
+from keras_recnet.layers.group_normalization import ChannelGroupNormalization
+
+NORMALIZATIONS = (None, "batch", "group")
 
 
 def convolution(filters, kernel_size, strides=1, *, separable=False, normalization=None, activation="relu", name=None):
@@ -13,7 +15,7 @@ def convolution(filters, kernel_size, strides=1, *, separable=False, normalizati
         kernel_size: 1 or 3.
         strides: stride of the convolution.
         separable: use a depthwise separable convolution; ignored for 1×1 kernels.
-        normalization: None (the papers) or `"batch"`.
+        normalization: None (the papers), `"batch"` or `"group"`.
         activation: name of the activation, or None.
         name: name of the block.
 
@@ -34,6 +36,8 @@ def convolution(filters, kernel_size, strides=1, *, separable=False, normalizati
     parts = [layer(filters, kernel_size, strides, padding="same", use_bias=use_bias, name="conv", **initializers)]
     if normalization == "batch":
         parts.append(keras.layers.BatchNormalization(name="bn"))
+    elif normalization == "group":
+        parts.append(ChannelGroupNormalization(name="gn"))
     if activation:
         parts.append(keras.layers.Activation(activation, name=activation))
     return keras.Sequential(parts, name=name)

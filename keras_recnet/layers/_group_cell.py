@@ -7,19 +7,15 @@ from keras import ops
 class GroupCell(keras.layers.Layer):
     """A Keras RNN cell whose state is a feature map, and which can multiply all images by its input kernels at once.
 
-    Subclasses implement `step` and override the other methods if the defaults do not fit. `GroupRNN` calls `prepare`
+    Subclasses implement `step`, and `add_weights` and `prepare` if the defaults do not fit. `GroupRNN` calls `prepare`
     for the whole group before its loop, and `step` for each image.
 
-    `state_size` is `[(H, W, C)]` once the cell is built.
+    The state has the shape of the features; `state_size` is `[(H, W, C)]` once the cell is built.
     """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.state_size = [(None, None, None)]  # known when the cell is built
-
-    def state_channels(self, channels):
-        """Number of channels of the state for features with `channels` channels."""
-        return channels
 
     def add_weights(self, height, width, channels):
         """Create the weights."""
@@ -39,14 +35,6 @@ class GroupCell(keras.layers.Layer):
         """Compute the next state from the result of `prepare` for one image and the current state."""
         raise NotImplementedError
 
-    def start(self, first):
-        """Initial state from the features of the group's first image: G_0 = X_1 (ours for cells other than RCAU)."""
-        return first
-
-    def representation(self, state):
-        """Group representation `(…, H, W, C)` from the state."""
-        return state
-
     def build(self, inputs_shape, states_shape=None):
         height, width, channels = inputs_shape[-3:]
         if len(inputs_shape) != 4 or None in (height, width, channels):
@@ -55,17 +43,16 @@ class GroupCell(keras.layers.Layer):
                 f"inputs_shape={inputs_shape}"
             )
         self.channels = channels
-        self.state_size = [(height, width, self.state_channels(channels))]
+        self.state_size = [(height, width, channels)]
         self.add_weights(height, width, channels)
 
     def call(self, inputs, states):
         prepared = self.prepare(inputs) if inputs.shape[-1] == self.channels else inputs
         state = self.step(prepared, states[0])
-        return self.representation(state), [state]
+        return state, [state]
 
     def compute_output_shape(self, inputs_shape, states_shape=None):
-        *leading, channels = inputs_shape
-        return (*leading, channels), [(*leading, self.state_channels(channels))]
+        return tuple(inputs_shape), [tuple(inputs_shape)]
 
 
 def linear(x, kernel, bias=None):

@@ -10,7 +10,7 @@ from keras_recnet.layers._group_cell import GroupCell
 class GroupRNN(keras.layers.RNN):
     """Runs a cell whose state is a feature map over the images of a group.
 
-    The initial state is `cell.start` of the first unmasked image, `G_0 = X_1` in the paper. Then each image,
+    The initial state is the first unmasked image, `G_0 = X_1` as in the paper (ours for other cells). Then each image,
     including the first one, is one step. Masked images leave the state unchanged, at any position in the group. The
     part of the cell that depends only on the images is computed for the whole group before the loop.
 
@@ -18,8 +18,8 @@ class GroupRNN(keras.layers.RNN):
     `go_backwards` (reverse the images instead) and `stateful` (pass `initial_state` instead).
 
     Args:
-        cell: `RCAUCell`, `ConvGRUCell`, `MeanCell` or `WithMeanCell`.
-        return_sequences: return the representation after each image instead of only the last one.
+        cell: `RCAUCell` or `ConvGRUCell`.
+        return_sequences: return the state after each image instead of only the last one.
         return_state: return a tuple of the output and the final state.
         unroll: unroll the loop; requires a fixed number of images.
         go_backwards: must be False.
@@ -36,7 +36,7 @@ class GroupRNN(keras.layers.RNN):
 
     Output shape:
         `(batch, H, W, C)`, or `(batch, images, H, W, C)` with `return_sequences`, where masked images repeat the
-        previous representation. The output of a group without images is zero.
+        previous state. The output of a group without images is zero.
 
     Raises:
         ValueError: if `cell` is not one of these cells, the features have no fixed size, or `go_backwards` or
@@ -65,7 +65,7 @@ class GroupRNN(keras.layers.RNN):
     ):
         if not isinstance(cell, GroupCell):
             raise ValueError(
-                f"`GroupRNN` expects an `RCAUCell`, `ConvGRUCell`, `MeanCell` or `WithMeanCell`. Received: "
+                f"`GroupRNN` expects an `RCAUCell` or `ConvGRUCell`. Received: "
                 f"cell={cell!r} (of type {type(cell).__name__})"
             )
         if go_backwards:
@@ -97,7 +97,7 @@ class GroupRNN(keras.layers.RNN):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         if initial_state is None:
-            initial_state = self.cell.start(_first_image(sequences, mask))
+            initial_state = _first_image(sequences, mask)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
@@ -126,17 +126,14 @@ class GroupRNN(keras.layers.RNN):
             states = ops.stack(states, axis=0)
         else:
             state, states = ops.scan(step, state, steps)
-        output = self.cell.representation(state)
-        outputs = output
-        if self.return_sequences:
-            outputs = self.cell.representation(ops.transpose(states, (1, 0, 2, 3, 4)))
-        return output, outputs, [state]
+        outputs = ops.transpose(states, (1, 0, 2, 3, 4)) if self.return_sequences else state
+        return state, outputs, [state]
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         batch, images, height, width, channels = sequences_shape
         output = (batch, images, height, width, channels) if self.return_sequences else (batch, height, width, channels)
         if self.return_state:
-            return output, (batch, height, width, self.cell.state_channels(channels))
+            return output, (batch, height, width, channels)
         return output
 
     def get_config(self):

@@ -65,3 +65,28 @@ class BroadcastGroups(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         group, (batch, images, *_) = input_shape
         return (None if batch is None or images is None else batch * images, *group[1:])
+
+
+@keras.saving.register_keras_serializable(package="keras_recnet")
+class SumGroups(keras.layers.Layer):
+    """Sums a tensor over the images of each group, without padding. Always computed in float32.
+
+    Input shape:
+        A list: `(batch, images, …)`; the mask `(batch, images)`, False for padding.
+
+    Output shape:
+        `(batch, …)`.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, inputs):
+        x, mask = inputs
+        mask = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(x.shape) - 2)))
+        # `where` and not a product, because padding may contain anything
+        return ops.sum(ops.where(ops.cast(mask, "bool"), x, 0.0), axis=1)
+
+    def compute_output_shape(self, input_shape):
+        batch, _, *rest = input_shape[0]
+        return (batch, *rest)

@@ -23,6 +23,10 @@ class PredictionHead(keras.layers.Layer):
         normalization: None (the paper) or `"batch"`.
         **kwargs: passed to `keras.layers.Layer`.
 
+    Call arguments:
+        inputs: see below.
+        return_features: also return the features after the first 3×3 convolution, `(batch, height, width, filters)`.
+
     Input shape:
         A list of `1 + finer` tensors: the features `(batch, height, width, channels)` and the side outputs, from coarse
         to fine.
@@ -64,7 +68,7 @@ class PredictionHead(keras.layers.Layer):
             shape = (*shape[:-1], self.filters)
         self.logits.build(shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, return_features=False):
         x = inputs[0]
         for index, block in enumerate(self.convolutions):
             if 0 < index <= self.finer:
@@ -72,10 +76,18 @@ class PredictionHead(keras.layers.Layer):
                 x = ops.image.resize(x, lateral.shape[1:3], interpolation="bilinear")
                 x = ops.concatenate([x, lateral], axis=-1)
             x = block(x, training=training)
-        return self.logits(x)
+            if index == 0:
+                features = x
+        logits = self.logits(x)
+        return (logits, features) if return_features else logits
 
     def compute_output_shape(self, input_shape):
         return (*tuple(input_shape[-1])[:-1], 1)
+
+    def compute_output_spec(self, inputs, training=None, return_features=False):
+        logits = keras.KerasTensor(self.compute_output_shape([x.shape for x in inputs]), dtype=self.compute_dtype)
+        features = keras.KerasTensor((*inputs[0].shape[:-1], self.filters), dtype=self.compute_dtype)
+        return (logits, features) if return_features else logits
 
     def get_config(self):
         return {

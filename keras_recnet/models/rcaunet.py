@@ -8,22 +8,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_recnet.layers import BroadcastGroups, FrozenStatistics, GroupRNN, MergeGroups, SplitGroups
-from keras_recnet.models import _rcaunet_parts as parts
+from keras_recnet.layers import FrozenStatistics, MergeGroups
+from keras_recnet.models import _rcaunet_edge as edge
+from keras_recnet.models import _rcaunet_parts as paper
 from keras_recnet.models._group_model import GroupModel
 from keras_recnet.models.preset_model import PresetModel
 from keras_recnet.models.recnet import RecNet
 
-TRANSPOSED_FILTERS = (256, 128, 64, 32)
-JOINED_FILTERS = (128, 64)
-# arguments of the edge version, see `from_recnet`
-EDGE = {
-    "channels": 192,
-    "separable": True,
-    "spatial_reduction": 2,
-    "update_bias": 1.5,
-    "freeze_pretrained": True,
-}
+OWN_ARGUMENTS = ("backbone", "image_size", "backbone_weights", "name")  # of `RecNet`, which are arguments of `RCAUNet`
 
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
@@ -38,11 +30,11 @@ class RCAUNet(PresetModel, GroupModel):
     transposed convolutions with bilinear initialization. Kernel sizes, decoder widths and the choice of X are ours; the
     paper does not state them.
 
-    The edge version (ours) contains the foreground path of a `RecNet`: build it with
-    `RCAUNet.from_recnet("recnet_lite0")`. X is a 1×1 convolution of all side outputs at stride 16 and coarser. The
-    decoder runs at stride 16, merges RecNet's integrated foreground features at stride 8, and adds its output to these
-    features; RecNet's own head computes the logits from the sum and from finer side outputs. The decoder's last
-    convolution is initialized to zero, so the initial map equals the map of RecNet's foreground branch.
+    The edge version (ours) is built around a `RecNet`: `RCAUNet.from_recnet("recnet_lite0")`. It has no recurrent unit.
+    RecNet's features at stride 16 give an embedding of every position. The consensus of the group is the mean, and the
+    second moments, of the embedding over the salient positions of all images. A decoder compares the embedding with the
+    consensus of the *other* images, and corrects RecNet's map at every pixel: it suppresses objects that the group does
+    not share, and strengthens those that it does. The initial map, and the map of a group of one image, are RecNet's.
 
     The pretrained part always uses its stored batch statistics, in training too, because the images of a group are not
     a representative sample.
@@ -54,24 +46,20 @@ class RCAUNet(PresetModel, GroupModel):
         backbone_weights: `"imagenet"`, the path of a weights file, or None for random values.
         recnet: None (the paper), or constructor arguments of the `RecNet` inside the network (edge version).
         recurrent_unit: `"rcau"`; `"gru"`, a convolutional GRU with 1×1 kernels (Table 2; the kernel size is ours);
-            `"mean"`, the mean over the group (ours); None: no group branch, the paper's baseline.
+            `"mean"`, the mean over the group (ours); None: no group branch, the paper's baseline. The edge version has
+            no recurrent unit.
         use_reset_gate: see `RCAUCell`.
         use_spatial_attention: see `RCAUCell`.
         use_channel_attention: see `RCAUCell`.
         use_bias: see `RCAUCell`.
         spatial_reduction: see `RCAUCell`.
         update_bias: see `RCAUCell`.
-        channels: C, the channels of X after a 1×1 convolution with ReLU; None: X consists of the side outputs.
-        group_gate: multiply the map by the probability that the image belongs to its group, computed from the cosine of
-            its `SalientDescriptor` and the group's mean descriptor (`GroupGate`; ours, requires `recnet`). A copy of
-            RecNet's head in the pretrained part predicts what is salient. The descriptor is stored in additional
-            channels of X and averaged in additional channels of the state, so the gate does not depend on the order of
-            the images. Call `adapt` before training.
-        decoder_filters: channels of the decoder's convolutions: one number per upsampling step, by default
-            (256, 128, 64, 32). With `recnet`: two numbers, for stride 16 and 8, by default (128, 64).
-        separable: depthwise separable 3×3 convolutions in the new part (ours).
-        freeze_pretrained: freeze the backbone and RecNet's integration and attention, and compute no gradients in them.
-            RecNet's head is always trained.
+        channels: C, the channels of X after a 1×1 convolution with ReLU; None: X consists of the side outputs (paper),
+            or has 128 channels (edge version).
+        embedding_channels: channels of the embedding (edge version).
+        decoder_filters: channels of the decoder's convolutions. One number per upsampling step, by default
+            (256, 128, 64, 32); edge version: two numbers, for stride 16 and 8, by default (128, 64).
+        freeze_pretrained: freeze the pretrained part, the backbone or the RecNet, and compute no gradients in it.
         name: name of the model.
 
     Input shape:
@@ -112,83 +100,65 @@ class RCAUNet(PresetModel, GroupModel):
         spatial_reduction: int = 1,
         update_bias: float | None = None,
         channels: int | None = None,
-        group_gate: bool = False,
+        embedding_channels: int = 64,
         decoder_filters: Sequence[int] | None = None,
-        separable: bool = False,
         freeze_pretrained: bool = False,
         name: str = "rcaunet",
     ):
-        if recurrent_unit not in parts.RECURRENT_UNITS:
+        if recurrent_unit not in paper.RECURRENT_UNITS:
             raise ValueError(
-                f"`recurrent_unit` must be one of {parts.RECURRENT_UNITS}. Received: recurrent_unit={recurrent_unit!r}"
+                f"`recurrent_unit` must be one of {paper.RECURRENT_UNITS}. Received: recurrent_unit={recurrent_unit!r}"
             )
-        default = TRANSPOSED_FILTERS if recnet is None else JOINED_FILTERS
+        default = paper.TRANSPOSED_FILTERS if recnet is None else edge.DECODER_FILTERS
         decoder_filters = default if decoder_filters is None else tuple(decoder_filters)
         if len(decoder_filters) != len(default):
             raise ValueError(
                 f"`decoder_filters` must be {len(default)} numbers {'without' if recnet is None else 'with'} `recnet`. "
                 f"Received: decoder_filters={decoder_filters!r}"
             )
-        if group_gate and (recnet is None or recurrent_unit is None):
-            raise ValueError(
-                f"`group_gate` needs `recnet` and a recurrent unit. Received: group_gate={group_gate!r}, "
-                f"recnet={recnet!r}, recurrent_unit={recurrent_unit!r}"
-            )
-        height, width = size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        rcau_options = {
-            "use_reset_gate": use_reset_gate,
-            "use_spatial_attention": use_spatial_attention,
-            "use_channel_attention": use_channel_attention,
-            "use_bias": use_bias,
-            "spatial_reduction": spatial_reduction,
-            "update_bias": update_bias,
-        }
-
-        # Layers
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if recnet is None:
-            pretrained = parts.pretrained_backbone(backbone, size, backbone_weights)
+            parts = paper.paper_parts(
+                backbone,
+                size,
+                backbone_weights,
+                recurrent_unit=recurrent_unit,
+                rcau_options={
+                    "use_reset_gate": use_reset_gate,
+                    "use_spatial_attention": use_spatial_attention,
+                    "use_channel_attention": use_channel_attention,
+                    "use_bias": use_bias,
+                    "spatial_reduction": spatial_reduction,
+                    "update_bias": update_bias,
+                },
+                channels=channels,
+                decoder_filters=decoder_filters,
+            )
         else:
-            pretrained = parts.pretrained_recnet(backbone, size, backbone_weights, recnet, with_map=group_gate)
-        frozen = FrozenStatistics(pretrained.features, freeze=freeze_pretrained, name="pretrained")
-        projection, descriptor_channels = parts.projection(pretrained, channels, descriptor=group_gate)
-        cell = parts.build_cell(recurrent_unit, rcau_options, descriptor_channels)
-        image = keras.Input((height, width, 3), name="image")
-        features = frozen(image)
-        x = projection({name: features[name] for name in projection.input})
-        decoder_features = {"x": x, **{name: features[name] for name in pretrained.head_inputs}}
-        encoder = keras.Model(image, decoder_features, name="encoder")
-        shapes = {name: tensor.shape[1:] for name, tensor in encoder.output.items()}
-        if cell is not None:
-            cell.build(x.shape)
-            shapes["state"] = cell.state_size[0]
-        decoder = parts.decoder(
-            shapes,
-            cell,
-            pretrained,
-            filters=decoder_filters,
-            image_size=size,
-            separable=separable,
-            descriptor_channels=descriptor_channels,
-        )
-        rnn = None if cell is None else GroupRNN(cell, return_state=True, name="group")
-        step = None if cell is None else parts.step_model(cell, x.shape[1:])
-        parts.disable_xla(*(part for part in (pretrained.features, encoder, step, decoder) if part is not None))
+            recnet = {key: value for key, value in recnet.items() if key not in OWN_ARGUMENTS}
+            parts = edge.edge_parts(
+                RecNet(backbone, size, backbone_weights=backbone_weights, **recnet),
+                channels=channels or edge.CHANNELS,
+                embedding_channels=embedding_channels,
+                decoder_filters=decoder_filters,
+            )
 
         # Functional model
-        images = keras.Input((None, height, width, 3), name="images")
-        mask = keras.Input((None,), dtype="bool", name="mask")
-        logits = _group_logits(encoder(MergeGroups(name="merged_images")(images)), mask, rnn, decoder)
+        frozen = FrozenStatistics(parts.pretrained, freeze=freeze_pretrained, name="pretrained")
+        image = keras.Input((*size, 3), name="image")
+        encoder = keras.Model(image, parts.projection(frozen(image)), name="encoder")
+        images, mask = keras.Input((None, *size, 3), name="images"), keras.Input((None,), dtype="bool", name="mask")
+        logits = parts.logits(encoder(MergeGroups(name="merged_images")(images)), mask)
         super().__init__(inputs={"images": images, "mask": mask}, outputs=logits, name=name)
+        _disable_xla(parts.pretrained, encoder, parts.step, parts.decoder)
 
-        # Stored as functions, because Keras would track and save the models a second time.
-        self._step = lambda: step
-        self._backbone = lambda: pretrained.backbone
-        self.descriptor_inputs = (parts.coarsest(pretrained.strides), parts.SALIENT) if group_gate else ()
+        # Stored as a function, because Keras would track and save the models in it a second time.
+        self._parts = lambda: parts
 
         # Configuration
         self.backbone_name = backbone
         self.image_size = size
-        self.recnet = None if recnet is None else parts.foreground_arguments(recnet)
+        self.recnet = recnet
         self.recurrent_unit = recurrent_unit
         self.use_reset_gate = use_reset_gate
         self.use_spatial_attention = use_spatial_attention
@@ -197,47 +167,46 @@ class RCAUNet(PresetModel, GroupModel):
         self.spatial_reduction = spatial_reduction
         self.update_bias = update_bias
         self.channels = channels
-        self.group_gate = group_gate
+        self.embedding_channels = embedding_channels
         self.decoder_filters = decoder_filters
-        self.separable = separable
         self.freeze_pretrained = freeze_pretrained
 
     @property
     def encoder(self) -> keras.Model:
-        """Functional model from images `(batch, height, width, 3)` to a dict of features: `"x"` and head inputs."""
+        """Functional model from images `(batch, height, width, 3)` to a dict of features."""
         return self.get_layer("encoder")
 
     @property
-    def decoder(self) -> keras.Model:
-        """Functional model from a dict of image features and `"state"` to logits `(batch, height, width, 1)`."""
-        return self.get_layer("decoder")
-
-    @property
-    def cell(self) -> keras.layers.Layer | None:
-        """The recurrent cell, or None without a group branch. `cell.start(x)` is the state before the first image."""
-        return None if self.recurrent_unit is None else self.get_layer("group").cell
-
-    @property
     def step(self) -> keras.Model | None:
-        """Functional model from a dict of `"x"` and `"state"` to the next state, or None without a group branch."""
-        return self._step()
+        """Functional model from features of an image and the group's state to the next state, all in one dict.
+
+        Before the first image, all tensors of the state are 0. None without a group branch.
+        """
+        return self._parts().step
+
+    @property
+    def decoder(self) -> keras.Model:
+        """Functional model from features of an image and the group's state to logits `(batch, height, width, 1)`."""
+        return self._parts().decoder
 
     @property
     def pretrained(self) -> keras.Model:
         """The pretrained part: a functional model from images to a dict of features."""
-        return self.encoder.get_layer("pretrained").layer
+        return self._parts().pretrained
 
     @property
     def backbone(self) -> keras.Model:
         """The backbone inside the pretrained part."""
-        return self._backbone()
+        return self._parts().backbone
 
     def from_features(self) -> keras.Model:
         """Return the model without its pretrained part, for training on precomputed features.
 
         Returns:
             A functional model that shares this model's weights. Input: a dict of the outputs of `pretrained`, each with
-            leading dimensions `(batch, images)`, and `"mask"`. Output: the same logits as this model's.
+            leading dimensions `(batch, images)`, and `"mask"`. Output: this model's logits; those of the edge version
+            have RecNet's resolution before the last upsampling (stride 4 for `recnet_lite0`), which makes training
+            faster.
 
         Example:
             >>> features = model.pretrained.predict(images)  # once, for all images
@@ -245,48 +214,14 @@ class RCAUNet(PresetModel, GroupModel):
             >>> train_model.compile("adam", CoSaliencyLoss())
             >>> train_model.fit(groups_of_features)  # trains the weights of `model`
         """
+        parts = self._parts()
         inputs = {
-            name: keras.Input((None, *tensor.shape[1:]), name=name) for name, tensor in self.pretrained.output.items()
+            name: keras.Input((None, *tensor.shape[1:]), name=name) for name, tensor in parts.pretrained.output.items()
         }
         mask = keras.Input((None,), dtype="bool", name="mask")
         merged = {name: MergeGroups(name=f"merged_{name}")(tensor) for name, tensor in inputs.items()}
-        projection = self.encoder.get_layer("projection")
-        features = {name: merged[name] for name in self.encoder.output if name != "x"}
-        features = {"x": projection({name: merged[name] for name in projection.input}), **features}
-        rnn = None if self.cell is None else self.get_layer("group")
-        logits = _group_logits(features, mask, rnn, self.decoder)
+        logits = parts.logits(parts.projection(merged), mask, decoder=parts.feature_decoder)
         return GroupModel({**inputs, "mask": mask}, logits, name=f"{self.name}_from_features")
-
-    def adapt(self, features) -> None:
-        """Fit the whitening of the group gate to features of many images, see `SalientDescriptor.adapt`.
-
-        Call it before training; `keras-recnet train` does so automatically.
-
-        Args:
-            features: iterable of outputs of `pretrained`, each a dict of arrays for a batch of images; a few thousand
-                images in total. Only the entries named by `descriptor_inputs` are used.
-
-        Raises:
-            ValueError: if the model has no gate, an element of `features` lacks these entries, or there are fewer than
-                two images.
-
-        Example:
-            >>> model = RCAUNet.from_recnet("recnet_lite0", group_gate=True)
-            >>> model.adapt([model.pretrained.predict(images)])  # (images, height, width, 3) in 0…255
-        """
-        if not self.group_gate:
-            raise ValueError("This model has no gate to adapt. Received: group_gate=False")
-        layer = self.encoder.get_layer("projection").get_layer(parts.DESCRIPTOR)
-        vectors = []
-        for batch in features:
-            if not isinstance(batch, dict) or not set(self.descriptor_inputs) <= set(batch):
-                raise ValueError(
-                    f"`features` must be dicts with {self.descriptor_inputs}, such as "
-                    f"`[model.pretrained.predict(images)]`. Received: an element of type {type(batch).__name__}"
-                )
-            inputs = (keras.ops.cast(batch[name], "float32") for name in self.descriptor_inputs)
-            vectors.append(keras.ops.convert_to_numpy(layer.describe(*inputs)))
-        layer.adapt(np.concatenate(vectors) if vectors else np.zeros((0, layer.mean.shape[0])))
 
     def to_inference(self) -> keras.Model:
         """Return a functional model with the same weights and inputs that computes maps instead of logits.
@@ -299,27 +234,27 @@ class RCAUNet(PresetModel, GroupModel):
 
     @classmethod
     def from_recnet(
-        cls, recnet: RecNet | str | os.PathLike, image_size: int | tuple[int, int] = 224, **arguments
+        cls, recnet: RecNet | str | os.PathLike, image_size: int | tuple[int, int] | None = None, **arguments
     ) -> "RCAUNet":
-        """Build the edge version around a RecNet's foreground path and copy its weights.
+        """Build the edge version around a RecNet and copy its weights.
 
         Args:
             recnet: a `RecNet`, or the name or folder of its preset.
-            image_size: height and width; may differ from RecNet's.
-            **arguments: constructor arguments. Defaults of the edge version: `channels=192, separable=True,
-                spatial_reduction=2, update_bias=1.5, freeze_pretrained=True`.
+            image_size: height and width; None: RecNet's.
+            **arguments: constructor arguments; `freeze_pretrained` is True by default.
 
         Raises:
             PresetError: if the preset does not exist.
+            ValueError: if the RecNet has only one branch.
         """
         if not isinstance(recnet, RecNet):
             recnet = RecNet.from_preset(recnet)
         model = cls(
             recnet.backbone_name,
-            image_size,
+            recnet.image_size if image_size is None else image_size,
             backbone_weights=None,
             recnet=recnet.get_config(),
-            **{**EDGE, **arguments},
+            **{"freeze_pretrained": True, **arguments},
         )
         model.init_from_recnet(recnet)
         return model
@@ -330,7 +265,7 @@ class RCAUNet(PresetModel, GroupModel):
         return typing.TypedDict("Arguments", {**types, "recnet": RecNet.argument_types() | None}, total=False)
 
     def init_from_recnet(self, recnet: RecNet) -> None:
-        """Copy the weights of a RecNet's foreground path; this model must contain a RecNet with the same arguments.
+        """Copy the weights of a RecNet; this model must contain a RecNet with the same arguments.
 
         Raises:
             ValueError: if the RecNet lacks a weight or a weight has a different shape.
@@ -340,17 +275,16 @@ class RCAUNet(PresetModel, GroupModel):
                 "This model contains no RecNet: build it with `RCAUNet.from_recnet`. Received: recnet=None"
             )
         source = {weight.path: weight for weight in recnet.weights}
-        targets = [*self.pretrained.weights, *self.decoder.get_layer("head").weights]
-        paths = [weight.path.replace(parts.COPIED_HEAD, parts.HEAD) for weight in targets]
-        for weight, path in zip(targets, paths, strict=True):
-            if path not in source or source[path].shape != weight.shape:
+        for weight in self.pretrained.weights:
+            if weight.path not in source or source[weight.path].shape != weight.shape:
+                received = tuple(source[weight.path].shape) if weight.path in source else "no such weight"
                 raise ValueError(
-                    f"The RecNet does not fit: expected {path!r} of shape {tuple(weight.shape)}. Received: "
-                    f"{tuple(source[path].shape) if path in source else 'no such weight'} in {recnet.name!r}"
+                    f"The RecNet does not fit: expected {weight.path!r} of shape {tuple(weight.shape)}. Received: "
+                    f"{received} in {recnet.name!r}"
                 )
-        for weight, path in zip(targets, paths, strict=True):
+        for weight in self.pretrained.weights:
             # a copy: on JAX, both models would otherwise share a buffer, which training one of them donates
-            weight.assign(np.array(keras.ops.convert_to_numpy(source[path])))
+            weight.assign(np.array(keras.ops.convert_to_numpy(source[weight.path])))
 
     def get_config(self):
         return {
@@ -366,19 +300,15 @@ class RCAUNet(PresetModel, GroupModel):
             "spatial_reduction": self.spatial_reduction,
             "update_bias": self.update_bias,
             "channels": self.channels,
-            "group_gate": self.group_gate,
+            "embedding_channels": self.embedding_channels,
             "decoder_filters": list(self.decoder_filters),
-            "separable": self.separable,
             "freeze_pretrained": self.freeze_pretrained,
             "name": self.name,
         }
 
 
-def _group_logits(features, mask, rnn, decoder):
-    """Logits `(batch, images, height, width, 1)` from the features of all images, `(batch · images, …)`."""
-    inputs = dict(features)
-    if rnn is not None:
-        x = SplitGroups(name="split_x")([features["x"], mask])
-        _, state = rnn(x, mask=mask)
-        inputs["state"] = BroadcastGroups(dtype=rnn.dtype_policy.name, name="broadcast_state")([state, mask])
-    return SplitGroups(name="logits", dtype="float32")([decoder(inputs), mask])
+def _disable_xla(*models):
+    """Disable XLA for `predict`: on a CPU, compilation takes longer than it saves."""
+    for model in models:
+        if model is not None and keras.backend.backend() == "tensorflow":
+            model.jit_compile = False

@@ -55,10 +55,8 @@ class RecNet(PresetModel, keras.Model):
     Attributes:
         backbone: the backbone, a model with the attribute `strides`.
         side_outputs: dict of the backbone's feature maps, symbolic tensors by name (`"P1"` … `"P5"`).
-        foreground_features: the foreground features after attention, a symbolic tensor
-            `(batch, height / 8, width / 8, channels)`.
-        head_inputs: dict of the foreground head's inputs, in order: `"foreground"` (`foreground_features`), then the
-            finer side outputs.
+        coarse_logits: the logits before the last upsampling, a symbolic tensor.
+        foreground_features: features of the foreground head at stride 8, a symbolic tensor.
         attention_layer: the `ReciprocalAttention`, or None.
 
     Input shape:
@@ -156,20 +154,21 @@ class RecNet(PresetModel, keras.Model):
         ]
         if attention_layer is not None:
             features = attention_layer(features)
-        logits = [
+        outputs = [
             PredictionHead(head_filters, finer=len(finer), **block, name=f"{branch}_head")(
-                [feature, *(side_outputs[key] for key in finer)]
+                [feature, *(side_outputs[key] for key in finer)], return_features=True
             )
             for branch, feature in zip(names, features, strict=True)
         ]
+        logits = [output for output, _ in outputs]
         joined = layers.Concatenate(name="branches")(logits) if len(logits) > 1 else logits[0]
         upsampling = layers.UpSampling2D(head_stride, interpolation="bilinear", name="logits", dtype="float32")
         super().__init__(inputs=image, outputs=upsampling(joined), name=name)
 
         self.backbone = backbone_model
         self.side_outputs = side_outputs
-        self.foreground_features = features[0]
-        self.head_inputs = {"foreground": features[0], **{key: side_outputs[key] for key in finer}}
+        self.coarse_logits = joined
+        self.foreground_features = outputs[0][1]
         self.attention_layer = attention_layer
 
         # Configuration

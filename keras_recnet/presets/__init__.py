@@ -101,6 +101,7 @@ class Preset:
         arguments = self.config.get("arguments", {})
         fixed = (
             self.task == COSALIENCY
+            and arguments.get("recnet") is None  # the edge version has no recurrent unit
             and arguments.get("recurrent_unit", "rcau") == "rcau"
             and arguments.get("use_spatial_attention", True)
         )

@@ -1,7 +1,6 @@
 """Training of an RCAUNet on groups of images."""
 
 import dataclasses
-import math
 import os
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from keras_recnet.training.task import TrainingTask
 
 LIST = "groups.csv"
 TRAINING, VALIDATION = "train", "validation"  # values of the list's column `split`
-ADAPT_IMAGES = 1024  # without cached features, the group gate adapts to about this many images
 
 
 class CoSaliencyTask(TrainingTask):
@@ -54,9 +52,6 @@ class CoSaliencyTask(TrainingTask):
         sample_data = pipelines.SaliencyGroups(
             validation or training, pipelines.ImageSource(model.image_size, cache=None), 1, drop_remainder=False
         )
-        # fine-tuning keeps the preset's statistics, which come from many more images
-        if model.group_gate and not self._fine_tunes:
-            model.adapt(train_source.chunks(model.descriptor_inputs) if cached else _features(train_data, model))
         names, held_out = (
             [f"{group.name}/{name}" for group in groups for name in names_of(group.pairs)]
             for groups in (training, validation)
@@ -138,12 +133,6 @@ class CoSaliencyTask(TrainingTask):
     @property
     def _feature_folder(self):
         return Path(self.config.data.features or Path(self.config.output) / "features")
-
-    @property
-    def _fine_tunes(self):
-        """Whether training starts from a network for groups."""
-        preset = self.preset()
-        return preset is not None and preset.task == COSALIENCY
 
     def _sources(self, model, log):
         """Return the sources of the training and the validation data."""
@@ -270,13 +259,6 @@ class CoSaliencyTask(TrainingTask):
 def _is_complete(folder: Path) -> bool:
     """Return whether `folder/training` and `folder/validation` hold features, of any images."""
     return all((folder / part / "features.json").is_file() for part in ("training", "validation"))
-
-
-def _features(groups, model):
-    """Yield features of about `ADAPT_IMAGES` images of the first epoch."""
-    batches = math.ceil(ADAPT_IMAGES / (groups.batch_size * groups.images_per_group))
-    for inputs, _ in groups.epoch(0).take(batches):
-        yield model.pretrained.predict_on_batch(inputs["images"].numpy()[inputs["mask"].numpy()])
 
 
 def _samples(groups, count):

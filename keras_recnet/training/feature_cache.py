@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -93,11 +93,6 @@ class FeatureSource:
         row, view = self._rows[pair], int(draws or 0)
         masks = self._files[MASKS][row]
         return {name: self._files[name][view, row] for name in self.inputs}, masks[..., ::-1] if view else masks
-
-    def chunks(self, names: Iterable[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the named features of all images, not mirrored, for 256 images at a time."""
-        for start in range(0, len(self._rows), CHUNK):
-            yield {name: np.asarray(self._files[name][0, start : start + CHUNK], np.float32) for name in names}
 
     def _compute(self, shapes, manifest, row):
         """Compute the features from a row on."""

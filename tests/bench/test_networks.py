@@ -93,13 +93,13 @@ def test_all_engines_compute_the_same_group(tiny_group_preset, group_saved_model
 class NoState:
     """A co-saliency network without a group branch."""
 
-    size, has_state = (2, 3), False
+    size, step_features, state_shapes = (2, 3), (), {}
 
     def encode(self, rgb):
         return {"x": rgb[None]}
 
     def decode(self, features, state):
-        assert state is None
+        assert state == {}
         return features["x"][0, ..., 0]
 
 

@@ -171,7 +171,6 @@ def test_a_single_sheet_is_written_to_a_file(run, birds, tmp_path):
         (["data/birds", "-o", "a.png"], "takes one sheet"),
         (["data/birds", "-o", "out", "--type", "attention"], "Received: 'attention'"),
         (["data/birds", "-o", "out", "--threshold", "0.3"], "--threshold needs --type binary"),
-        (["data/birds", "-o", "out", "--size", "96"], "only supports images of 64×64"),
         (["data/birds", "-o", "out", "--group", "../up=*.jpg"], "must be NAME=GLOB"),
         (["data/birds", "-o", "out", "--group", "birds=data/*/*.jpg"], "another group has this name"),
         (["data/birds", "-o", "out", "--preset", "recnet_lite0"], "expected a preset of an RCAUNet"),

@@ -20,13 +20,13 @@ def tiny_group_saved_model(tiny_group_preset, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def group_file(make_group_model, tmp_path_factory):
-    """`group_file("gru", **arguments)`: the tiny RCAUNet with this recurrent unit, and its float32 LiteRT file."""
+    """`group_file(version)`: a tiny RCAUNet, see `make_group_model`, and its float32 LiteRT file."""
     from keras_recnet.export.litert import converting, signatures
 
     @functools.cache
-    def build(recurrent_unit, **arguments):
-        model = make_group_model(recurrent_unit, **arguments)
-        file = tmp_path_factory.mktemp("litert") / f"{recurrent_unit}.tflite"
+    def build(version):
+        model = make_group_model(version)
+        file = tmp_path_factory.mktemp("litert") / f"{version}.tflite"
         file.write_bytes(converting.convert_parts(signatures.build(model), "float32"))
         return model, file
 

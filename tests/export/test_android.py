@@ -52,37 +52,27 @@ def test_saliency_mapper_matches_the_shipped_file(types):
     assert images == {"float32", "uint8"}
 
 
-def test_co_saliency_mapper_matches_files_for_groups(types, tiny_group_preset, group_file):
+@pytest.mark.parametrize("version", ["edge, float16", "edge", "rcau", "gru", "mean", None])
+def test_co_saliency_mapper_matches_files_for_groups(types, tiny_group_preset, group_file, version):
     images, other = types
     kotlin = constants("CoSaliencyMapper.kt")
-    files = [tiny_group_preset / "model.tflite", *(group_file(unit)[1] for unit in ("gru", "mean"))]
-    for file in files:
-        signatures = details(file)
-        assert signatures.keys() == {kotlin["ENCODE"], kotlin["STEP"], kotlin["DECODE"]}
-        (encode, features), (step, new_state), (decode, saliency) = (
-            signatures[kotlin[name]] for name in ("ENCODE", "STEP", "DECODE")
-        )
-        # the same checks as in the Kotlin class
-        ((shape, dtype),) = encode.values()
-        assert encode.keys() == {kotlin["IMAGE"]}
-        assert (len(shape), shape[0], shape[3], dtype in images) == (4, 1, 3, True)
-        assert saliency == {kotlin["SALIENCY"]: ((1, *shape[1:3], 1), other)}
-        assert step.keys() == {kotlin["X"], kotlin["STATE"]}
-        assert new_state == {kotlin["STATE"]: step[kotlin["STATE"]]}
-        assert features[kotlin["X"]] == step[kotlin["X"]]
-        # the state has x's positions and at least its channels
-        assert step[kotlin["STATE"]][0][:3] == step[kotlin["X"]][0][:3]
-        assert step[kotlin["STATE"]][0][3] >= step[kotlin["X"]][0][3]
-        # decode takes the outputs of encode and the state
-        assert decode == {**features, kotlin["STATE"]: step[kotlin["STATE"]]}
-        assert {dtype for part in (features, step, decode) for _, dtype in part.values()} == {other}
-
-
-def test_co_saliency_mapper_supports_files_without_a_state(group_file):
-    kotlin = constants("CoSaliencyMapper.kt")
-    signatures = details(group_file(None)[1])
-    assert signatures.keys() == {kotlin["ENCODE"], kotlin["DECODE"]}
-    assert signatures[kotlin["DECODE"]][0] == signatures[kotlin["ENCODE"]][1]
+    signatures = details(tiny_group_preset / "model.tflite" if version == "edge, float16" else group_file(version)[1])
+    names = [kotlin[name] for name in ("ENCODE", "STEP", "DECODE")]
+    assert signatures.keys() == set(names if version is not None else names[::2])
+    encode, features = signatures[kotlin["ENCODE"]]
+    step, state = signatures.get(kotlin["STEP"], ({}, {}))
+    decode, saliency = signatures[kotlin["DECODE"]]
+    # the same checks as in the Kotlin class
+    ((shape, dtype),) = encode.values()
+    assert encode.keys() == {kotlin["IMAGE"]}
+    assert (len(shape), shape[0], shape[3], dtype in images) == (4, 1, 3, True)
+    assert saliency == {kotlin["SALIENCY"]: ((1, *shape[1:3], 1), other)}
+    # the buffers of the outputs of `encode` and `step` are the inputs of `step` and `decode`
+    assert features.keys().isdisjoint(state)
+    for inputs in (step, decode):
+        assert inputs.items() <= (features | state).items()
+    assert state.items() <= step.items()
+    assert {dtype for part in (features, step, decode) for _, dtype in part.values()} == {other}
 
 
 def test_the_code_imports_only_classes_of_the_interpreter_api():

@@ -91,7 +91,7 @@ def test_a_group_network_has_a_file_per_signature(format, tiny_group_model, tmp_
     assert {path.name for path in out.glob(f"*{suffix(format)}")} == {
         f"{name}{suffix(format)}" for name in ("encode", "step", "decode")
     }
-    assert description["signatures"]["step"]["outputs"]["next_state"]["meaning"].startswith("state of the group")
+    assert description["signatures"]["step"]["outputs"]["next_consensus"]["meaning"].startswith("state of the group")
     (row,) = description["verification"]["differences"]
     assert row["signature"] == "encode → step → decode"
     assert row["mean"] < 1e-5

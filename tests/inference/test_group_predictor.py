@@ -9,7 +9,8 @@ from keras_recnet.imaging.reading import read
 from keras_recnet.imaging.resizing import resize_map
 from keras_recnet.inference.group_engines import stream
 from keras_recnet.inference.group_predictor import GroupPredictor
-from keras_recnet.inference.group_stream import group_orders
+from keras_recnet.inference.group_stream import empty_state, group_orders
+from keras_recnet.models import RCAUNet
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,22 @@ def test_errors_explain_invalid_arguments(predictor, tiny_group_preset, photos):
         GroupPredictor("recnet_lite0")
     with pytest.raises(PresetError, match="keras-recnet cosal"):
         keras_recnet.Predictor(tiny_group_preset)
+
+
+def test_the_edge_version_supports_other_image_sizes(tiny_group_preset, tiny_group_model, photos):
+    other = GroupPredictor(tiny_group_preset, size=(96, 128))
+    assert other.engine.size == (96, 128)
+    images = list(np.random.default_rng(0).integers(0, 256, (3, 96, 128, 3), dtype="uint8"))
+    model = RCAUNet.from_config({**tiny_group_model.get_config(), "image_size": (96, 128)})
+    model.set_weights(tiny_group_model.get_weights())
+    for saliency, expected in zip(other(images), stream(model, images), strict=True):
+        assert np.abs(saliency - expected.saliency).mean() < 2e-3
+
+
+def test_a_network_whose_recurrent_unit_has_a_spatial_map_supports_one_image_size(make_group_model, tmp_path):
+    make_group_model("rcau").save_to_preset(tmp_path)
     with pytest.raises(PresetError, match="only supports images of 64×64"):
-        GroupPredictor(tiny_group_preset, size=96)
+        GroupPredictor(tmp_path, size=96)
 
 
 def test_cosaliency_is_a_function_of_the_package(predictor, photos, monkeypatch):
@@ -112,7 +127,7 @@ def test_a_map_is_the_resized_output_of_the_network(predictor):
     (saliency,) = predictor([image])
     engine = predictor.engine
     features = engine.encode(image)
-    state = engine.advance(features["x"], None)
+    state = engine.advance(features, empty_state(engine))
     np.testing.assert_allclose(saliency, resize_map(engine.decode(features, state), (64, 64)), atol=1e-6)
 
 

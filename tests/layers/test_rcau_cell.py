@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_recnet.layers import ConvGRUCell, MeanCell, RCAUCell
+from keras_recnet.layers import ConvGRUCell, RCAUCell
 
 BATCH, HEIGHT, WIDTH, CHANNELS = 2, 3, 4, 5
 SETTINGS = [
@@ -110,17 +110,6 @@ def test_a_step_of_the_gru_equals_its_equations_in_loops():
     check(ConvGRUCell(), gru_by_loops)
 
 
-def test_the_mean_cell_computes_the_running_mean():
-    cell = MeanCell()
-    images = np.random.default_rng(0).normal(size=(4, 1, HEIGHT, WIDTH, CHANNELS)).astype("float32")
-    cell.build(images[0].shape)
-    state = cell.start(keras.ops.convert_to_tensor(images[0]))
-    for index, image in enumerate(images):
-        output, (state,) = cell(image, [state])
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(output), images[: index + 1].mean(axis=0), atol=1e-6)
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(state)[..., -1], 4)
-
-
 def test_the_papers_cell_has_no_biases_and_its_initial_gate_is_a_half():
     cell = RCAUCell()
     cell.build((None, HEIGHT, WIDTH, CHANNELS))
@@ -142,20 +131,16 @@ def test_the_reset_kernels_are_initialized_like_one_convolution():
     assert not np.array_equal(*halves)
 
 
-@pytest.mark.parametrize("cell", [RCAUCell, ConvGRUCell, MeanCell])
+@pytest.mark.parametrize("cell", [RCAUCell, ConvGRUCell])
 def test_the_state_has_the_size_of_the_features(cell):
     cell = cell()
     cell.build((None, HEIGHT, WIDTH, CHANNELS))
-    height, width, channels = cell.state_size[0]
-    assert (height, width) == (HEIGHT, WIDTH)
-    assert channels == CHANNELS + isinstance(cell, MeanCell)
-    features = keras.ops.ones((2, HEIGHT, WIDTH, CHANNELS))
-    assert cell.start(features).shape == (2, height, width, channels)
+    assert cell.state_size == [(HEIGHT, WIDTH, CHANNELS)]
 
 
 @pytest.mark.parametrize(
     "cell",
-    [RCAUCell(use_reset_gate=False, spatial_reduction=2, update_bias=1.5), ConvGRUCell(), MeanCell()],
+    [RCAUCell(use_reset_gate=False, spatial_reduction=2, update_bias=1.5), ConvGRUCell()],
 )
 def test_a_cell_is_restored_from_its_configuration(cell):
     again = type(cell).from_config(cell.get_config())

@@ -32,9 +32,10 @@ RECNET = {
     "normalization": "batch",
     "fusion": "average",
 }
-EDGE = {"channels": 6, "decoder_filters": (6, 4), "separable": True, "update_bias": 1.5}
+EDGE = {"channels": 6, "embedding_channels": 5, "decoder_filters": (6, 4)}
 PAPER = {"decoder_filters": (6, 4, 4, 4)}
 UNITS = ("rcau", "gru", "mean", None)
+VERSIONS = ("edge", *UNITS)
 
 
 @functools.cache
@@ -51,18 +52,28 @@ def recnet(**arguments):
 
 
 def edge(**arguments):
-    """The edge version with a nonzero residual convolution, which would otherwise hide the group branch."""
+    """The edge version with a nonzero last convolution, which would otherwise hide the group branch."""
     keras.utils.set_random_seed(0)
     model = RCAUNet.from_recnet(recnet(), SIZE, **{**EDGE, **arguments})
-    residual = model.decoder.get_layer("residual")
-    residual.kernel.assign(np.random.default_rng(0).normal(size=residual.kernel.shape, scale=0.1))
+    (kernel,) = (weight for weight in model.weights if "gate_and_residual/kernel" in weight.path)
+    kernel.assign(np.random.default_rng(0).normal(size=kernel.shape))
+    return model
+
+
+def paper(unit="rcau", **arguments):
+    """The paper's version with a tiny backbone, and larger logits than a fresh network has."""
+    keras.utils.set_random_seed(0)
+    options = {**PAPER, "channels": 4, "update_bias": 1.5, **arguments}
+    model = RCAUNet("tiny", SIZE, backbone_weights=None, recurrent_unit=unit, **options)
+    (kernel,) = (weight for weight in model.weights if "pixel_logits/kernel" in weight.path)
+    kernel.assign(kernel / numpy(model(groups())).std())
     return model
 
 
 @functools.cache
-def shared_edge(unit="rcau"):
-    """A shared `edge` model that tests must not train."""
-    return edge(recurrent_unit=unit)
+def shared(version="edge"):
+    """A shared model that tests must not train: `"edge"`, or the paper's version with a recurrent unit."""
+    return edge() if version == "edge" else paper(version)
 
 
 def groups(batch=2, images=3, seed=0):
@@ -128,73 +139,38 @@ def test_the_papers_decoder_supports_every_unit_and_group_size(unit):
         assert model(x).shape == (1, images, 32, 64, 1)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"attention": None}, {"attention": "background"}, {"head_stride": 2}])
-def test_the_initial_map_of_the_edge_version_is_recnets_foreground(arguments):
+@pytest.mark.parametrize("arguments", [{}, {"attention": None}, {"fusion": "subtract"}, {"head_stride": 2}])
+def test_the_initial_map_of_the_edge_version_is_recnets(arguments):
     source = recnet(**arguments)
     model = RCAUNet.from_recnet(source, SIZE, **EDGE)
     x = groups()
-    logits = numpy(model(x)).reshape(6, SIZE, SIZE, 1)
-    np.testing.assert_allclose(logits, numpy(source(x["images"].reshape(6, SIZE, SIZE, 3)))[..., :1], atol=1e-5)
-    assert np.abs(logits).max() > 1e-2
-    names = [weight.path for weight in model.weights]
-    assert not [name for name in names if "background_head" in name or "foreground_value" in name]
+    saliency = numpy(model.to_inference()(x)).reshape(6, SIZE, SIZE, 1)
+    expected = numpy(source.to_inference()(x["images"].reshape(6, SIZE, SIZE, 3)))
+    np.testing.assert_allclose(saliency, expected, atol=1.1e-4)
+    assert expected.std() > 1e-3
 
 
-@pytest.mark.parametrize("unit", ["rcau", "mean"])
-def test_the_group_gate_multiplies_the_map_by_the_agreement_with_the_group(unit):
-    model, x = edge(recurrent_unit=unit, group_gate=True), groups(batch=1, images=4)
-    descriptor = model.encoder.get_layer("projection").get_layer("descriptor")
-    pretrained = {name: numpy(value) for name, value in model.pretrained(x["images"][0]).items()}
-    # RecNet's own map, averaged to the stride of the coarsest side output
-    recnet_map = sigmoid(numpy(recnet()(x["images"][0]))[..., :1]).reshape(4, 2, 32, 2, 32, 1).mean(axis=(2, 4))
-    np.testing.assert_allclose(pretrained["salient"], recnet_map, atol=0.02)
-    coarsest = pretrained[model.descriptor_inputs[0]]
-    assert coarsest.shape[1] == min(value.shape[1] for value in pretrained.values()) == recnet_map.shape[1]
-    model.adapt([model.pretrained(groups(seed=seed)["images"][0]) for seed in range(5)])
-    u = numpy(descriptor([coarsest, pretrained["salient"]])).astype("float64")
-    cosine = [vector @ u.mean(axis=0) / np.linalg.norm(u.mean(axis=0)) for vector in u]
-    gate = sigmoid(10 * (np.array(cosine) - np.sqrt(3) / 4) - 1)
-    assert gate.std() > 0.01
-    decoder = model.decoder
-    ungated = keras.Model(decoder.input, decoder.get_layer("upsampled").output)
-    features = model.encoder(x["images"][0])
-    state = [model.cell.start(features["x"][:1])]
-    for image in features["x"]:
-        _, state = model.cell(image[None], state)
-    maps = sigmoid(numpy(ungated({**features, "state": keras.ops.repeat(state[0], 4, axis=0)})))
-    np.testing.assert_allclose(sigmoid(numpy(model(x)))[0], maps * gate[:, None, None, None], atol=1e-4)
-
-
-def test_the_group_gate_ignores_padding_and_order():
-    model, x = edge(recurrent_unit="mean", group_gate=True), groups()
-    together = numpy(model(x))
-    alone = numpy(model({"images": x["images"][1:, [2, 0]], "mask": np.ones((1, 2), "bool")}))
-    np.testing.assert_allclose(together[1, [2, 0]], alone[0], atol=1e-4)
-
-
-def test_the_group_gate_is_kept_after_saving_and_without_the_pretrained_part(tmp_path):
-    model = edge(group_gate=True)
-    assert model.count_params() > shared_edge().count_params()
-    model.save_to_preset(tmp_path)
-    x = groups()
-    again = RCAUNet.from_preset(tmp_path)
-    assert again.get_config() == model.get_config()
-    np.testing.assert_allclose(numpy(again(x)), numpy(model(x)), atol=0.02)
-    features = features_of(model, x)
-    np.testing.assert_allclose(numpy(model.from_features()(features))[0], numpy(model(x))[0], atol=1e-4)
+def test_the_map_of_a_group_of_one_is_recnets_after_training():
+    model, x = shared("edge"), groups(batch=3, images=1)
+    expected = numpy(recnet().to_inference()(x["images"][:, 0]))
+    np.testing.assert_allclose(numpy(model.to_inference()(x))[:, 0], expected, atol=1.1e-4)
 
 
 def test_the_edge_version_of_the_shipped_preset_is_smaller_than_8_mb(tmp_path):
     model = RCAUNet.from_recnet("recnet_lite0")
-    assert model.image_size == (224, 224)
-    assert model.cell.state_size[0] == (14, 14, 192)
+    assert model.image_size == (320, 320)
+    assert {name: tensor.shape[1:] for name, tensor in model.step.output.items()} == {
+        "consensus": (64,),
+        "consensus_moments": (64, 64),
+        "count": (1,),
+    }
     model.save_to_preset(tmp_path)
     assert (tmp_path / presets.WEIGHTS).stat().st_size < 8e6
 
 
-@pytest.mark.parametrize("unit", UNITS)
-def test_a_padded_batch_equals_its_short_groups(unit):
-    model = shared_edge(unit)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_padded_batch_equals_its_short_groups(version):
+    model = shared(version)
     x = groups()
     together = numpy(model(x))
     alone = numpy(model({"images": x["images"][1:, [0, 2]], "mask": np.ones((1, 2), "bool")}))
@@ -205,23 +181,24 @@ def test_a_padded_batch_equals_its_short_groups(unit):
 
 def test_other_images_change_the_map_only_with_a_group_branch():
     x = groups(batch=1)
-    for unit in UNITS:
-        model = shared_edge(unit)
+    for version in VERSIONS:
+        model = shared(version)
         whole = numpy(model(x))[0, 0]
         alone = numpy(model({"images": x["images"][:, :1], "mask": x["mask"][:, :1]}))[0, 0]
-        assert (np.abs(whole - alone).max() > 1e-4) == (unit is not None)
+        assert (np.abs(whole - alone).max() > 1e-4) == (version is not None)
 
 
-def test_only_the_mean_is_independent_of_the_order():
-    x = groups(batch=1)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_only_recurrent_units_depend_on_the_order(version):
+    x, model = groups(batch=1), shared(version)
     reversed_group = {"images": x["images"][:, ::-1], "mask": x["mask"]}
-    mean, rcau = shared_edge("mean"), shared_edge("rcau")
-    np.testing.assert_allclose(numpy(mean(reversed_group))[:, ::-1], numpy(mean(x)), atol=1e-5)
-    assert np.abs(numpy(rcau(reversed_group))[:, ::-1] - numpy(rcau(x))).max() > 1e-4
+    difference = np.abs(numpy(model(reversed_group))[:, ::-1] - numpy(model(x))).max()
+    assert (difference > 1e-4) == (version in ("rcau", "gru"))
 
 
-def test_gradients_reach_every_trainable_weight_and_no_frozen_one():
-    model = edge(freeze_pretrained=True, use_bias=True, group_gate=True)
+@pytest.mark.parametrize("build", [edge, paper])
+def test_gradients_reach_every_trainable_weight_and_no_frozen_one(build):
+    model = build(freeze_pretrained=True)
     assert not model.pretrained.trainable_weights
     before = {weight.path: numpy(weight) for weight in model.weights}
     # gradients fade in a random network without normalization; smaller steps would vanish in float32 rounding
@@ -248,29 +225,53 @@ def test_batch_normalization_always_uses_its_stored_statistics():
         np.testing.assert_array_equal(numpy(weight), old)
 
 
-def test_fit_learns_to_recognize_distractors():
-    model = edge(freeze_pretrained=True)
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 60, (2, 4, SIZE, SIZE, 3)).astype("float32"), masks(2, 4)
-    x[..., :1] += 150 * y
-    y[:, 3] = 0
-    x[:, 3] = x[:, 3, :, :, ::-1]
-    mask = np.ones((2, 4), "bool")
+def test_fit_learns_which_of_two_objects_the_group_has_in_common():
+    """Every image shows a red and a blue square; the red one is common to one group, the blue one to the other."""
+    keras.utils.set_random_seed(0)
+    model = RCAUNet.from_recnet(recnet(), SIZE, channels=16, embedding_channels=8, decoder_filters=(16, 16))
+    random = np.random.default_rng(0)
+
+    def batch():
+        x, y = random.integers(0, 40, (2, 4, SIZE, SIZE, 3)).astype("float32"), np.zeros((2, 4, SIZE, SIZE, 1))
+        for group in range(2):
+            for image in range(4):
+                columns = random.permutation([0, 32])
+                shown = (0, 2) if image % 2 == 0 else (2 * group, 1)  # every second image: the common one, and green
+                for channel, column in zip(shown, columns, strict=True):
+                    x[group, image, 16:48, column : column + 32, channel] = 230
+                    y[group, image, 16:48, column : column + 32] = channel == 2 * group
+        return {"images": x, "mask": np.ones((2, 4), "bool")}, y
+
     model.compile(keras.optimizers.Adam(3e-2), CoSaliencyLoss(dice_weight=0.5), **QUICKLY)
-    losses = model.fit({"images": x, "mask": mask}, y, epochs=30, verbose=0).history["loss"]
-    assert losses[-1] < 0.8 * losses[0]
+    for _ in range(60):
+        model.train_on_batch(*batch())
+    x, y = batch()
+    error = np.abs(numpy(model.to_inference()(x)) - y).mean()
+    # the state of the other group
+    other = {"images": np.concatenate([x["images"][:, :1], x["images"][::-1, 1:]], axis=1), "mask": x["mask"]}
+    wrong = np.abs(numpy(model.to_inference()(other))[:, 0] - y[:, 0]).mean()
+    assert error < 0.1
+    assert wrong > 2 * error
 
 
 def test_training_on_features_trains_the_model():
     model = edge(freeze_pretrained=True)
     x = groups()
     train_model, features = model.from_features(), features_of(model, x)
-    np.testing.assert_allclose(numpy(train_model(features)), numpy(model(x)), atol=1e-5)
+    # the resolution of RecNet's branches
+    assert train_model.output.shape == (None, None, SIZE // 4, SIZE // 4, 1)
+    coarse = numpy(train_model(features))
+    fine = numpy(model(x)).reshape(2, 3, SIZE // 4, 4, SIZE // 4, 4).mean(axis=(3, 5))[..., None]
+    assert np.abs(sigmoid(coarse) - sigmoid(fine)).mean() < 0.02
     before = numpy(model(x))
     train_model.compile(keras.optimizers.Adam(1e-2), CoSaliencyLoss(), **QUICKLY)
-    train_model.fit(features, masks(), verbose=0)
+    train_model.fit(features, masks()[:, :, ::4, ::4], verbose=0)
     assert np.abs(numpy(model(x)) - before).max() > 1e-3
-    np.testing.assert_allclose(numpy(train_model(features)), numpy(model(x)), atol=1e-5)
+
+
+def test_training_on_features_of_the_papers_version_has_the_same_logits():
+    model, x = paper(freeze_pretrained=True), groups()
+    np.testing.assert_allclose(numpy(model.from_features()(features_of(model, x))), numpy(model(x)), atol=1e-5)
 
 
 def test_padding_does_not_contribute_to_the_loss():
@@ -320,9 +321,9 @@ def test_the_co_perceptual_loss_is_added_from_its_start_epoch():
     assert not all(np.array_equal(numpy(w), old) for w, old in zip(model.trainable_weights, before, strict=True))
 
 
-@pytest.mark.parametrize("unit", UNITS)
-def test_saving_and_loading_preserves_the_model(unit, tmp_path):
-    model, x = shared_edge(unit), groups()
+@pytest.mark.parametrize("version", VERSIONS)
+def test_saving_and_loading_preserves_the_model(version, tmp_path):
+    model, x = shared(version), groups()
     model.save(tmp_path / "model.keras")
     again = keras_recnet.load_model(tmp_path / "model.keras")
     assert again.get_config() == model.get_config()
@@ -349,7 +350,7 @@ def test_logits_are_float32_in_half_precision(precision):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        model = RCAUNet("tiny", SIZE, backbone_weights=None, recnet=RECNET, group_gate=True, **EDGE)
+        model = RCAUNet("tiny", SIZE, backbone_weights=None, recnet=RECNET, **EDGE)
         assert model.output.dtype == "float32"
         assert model.from_features().output.dtype == "float32"
         assert keras.backend.standardize_dtype(model(groups()).dtype) == "float32"
@@ -384,15 +385,15 @@ def test_training_with_tensorflow_on_a_cpu_does_not_use_xla():
     # XLA needs minutes to compile the gradients of depthwise convolutions
     on_a_gpu = any(device.startswith("gpu") for device in keras.distribution.list_devices())
     uses_xla = on_a_gpu or keras.backend.backend() != "tensorflow"
-    for model in (recnet(), shared_edge(), shared_edge().from_features()):
+    for model in (recnet(), shared(), shared().from_features()):
         model.compile("sgd", "mse")
         assert model.jit_compile is uses_xla
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("unit", UNITS)
-def test_mixed_precision_is_close_to_float32(unit, precision):
-    reference = shared_edge(unit)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_mixed_precision_is_close_to_float32(version, precision):
+    reference = shared(version)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -407,10 +408,10 @@ def test_mixed_precision_is_close_to_float32(unit, precision):
     assert np.abs(saliency - expected)[x["mask"]].mean() < 0.2 * expected.std()
 
 
-@pytest.mark.parametrize("unit", ["rcau", "mean", None])
-def test_a_model_is_restored_from_its_preset(unit, tmp_path):
-    model = edge(recurrent_unit=unit)
-    if unit == "rcau":
+@pytest.mark.parametrize("version", ["edge", "rcau", "mean", None])
+def test_a_model_is_restored_from_its_preset(version, tmp_path):
+    model = edge() if version == "edge" else paper(version)
+    if version == "edge":
         model.compile("adam", CoSaliencyLoss(co_perceptual=CoPerceptualLoss(features=bright)), **QUICKLY)
         model.fit(groups(), masks(), verbose=0)
     model.save_to_preset(tmp_path, remark="a test")
@@ -438,7 +439,7 @@ def test_a_model_is_restored_from_its_preset(unit, tmp_path):
     ],
 )
 def test_an_invalid_argument_in_the_configuration_is_named_in_the_error(arguments, key, tmp_path):
-    shared_edge().save_to_preset(tmp_path)
+    shared().save_to_preset(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["arguments"].update(arguments)
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -447,37 +448,35 @@ def test_an_invalid_argument_in_the_configuration_is_named_in_the_error(argument
 
 
 def test_a_spatial_map_fits_only_one_image_size(tmp_path):
-    shared_edge().save_to_preset(tmp_path / "rcau")
+    shared("rcau").save_to_preset(tmp_path / "rcau")
     with pytest.raises(
         PresetError, match=r"images of 64×64 \(its recurrent unit has a spatial map\)\. Omit the size\. Received: 96×96"
     ):
         RCAUNet.from_preset(tmp_path / "rcau", image_size=96)
-    edge(use_spatial_attention=False).save_to_preset(tmp_path / "channels")
-    assert RCAUNet.from_preset(tmp_path / "channels", image_size=96).image_size == (96, 96)
+    paper(use_spatial_attention=False).save_to_preset(tmp_path / "channels")
+    shared("edge").save_to_preset(tmp_path / "edge")
+    for folder in ("channels", "edge"):
+        assert RCAUNet.from_preset(tmp_path / folder, image_size=96).image_size == (96, 96)
 
 
 @pytest.mark.parametrize("option", ["use_reset_gate", "use_spatial_attention", "use_channel_attention"])
 def test_every_gate_can_be_disabled(option):
-    ablated = edge(**{option: False})
-    assert ablated.count_params() < shared_edge().count_params()
-    assert getattr(ablated.cell, option) is False
+    ablated = paper(**{option: False})
+    assert ablated.count_params() < shared("rcau").count_params()
+    assert getattr(ablated.get_layer("group").cell, option) is False
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        lambda: edge(recurrent_unit="lstm"),
+        lambda: paper("lstm"),
         lambda: edge(decoder_filters=(8, 8, 8)),
-        lambda: edge(recurrent_unit=None, group_gate=True),
-        lambda: shared_edge().adapt([]),
-        lambda: edge(group_gate=True).adapt([]),
-        lambda: edge(group_gate=True).adapt(np.zeros((2, SIZE, SIZE, 3))),
-        lambda: RCAUNet("vgg16", 32, backbone_weights=None, group_gate=True, **PAPER),
+        lambda: RCAUNet.from_recnet(recnet(branches="foreground", attention=None)),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, decoder_filters=(8, 8)),
         lambda: RCAUNet("resnet50", 64, backbone_weights=None),
         lambda: RCAUNet("tiny", 60, backbone_weights=None),
         lambda: RCAUNet("vgg16", 32, backbone_weights=None, **PAPER).init_from_recnet(recnet()),
-        lambda: shared_edge().init_from_recnet(recnet(head_filters=8)),
+        lambda: shared().init_from_recnet(recnet(head_filters=8)),
     ],
 )
 def test_errors_end_with_what_was_received(bad):

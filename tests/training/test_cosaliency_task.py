@@ -74,15 +74,8 @@ def test_without_validation_all_groups_are_trained_on(smoke, tmp_path):
     assert (tmp_path / "run/samples/epoch-002.png").exists()
 
 
-def statistics_of(run):
-    """The mean and the whitening of the group gate of a trained network."""
-    projection = RCAUNet.from_preset(run / "preset").encoder.get_layer("projection")
-    descriptor = projection.get_layer("descriptor")
-    return [keras.ops.convert_to_numpy(weight) for weight in (descriptor.mean, descriptor.whitening)]
-
-
 @pytest.mark.parametrize("cache", ["features", "memory"])
-def test_the_group_gate_adapts_to_the_images_and_keeps_its_statistics_in_fine_tuning(tmp_path, cache):
+def test_the_edge_version_is_trained_and_fine_tuned_on_features_and_on_images(tmp_path, cache):
     keras.utils.set_random_seed(0)
     recnet = RecNet("tiny", 64, backbone_weights=None, integration_filters=4, attention=None, head_filters=4)
     recnet.save_to_preset(tmp_path / "recnet")
@@ -98,7 +91,7 @@ def test_the_group_gate_adapts_to_the_images_and_keeps_its_statistics_in_fine_tu
         "model.channels": 8,
         "model.decoder_filters": "[8,8]",
         "batch_size": 3,
-        "steps": 2,
+        "steps": 6,
         "optimizer.warmup_steps": 0,
         "samples": 0,
         "tensorboard": "false",
@@ -106,11 +99,15 @@ def test_the_group_gate_adapts_to_the_images_and_keeps_its_statistics_in_fine_tu
         "output": tmp_path / "run",
     }
     train("rcau_lite0", [f"{key}={value}" for key, value in config.items()], False, io.StringIO())
-    mean, whitening = statistics_of(tmp_path / "run")
-    assert np.abs(mean).min() > 0
-    assert np.abs(whitening - np.eye(len(mean))).max() > 0.1
+    trained = RCAUNet.from_preset(tmp_path / "run/preset")
+    assert trained.recnet is not None
+    source = {weight.path: keras.ops.convert_to_numpy(weight) for weight in recnet.weights}
+    for weight in trained.pretrained.weights:
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), source[weight.path], atol=1e-3, rtol=1e-3)
+    # initially zero
+    kernel = next(weight for weight in trained.weights if "gate_and_residual/kernel" in weight.path)
+    assert np.abs(keras.ops.convert_to_numpy(kernel)).mean() > 1e-3
 
-    # fine-tuning on a few images keeps the statistics of many
     few = {
         key: config[key]
         for key in (*(key for key in config if key.startswith("data.")), "optimizer.warmup_steps", "samples")
@@ -118,8 +115,6 @@ def test_the_group_gate_adapts_to_the_images_and_keeps_its_statistics_in_fine_tu
     few |= {"init": tmp_path / "run/preset", "data.synthetic": 8, "epochs": 1, "batch_size": 3, "ema": 0.0}
     few |= {"tensorboard": "false", "preset.litert": "false", "output": tmp_path / "tuned"}
     train("finetune_groups", [f"{key}={value}" for key, value in few.items()], False, io.StringIO())
-    for after, before in zip(statistics_of(tmp_path / "tuned"), (mean, whitening), strict=True):
-        np.testing.assert_array_equal(after, before)
     first, tuned = (RCAUNet.from_preset(tmp_path / name / "preset").decoder.get_weights() for name in ("run", "tuned"))
     assert max(np.abs(new - old).max() for new, old in zip(tuned, first, strict=True)) > 1e-4
 

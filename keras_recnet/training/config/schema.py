@@ -98,9 +98,8 @@ class GroupModelConfig(Section):
     spatial_reduction: Count = 1
     update_bias: float | None = None
     channels: Count | None = None
-    group_gate: bool = False
+    embedding_channels: Count = 64
     decoder_filters: Annotated[Any, _described("list of whole numbers, `null`")] = None
-    separable: bool = False
     freeze_pretrained: bool = False
 
 

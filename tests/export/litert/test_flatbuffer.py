@@ -12,6 +12,8 @@ from keras_recnet.export.litert import converting, flatbuffer
 from keras_recnet.inference.engines import LiteRTEngine
 from keras_recnet.inference.group_engines import LiteRTGroupEngine
 
+CONVOLUTION = schema.BuiltinOperator.CONV_2D
+
 
 @pytest.fixture(scope="module")
 def small_parts():
@@ -65,6 +67,24 @@ def test_edits_do_not_change_the_outputs(raw):
     assert expected.std() > 0.01
     np.testing.assert_array_equal(run(flatbuffer.finish(raw), image), expected)
     np.testing.assert_array_equal(run(flatbuffer.finish(raw, input_dtype="uint8"), image), expected)
+
+
+def test_a_bias_that_is_dequantized_twice_becomes_one_plain_constant(raw):
+    model = schema.ModelT.InitFromPackedBuf(raw)
+    (subgraph,) = model.subgraphs
+    convolution = next(o for o in subgraph.operators if flatbuffer.operation_code(model, o) == CONVOLUTION)
+    index, dequantize = next((i, o) for i, o in enumerate(subgraph.operators) if o.outputs[0] == convolution.inputs[2])
+    again = schema.TensorT(**vars(subgraph.tensors[dequantize.outputs[0]]))
+    again.name += b"_again"
+    subgraph.tensors.append(again)
+    outputs = np.array([len(subgraph.tensors) - 1], "int32")
+    twice = schema.OperatorT(dequantize.opcodeIndex, dequantize.inputs, outputs)
+    subgraph.operators.insert(index, twice)
+    convolution.inputs = np.array([*convolution.inputs[:2], *outputs], "int32")
+    content = flatbuffer.finish(flatbuffer._pack(model))
+    assert [constants for name, constants in operations(content) if name == "DEQUANTIZE"] == [[(True, "FLOAT16")]] * 2
+    image = image_of((1, 8, 8, 3))
+    np.testing.assert_array_equal(run(content, image), run(raw, image))
 
 
 def test_a_uint8_image_keeps_its_values(raw):
@@ -130,6 +150,23 @@ def test_the_file_of_a_preset_describes_its_tensors(tiny_preset):
             assert tensors[name]["shape"] == detail["shape"].tolist()
             assert np.dtype(tensors[name]["dtype"]) == detail["dtype"]
             assert tensors[name]["meaning"] == {"image": "RGB in 0…255", "saliency": "map in 0…1"}[name]
+
+
+def test_the_file_of_a_group_preset_describes_its_features_and_its_state(tiny_group_preset):
+    signatures = read_metadata(tiny_group_preset / "model.tflite")["signatures"]
+    meanings = {
+        (signature, kind, name): tensor["meaning"]
+        for signature, tensors in signatures.items()
+        for kind in ("inputs", "outputs")
+        for name, tensor in tensors[kind].items()
+    }
+    assert meanings["encode", "inputs", "image"] == "RGB in 0…255"
+    assert meanings["decode", "outputs", "saliency"] == "map in 0…1"
+    state = "state of the group; 0 before the first image"
+    for key in (("step", "inputs"), ("step", "outputs"), ("decode", "inputs")):
+        assert meanings[*key, "consensus"] == meanings[*key, "count"] == state
+    for key in (("encode", "outputs"), ("decode", "inputs")):
+        assert meanings[*key, "foreground"] == "features of the image"
 
 
 def test_the_licence_is_the_section_about_it_in_the_card(tmp_path):

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from keras_recnet import presets
 from keras_recnet.backbones._common import CaffePreprocessing
@@ -35,14 +36,25 @@ def test_the_gpu_supports_float16_weights(preset, request, tmp_path):
     assert gpu_incompatible(as_uint8(file, tmp_path)) == []
 
 
-@pytest.mark.parametrize(
-    ("recurrent_unit", "arguments"),
-    [("rcau", {}), ("gru", {}), ("mean", {}), (None, {}), ("rcau", {"group_gate": True})],
-)
-def test_the_gpu_supports_all_signatures_of_each_recurrent_unit(group_file, recurrent_unit, arguments, tmp_path):
-    _, file = group_file(recurrent_unit, **arguments)
+@pytest.mark.parametrize("version", ["edge", "rcau", "gru", "mean", None])
+def test_the_gpu_supports_all_signatures_of_each_version(group_file, version, tmp_path):
+    _, file = group_file(version)
     assert gpu_incompatible(file) == []
     assert gpu_incompatible(as_uint8(file, tmp_path)) == []
+
+
+def test_products_of_the_edge_version_need_no_transposition(group_file):
+    """The GPU delegate of TensorFlow Lite accepts a product of transposed matrices, but ignores the transposition."""
+    file = group_file("edge")[1]
+    model = flatbuffer.unpack(file.read_bytes(), file)
+    products = [
+        operator.builtinOptions
+        for subgraph in model.subgraphs
+        for operator in subgraph.operators
+        if flatbuffer.operation_code(model, operator) == schema.BuiltinOperator.BATCH_MATMUL
+    ]
+    assert len(products) == 3
+    assert not any(options.adjX or options.adjY for options in products)
 
 
 def test_the_gpu_supports_the_layers_of_the_papers_networks(tmp_path):
@@ -76,10 +88,26 @@ def test_the_gpu_supports_the_ablations_of_the_recurrent_unit(options, tmp_path)
             lambda image: tf.exp(image[..., :1]) * tf.exp(image[:, :1, :1]),
             "MUL [1, 8, 8, 1], [1, 1, 1, 3]: only one operand",
         ),
+        (
+            lambda image: tf.nn.bias_add(tf.reduce_mean(image, (1, 2)), tf.reshape(tf.reduce_max(image, (1, 2)), [3])),
+            "ADD [1, 3], [3]: an operand with one dimension",
+        ),
+        (
+            lambda image: tf.reduce_mean(image, (1, 2), keepdims=True) + np.ones((1, 8, 8, 1), "float32"),
+            "ADD [1, 1, 1, 3], [1, 8, 8, 1]: an operand may not be broadcast to the size of a constant",
+        ),
         (lambda image: tf.reshape(image, (1, 2, 4, 8, 3)) + 1.0, "ADD [1, 2, 4, 8, 3], []: a tensor with more than 4"),
         (lambda image: tf.nn.conv2d(image, tf.reshape(image, (8, 8, 3, 1)), 1, "VALID"), None),
     ],
-    ids=["no such operation", "reverse", "both operands broadcast", "five dimensions", "kernel computed at run time"],
+    ids=[
+        "no such operation",
+        "reverse",
+        "both operands broadcast",
+        "vector computed at run time",
+        "broadcast to a constant",
+        "five dimensions",
+        "kernel computed at run time",
+    ],
 )
 def test_unsupported_operations_are_found(function, expected, converted, tmp_path):
     content = converted({"serving_default": lambda image: {"saliency": function(image)}}, image=IMAGE)

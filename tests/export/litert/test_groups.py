@@ -4,9 +4,11 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_recnet import presets
-from keras_recnet.export import standalone_runner
-from keras_recnet.inference.group_engines import LiteRTGroupEngine
+from keras_recnet.export.litert import converting
+from keras_recnet.inference.group_engines import KerasGroupEngine, LiteRTGroupEngine
 from keras_recnet.inference.group_stream import GroupStream
+from keras_recnet.layers import GroupCorrection
+from keras_recnet.models import RecNet
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,12 @@ def streamed(engine, images):
 
 
 def test_the_file_has_three_signatures_with_names_and_a_fixed_size(interpreter):
-    features = ["P2", "foreground", "x"]
+    features = ["branches", "embedding", "foreground", "moments", "salient", "vector", "x"]
+    state = ["consensus", "consensus_moments", "count"]
     assert interpreter.get_signature_list() == {
         "encode": {"inputs": ["image"], "outputs": features},
-        "step": {"inputs": ["state", "x"], "outputs": ["state"]},
-        "decode": {"inputs": sorted([*features, "state"]), "outputs": ["saliency"]},
+        "step": {"inputs": sorted(["moments", "vector", *state]), "outputs": state},
+        "decode": {"inputs": sorted([*features, *state]), "outputs": ["saliency"]},
     }
     image = interpreter.get_signature_runner("encode").get_input_details()["image"]
     assert (image["shape"].tolist(), image["dtype"]) == ([1, 64, 64, 3], np.float32)
@@ -56,38 +59,50 @@ def test_streaming_equals_the_whole_group_in_keras(tiny_group_model, tiny_group_
     expected = whole(tiny_group_model, images)
     assert expected.std() > 0.01
     difference = np.abs(streamed(engine, images) - expected)
-    assert difference.mean() < 1e-3  # weights are rounded to float16
+    assert difference.mean() < 2e-3  # weights are rounded to float16
     assert difference.max() < 0.05
 
 
-@pytest.mark.parametrize(
-    ("recurrent_unit", "arguments"),
-    [
-        ("rcau", {}),
-        ("gru", {}),
-        ("mean", {}),
-        (None, {}),
-        ("rcau", {"group_gate": True}),
-        ("mean", {"group_gate": True}),
-    ],
-)
-def test_every_recurrent_unit_streams_groups_of_any_size(group_file, recurrent_unit, arguments):
-    model, file = group_file(recurrent_unit, **arguments)
+@pytest.mark.parametrize("version", ["edge", "rcau", "gru", "mean", None])
+def test_every_version_streams_groups_of_any_size(group_file, version):
+    model, file = group_file(version)
     engine = LiteRTGroupEngine(file, threads=1)
-    assert engine.has_state == (recurrent_unit is not None)
+    assert (engine.state_shapes == {}) == (version is None)
     for count in (1, 7, 50):
         images = group(count)
         expected = whole(model, images)
-        assert expected.std() > 0.01
+        assert expected.std() > 1e-3
         np.testing.assert_allclose(streamed(engine, images), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("recurrent_unit", "arguments"), [("rcau", {}), ("gru", {}), ("mean", {}), ("rcau", {"group_gate": True})]
-)
-def test_the_start_state_outside_keras_equals_that_of_the_cell(make_group_model, recurrent_unit, arguments):
-    """The standalone runner and the Kotlin code cannot import `GroupCell.start`, so they pad with zeros themselves."""
-    model = make_group_model(recurrent_unit, **arguments)
-    x = np.random.default_rng(0).normal(size=(1, *model.step.input["x"].shape[1:])).astype("float32")
-    expected = keras.ops.convert_to_numpy(model.cell.start(keras.ops.convert_to_tensor(x)))
-    np.testing.assert_array_equal(standalone_runner.start_state(x, model.step.output.shape[-1]), expected)
+@pytest.mark.parametrize("version", ["edge", "rcau", "gru", "mean", None])
+def test_litert_and_keras_have_the_same_features_and_state(group_file, version):
+    model, file = group_file(version)
+    litert, in_keras = LiteRTGroupEngine(file, threads=1), KerasGroupEngine(model)
+    assert litert.state_shapes == in_keras.state_shapes
+    assert litert.step_features == in_keras.step_features
+
+
+def test_a_group_of_one_image_has_the_map_of_recnet(group_file):
+    model, file = group_file("edge")
+    (image,) = group(1)
+    recnet = RecNet(model.backbone_name, model.image_size, backbone_weights=None, **model.recnet)
+    source = {weight.path: weight for weight in model.pretrained.weights}
+    for weight in recnet.weights:
+        weight.assign(source[weight.path])
+    expected = keras.ops.convert_to_numpy(recnet.to_inference()(image[None].astype("float32")))[..., 0]
+    np.testing.assert_allclose(streamed(LiteRTGroupEngine(file, threads=1), [image]), expected, atol=2e-4)
+
+
+def test_a_saturated_map_is_finite_with_float16_constants(tmp_path):
+    branches, correction = keras.Input((4, 4, 2), name="branches"), keras.Input((4, 4, 2), name="correction")
+    count = keras.Input((1,), name="count")
+    inputs = {"branches": branches, "correction": correction, "count": count}
+    logits = GroupCorrection("average")([branches, correction, count])
+    file = tmp_path / "model.tflite"
+    file.write_bytes(converting.convert_parts({"decode": keras.Model(inputs, {"logits": logits})}, "float16"))
+    values = {"correction": np.zeros((1, 4, 4, 2), "float32"), "count": np.full((1, 1), 3, "float32")}
+    for sign in (1, -1):
+        values["branches"] = sign * np.full((1, 4, 4, 2), (90, -90), "float32")
+        received = Interpreter(str(file)).get_signature_runner("decode")(**values)["logits"]
+        np.testing.assert_allclose(received, sign * np.log(1e4), rtol=1e-3)

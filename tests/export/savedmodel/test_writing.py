@@ -198,18 +198,18 @@ def test_mixed_precision_keeps_scores_and_maps_in_float32(tiny_model):
     assert {weight.dtype for weight in mixed.weights} == {"float32"}
 
 
-def test_mixed_precision_outputs_features_in_float32(tiny_group_model):
+def test_mixed_precision_outputs_features_and_the_state_in_float32(tiny_group_model):
     from keras_recnet.export import worker
     from keras_recnet.export.savedmodel import signatures
 
     served = signatures.build(worker.to_precision(tiny_group_model, "float16"))
+    step, decoder = tiny_group_model.step, tiny_group_model.decoder
     features = served["encode"](tf.constant(sample_images.draw(SIZE)[None], tf.float32))
-    assert {tensor.dtype for tensor in features.values()} == {tf.float32}
-    x = features["x"]
-    state = served["step"](x, x)["state"]
-    assert state.dtype == tf.float32
-    inputs = [{**features, "state": state}[name] for name in tiny_group_model.decoder.input]
-    assert served["decode"](*inputs)["saliency"].dtype == tf.float32
+    tensors = {**features, **{name: tf.zeros((1, *step.input[name].shape[1:])) for name in step.output}}
+    state = served["step"](*(tensors[name] for name in step.input))
+    assert {tensor.dtype for tensor in (features | state).values()} == {tf.float32}
+    saliency = served["decode"](*({**features, **state}[name] for name in decoder.input))["saliency"]
+    assert saliency.dtype == tf.float32
 
 
 def _operations(graph):
