@@ -29,6 +29,14 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
     metavar="NAME[,NAME…]",
     help=f"Score the RecNet presets with these fusions instead of their own: {', '.join(options.FUSIONS)}.",
 )
+@click.option(
+    "--state",
+    "states",
+    type=options.Choices(("zero", "other", "reverse")),
+    metavar="NAME[,NAME…]",
+    help="Also score the co-saliency presets with the group's state zeroed (zero), with the state of the next group "
+    "(other), or with the images in reversed order (reverse).",
+)
 @click.option("--images", type=click.Path(), metavar="DIR", help="Folder of images, for --preset and for the report.")
 @click.option("--name", help="Name of the dataset.  [default: from the folder of masks]")
 @click.option("--grouped", is_flag=True, help="Each subfolder is a group (co-saliency); add means over groups.")
@@ -69,6 +77,7 @@ def evaluate(
     out,
     presets,
     fusions,
+    states,
     sets,
     size,
     draws,
@@ -120,6 +129,7 @@ def evaluate(
             presets,
             out,
             fusions=fusions or (),
+            states=states or (),
             allow_missing=allow_missing,
             load=load_predictor,
             progress=progress,

@@ -79,6 +79,7 @@ def evaluate(
     *,
     presets: Iterable[str] = (),
     fusions: Iterable[str] = (),
+    states: Iterable[str] = (),
     subgroups: Subgroups | None = None,
     allow_missing: bool = False,
     ablations: bool = False,
@@ -93,6 +94,7 @@ def evaluate(
         out: the folder to write to.
         presets: presets whose maps are predicted first, see `keras_recnet.evaluation.preset_maps.predict_maps`.
         fusions: see `predict_maps`.
+        states: see `predict_maps`.
         subgroups: how to draw random subgroups, which are scored in place of the groups.
         allow_missing: see `prepare`.
         ablations: see `prepare`.
@@ -107,9 +109,8 @@ def evaluate(
     progress = options.get("progress", no_progress)
     if subgroups:
         data_sets = [draw_subgroups(data_set, subgroups, out) for data_set in data_sets]
-    data_sets, faults = predict_maps(
-        data_sets, presets, out, fusions=fusions, allow_missing=allow_missing, progress=progress
-    )
+    how = {"fusions": fusions, "states": states, "allow_missing": allow_missing}
+    data_sets, faults = predict_maps(data_sets, presets, out, **how, progress=progress)
     prepared = prepare(data_sets, allow_missing=allow_missing, ablations=ablations)
     return score(prepared, out, faults=faults, **options)
 
