@@ -184,9 +184,12 @@ def _signature_inputs(content, images):
         inputs[name].append(tensors)
         return runners[name](**tensors)
 
-    channels = 0
+    state = {}
     if signatures.STEP in names:
-        channels = int(runners[signatures.STEP].get_input_details()["state"]["shape"][-1])
+        details = runners[signatures.STEP].get_input_details()
+        outputs = runners[signatures.STEP].get_output_details()
+        state = {name: details[name]["shape"] for name in outputs}
+    input_names = {name: list(runner.get_input_details()) for name, runner in runners.items()}
     for start in range(0, len(images), GROUP_SIZE):
-        standalone_runner.stream(run, names, images[start : start + GROUP_SIZE], channels)
+        standalone_runner.stream(run, images[start : start + GROUP_SIZE], input_names, state)
     return inputs

@@ -59,7 +59,7 @@ def prepare(model, folder: Path, *, kind: str, names: list[str], max_pixels: int
             inputs = {key: _save(folder, f"in-{number}-{key}", value) for key, value in case["inputs"].items()}
             calls.append({"signature": case["signature"], "inputs": inputs})
         expected.append({key: _save(folder, f"expected-{number}-{key}", value) for key, value in outputs.items()})
-    description = {"calls": calls, "group": _inputs_and_state(model) if model.task == COSALIENCY else {}}
+    description = {"calls": calls, "group": inputs_and_state(model) if model.task == COSALIENCY else {}}
     (folder / "calls.json").write_text(json.dumps(description))
     (folder / "expected.json").write_text(json.dumps(expected))
 
@@ -226,7 +226,7 @@ def _group_cases(model, kind, names, max_pixels, dtype):
         yield {"stream": [image[None] for image in images]}, {"saliency": whole}
 
 
-def _inputs_and_state(model):
+def inputs_and_state(model):
     """Return the arguments `names` and `state` of `standalone_runner.stream`."""
     step = model.step
     return {

@@ -103,6 +103,8 @@ def test_the_wheel_contains_the_data_files(names):
     expected |= {f"keras_recnet/training/configs/{path}" for path in below("keras_recnet/training/configs", "*.yaml")}
     expected |= {f"keras_recnet/presets/{path}" for path in below("keras_recnet/presets", "*/*") if "__" not in path}
     expected |= {f"keras_recnet/evaluation/{path}" for path in below("keras_recnet/evaluation", "*.jinja")}
+    definitions = "keras_recnet/studies/definitions"
+    expected |= {f"{definitions}/{path}" for path in below(definitions, "*.yaml")}
     expected |= {
         f"keras_recnet/evaluation/published_tables/{path}"
         for path in below("keras_recnet/evaluation/published_tables", "*.csv")

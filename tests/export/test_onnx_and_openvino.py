@@ -6,7 +6,7 @@ import pytest
 
 from keras_recnet import models
 from keras_recnet.errors import ConfigError, MissingExtraError
-from keras_recnet.export import export_model, exporting, standalone_runner
+from keras_recnet.export import export_model, exporting, standalone_runner, verification
 
 PACKAGES = {"onnx": ("tf2onnx", "onnx", "onnxruntime"), "openvino": ("openvino",)}
 
@@ -102,8 +102,8 @@ def test_a_group_network_has_a_file_per_signature(format, tiny_group_model, tmp_
     def run_signature(name, tensors):
         return standalone_runner.without_next(run(out / f"{name}{suffix(format)}", format, **tensors))
 
-    channels = tiny_group_model.step.output.shape[-1]
-    maps = standalone_runner.stream(run_signature, ["encode", "step", "decode"], list(group[:, None]), channels)
+    arguments = verification.inputs_and_state(tiny_group_model)
+    maps = standalone_runner.stream(run_signature, list(group[:, None]), **arguments)
     np.testing.assert_allclose(maps["saliency"], expected, atol=1e-5)
 
 

@@ -192,8 +192,8 @@ def test_a_dead_channel_keeps_its_bias():
     np.testing.assert_allclose(channels[1:], [5, 0, 6], atol=0.05)
 
 
-def test_an_int8_group_network_keeps_its_state_in_float32(tiny_group_model, calibration, tmp_path):
-    file = convert(tiny_group_model, tmp_path / "model.tflite", precision="int8", calibration=calibration)
+def test_an_int8_group_network_keeps_its_state_in_float32(make_group_model, calibration, tmp_path):
+    file = convert(make_group_model("rcau"), tmp_path / "model.tflite", precision="int8", calibration=calibration)
     counts = flatbuffer.count_operations(file.read_bytes())
     assert counts.keys() == {signatures.ENCODE, signatures.STEP, signatures.DECODE}
     assert counts["encode"]["int8"]["CONV_2D"] > 30

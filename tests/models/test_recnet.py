@@ -219,11 +219,10 @@ def test_the_attention_map_of_a_pixel_equals_the_weights_of_the_layer(normalize,
 def test_tensors_are_available_by_name(head_stride, finer):
     model = edge(head_stride=head_stride)
     head = model.get_layer("foreground_head")
-    assert list(model.head_inputs) == ["foreground", *finer]
-    assert model.head_inputs["foreground"] is model.foreground_features
-    for name, tensor in zip(model.head_inputs, keras.tree.flatten(head.input), strict=True):
-        assert tensor is model.head_inputs[name]
-        assert name == "foreground" or tensor is model.side_outputs[name]
+    _, *side_outputs = keras.tree.flatten(head.input)
+    assert [next(key for key, value in model.side_outputs.items() if value is x) for x in side_outputs] == [*finer]
+    assert model.foreground_features is head.output[1]
+    assert model.coarse_logits.shape == (None, 64 // head_stride, 64 // head_stride, 2)
     assert list(model.side_outputs) == list(model.backbone.strides)
 
 

@@ -81,7 +81,7 @@ def test_a_bias_that_is_dequantized_twice_becomes_one_plain_constant(raw):
     twice = schema.OperatorT(dequantize.opcodeIndex, dequantize.inputs, outputs)
     subgraph.operators.insert(index, twice)
     convolution.inputs = np.array([*convolution.inputs[:2], *outputs], "int32")
-    content = flatbuffer.finish(flatbuffer._pack(model))
+    content = flatbuffer.finish(flatbuffer.pack(model))
     assert [constants for name, constants in operations(content) if name == "DEQUANTIZE"] == [[(True, "FLOAT16")]] * 2
     image = image_of((1, 8, 8, 3))
     np.testing.assert_array_equal(run(content, image), run(raw, image))
