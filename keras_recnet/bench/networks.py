@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_recnet.bench.candidates import KERAS, LITERT, ONNX, PRODUCT, SAVED_MODEL, Candidate
-from keras_recnet.inference.group_stream import empty_state
+from keras_recnet.inference.group_stream import DECODE, ENCODE, STEP, empty_state
 
-MAP, ENCODE, STEP, DECODE, GROUP = "map", "encode", "step", "decode", "group"
+MAP, GROUP = "map", "group"
 GROUP_SIZE = 5  # images in the part "group"
 
 _CLASSES = {  # (engine, takes groups) → module of this package, class

@@ -7,6 +7,7 @@ from keras_recnet.bench.candidates import Candidate
 from keras_recnet.bench.networks import DECODE, ENCODE, MAP, STEP, GroupNetwork, Network, noise
 from keras_recnet.bench.with_keras import limit_tensorflow
 from keras_recnet.errors import ConfigError
+from keras_recnet.inference.group_stream import PartsEngine
 
 SERVING = "serving_default"
 
@@ -90,8 +91,8 @@ class MatrixProduct(Network):
         return {MAP: 2 * self._side**3}
 
 
-class _Signatures:
-    """The parts of a SavedModel as a `keras_recnet.inference.group_stream.GroupEngine`."""
+class _Signatures(PartsEngine):
+    """The parts of a SavedModel."""
 
     def __init__(self, signatures, candidate):
         self._signatures = signatures
@@ -100,22 +101,14 @@ class _Signatures:
         inputs, state = {}, ()
         if STEP in signatures:
             inputs, state = signatures[STEP].structured_input_signature[1], signatures[STEP].structured_outputs
-        self.state_shapes = {name: (1, *inputs[name].shape[1:]) for name in state}
-        self.step_features = tuple(sorted(set(inputs) - set(state)))
+        shapes = {name: (1, *spec.shape[1:]) for name, spec in inputs.items()}
+        self._set_parts(signatures[DECODE].structured_input_signature[1], shapes, state)
 
     def encode(self, rgb):
-        return self._call(ENCODE, image=rgb[None].astype(np.float32))
+        return self._run(ENCODE, {"image": rgb[None].astype(np.float32)})
 
-    def advance(self, features, state):
-        return self._call(STEP, **{name: features[name] for name in self.step_features}, **state)
-
-    def decode(self, features, state):
-        tensors = {**features, **state}
-        names = self._signatures[DECODE].structured_input_signature[1]
-        return self._call(DECODE, **{name: tensors[name] for name in names})["saliency"][0, ..., 0]
-
-    def _call(self, name, **inputs):
-        return {key: value.numpy() for key, value in _call(self._signatures[name], inputs).items()}
+    def _run(self, part, tensors):
+        return {key: value.numpy() for key, value in _call(self._signatures[part], tensors).items()}
 
 
 def _load(candidate, threads):

@@ -8,12 +8,10 @@ import numpy as np
 
 from keras_recnet import presets
 from keras_recnet.inference.engines import InterpreterPool, keras_device, keras_model
-from keras_recnet.inference.group_stream import GroupMap, GroupStream, Tensors
-
-_ENCODE, _STEP, _DECODE = "encode", "step", "decode"
+from keras_recnet.inference.group_stream import DECODE, ENCODE, STEP, GroupMap, GroupStream, PartsEngine, Tensors
 
 
-class LiteRTGroupEngine:
+class LiteRTGroupEngine(PartsEngine):
     """Runs the LiteRT file of an `RCAUNet`, without TensorFlow and Keras.
 
     Several threads may call an engine at once.
@@ -32,41 +30,31 @@ class LiteRTGroupEngine:
 
     def encode(self, rgb: np.ndarray) -> Tensors:
         """Compute the features of an image (uint8 `(H, W, 3)`) of the engine's size."""
-        return self._run(_ENCODE, image=rgb[None].astype(self._dtype, copy=False))
+        return self._run(ENCODE, {"image": rgb[None].astype(self._dtype, copy=False)})
 
-    def advance(self, features: Tensors, state: Tensors) -> Tensors:
-        """Compute the state of the group after an image."""
-        return self._run(_STEP, **{name: features[name] for name in self.step_features}, **state)
-
-    def decode(self, features: Tensors, state: Tensors) -> np.ndarray:
-        """Compute the map (float32 `(H, W)`) of an image in its group."""
-        tensors = {**features, **state}
-        return self._run(_DECODE, **{name: tensors[name] for name in self._decode_inputs})["saliency"][0, ..., 0]
-
-    def _run(self, signature, **tensors):
+    def _run(self, part, tensors):
         with self._interpreters.borrow() as runners:
-            return runners[signature](**tensors)
+            return runners[part](**tensors)
 
     def _signature_runners(self, interpreter):
         names = set(interpreter.get_signature_list())
-        if not names >= {_ENCODE, _DECODE}:
+        if not names >= {ENCODE, DECODE}:
             raise ValueError(f"expected the signatures encode, step and decode, found {sorted(names)}")
         runners = {name: interpreter.get_signature_runner(name) for name in names}
-        image = runners[_ENCODE].get_input_details()["image"]
+        image = runners[ENCODE].get_input_details()["image"]
         if image["dtype"] not in (np.float32, np.uint8):
             raise ValueError(f"its input is {np.dtype(image['dtype'])}, not float32 or uint8")
         _, *size, _ = image["shape"].tolist()
         self.size, self._dtype = tuple(size), image["dtype"]
-        self._decode_inputs = tuple(runners[_DECODE].get_input_details())
         inputs, state = {}, ()
-        if _STEP in names:
-            inputs, state = runners[_STEP].get_input_details(), runners[_STEP].get_output_details()
-        self.state_shapes = {name: tuple(inputs[name]["shape"].tolist()) for name in state}
-        self.step_features = tuple(sorted(set(inputs) - set(state)))
+        if STEP in names:
+            inputs, state = runners[STEP].get_input_details(), runners[STEP].get_output_details()
+        shapes = {name: details["shape"].tolist() for name, details in inputs.items()}
+        self._set_parts(runners[DECODE].get_input_details(), shapes, state)
         return runners
 
 
-class KerasGroupEngine:
+class KerasGroupEngine(PartsEngine):
     """Runs an `RCAUNet` on any Keras backend, one thread at a time.
 
     Args:
@@ -80,10 +68,10 @@ class KerasGroupEngine:
         self.model = keras_model(source, size) if isinstance(source, presets.Preset) else source
         self.size = tuple(self.model.image_size)
         self.device = keras_device()
-        self._encoder, self._step, self._decoder = self.model.encoder, self.model.step, self.model.decoder
-        outputs = {} if self._step is None else self._step.output
-        self.state_shapes = {name: (1, *tensor.shape[1:]) for name, tensor in outputs.items()}
-        self.step_features = tuple(sorted(set(self._step.input if outputs else ()) - set(outputs)))
+        self._parts = {STEP: self.model.step, DECODE: self.model.decoder}
+        step = self.model.step
+        shapes = {} if step is None else {name: (1, *tensor.shape[1:]) for name, tensor in step.input.items()}
+        self._set_parts(self.model.decoder.input, shapes, () if step is None else step.output)
         self._lock = threading.Lock()
 
     def encode(self, rgb: np.ndarray) -> Tensors:
@@ -96,20 +84,14 @@ class KerasGroupEngine:
         if rgb.shape != (*self.size, 3):
             raise ValueError(f"An image must have the shape {(*self.size, 3)}. Received: image.shape={rgb.shape}")
         with self._lock:
-            return self._encoder.predict_on_batch(rgb[None].astype("float32"))
+            return self.model.encoder.predict_on_batch(rgb[None].astype("float32"))
 
-    def advance(self, features: Tensors, state: Tensors) -> Tensors:
-        """Compute the state as `LiteRTGroupEngine.advance` does."""
+    def _run(self, part, tensors):
         with self._lock:
-            return self._step.predict_on_batch({**{name: features[name] for name in self.step_features}, **state})
-
-    def decode(self, features: Tensors, state: Tensors) -> np.ndarray:
-        """Compute a map as `LiteRTGroupEngine.decode` does."""
-        tensors = {**features, **state}
-        inputs = {name: tensors[name] for name in self._decoder.input}
-        with self._lock:
-            logits = self._decoder.predict_on_batch(inputs)[0, ..., 0].astype("float64")
-        return np.exp(-np.logaddexp(0, -logits)).astype("float32")
+            outputs = self._parts[part].predict_on_batch(tensors)
+        if part == STEP:
+            return outputs
+        return {"saliency": np.exp(-np.logaddexp(0, -outputs.astype("float64"))).astype("float32")}
 
 
 def stream(

@@ -2,10 +2,12 @@
 
 import tempfile
 import threading
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+ENCODE, STEP, DECODE = "encode", "step", "decode"  # names of the parts
 Tensors = dict[str, np.ndarray]
 
 
@@ -43,6 +45,38 @@ class GroupEngine(Protocol):
 
     def decode(self, features: Tensors, state: Tensors) -> np.ndarray:
         """Compute the map `(H, W)`, float32 in 0…1, of an image in its group."""
+
+
+class PartsEngine:
+    """Base of the engines: passes tensors to the parts by name.
+
+    Subclasses call `_set_parts` and implement `encode` and `_run`.
+    """
+
+    def _set_parts(self, decode_inputs: Iterable[str], step_inputs: Mapping[str, Sequence[int]], state: Iterable[str]):
+        """Set the inputs of the parts.
+
+        Args:
+            decode_inputs: names of the inputs of `decode`.
+            step_inputs: names and shapes `(1, …)` of the inputs of `step`; empty without a group branch.
+            state: names of the outputs of `step`, which are the state.
+        """
+        self._decode_inputs = tuple(decode_inputs)
+        self.state_shapes = {name: tuple(step_inputs[name]) for name in state}
+        self.step_features = tuple(sorted(set(step_inputs) - set(self.state_shapes)))
+
+    def _run(self, part: str, tensors: Tensors) -> Tensors:
+        """Run `step`, or `decode` with the output `saliency` `(1, H, W, 1)`."""
+        raise NotImplementedError
+
+    def advance(self, features: Tensors, state: Tensors) -> Tensors:
+        """Compute the state of the group after an image."""
+        return self._run(STEP, {**{name: features[name] for name in self.step_features}, **state})
+
+    def decode(self, features: Tensors, state: Tensors) -> np.ndarray:
+        """Compute the map (float32 `(H, W)`) of an image in its group."""
+        tensors = {**features, **state}
+        return self._run(DECODE, {name: tensors[name] for name in self._decode_inputs})["saliency"][0, ..., 0]
 
 
 def empty_state(engine: GroupEngine) -> Tensors:
