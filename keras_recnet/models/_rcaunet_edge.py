@@ -33,7 +33,7 @@ def edge_parts(recnet: RecNet, *, channels, embedding_channels, decoder_filters)
         },
         name="features",
     )
-    projection = _projection(pretrained.output, strides, recnet.fusion, channels, embedding_channels)
+    projection = _projection(pretrained.output, strides, recnet, channels, embedding_channels)
     state = {
         "consensus": keras.Input((embedding_channels,), name="consensus"),
         "consensus_moments": keras.Input((embedding_channels, embedding_channels), name="consensus_moments"),
@@ -47,24 +47,22 @@ def edge_parts(recnet: RecNet, *, channels, embedding_channels, decoder_filters)
         corrected = correction({key: inputs[key] for key in correction.input})
         return keras.Model(inputs, layer([inputs["branches"], corrected, inputs["count"]]), name=name)
 
-    upsampling = recnet.image_size[0] // recnet.coarse_logits.shape[1]
     return Parts(
         pretrained,
         recnet.backbone,
         projection,
         _group,
         _step(projection.output, state),
-        decoder(upsampling, "decoder"),
+        decoder(recnet.head_stride, "decoder"),
         decoder(1, "feature_decoder"),
     )
 
 
-def _projection(features, strides, fusion, channels, embedding_channels):
+def _projection(features, strides, recnet, channels, embedding_channels):
     """Build the model from pretrained features to what the group and the decoder use, at stride 16."""
     inputs = inputs_like(features)
-    saliency = Fusion(fusion, dtype="float32", name="recnet_map")(inputs["branches"])
-    height = features[next(iter(strides))].shape[1] * strides[next(iter(strides))] // STRIDE
-    salient = layers.AveragePooling2D(saliency.shape[1] // height, name="salient", dtype="float32")(saliency)
+    saliency = Fusion(recnet.fusion, dtype="float32", name="recnet_map")(inputs["branches"])
+    salient = layers.AveragePooling2D(STRIDE // recnet.head_stride, name="salient", dtype="float32")(saliency)
     foreground = layers.AveragePooling2D(STRIDE // RECNET_STRIDE, name="pooled_foreground")(inputs["foreground"])
     coarse = at_stride_16(inputs, strides, foreground)
     x = _block(channels, 1, name="reduced")(coarse)
