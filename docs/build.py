@@ -21,6 +21,7 @@ from latex2mathml.converter import convert
 
 from keras_recnet.cli.main import cli
 from keras_recnet.training.config import loading
+from keras_recnet.training.config.schema import Section
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "docs"
@@ -202,8 +203,11 @@ def section(model, prefix: str) -> list[str]:
 
 
 def descriptions(model) -> dict[str, str]:
-    """Descriptions of a section's keys: its docstring's `Attributes`, or the `Args` of the class that it configures."""
-    found = parsed(inspect.getdoc(model) or "", "attributes")
+    """Descriptions of a section's keys: `Attributes` in docstrings, or the `Args` of the class that it configures."""
+    found = {}
+    for part in reversed(model.__mro__):
+        if issubclass(part, Section):
+            found |= parsed(inspect.cleandoc(part.__doc__ or ""), "attributes")
     for name in re.findall(r"`(keras_recnet(?:\.\w+)+)`", inspect.getdoc(model) or ""):
         parent, _, attribute = name.rpartition(".")
         found = {**parsed(inspect.getdoc(getattr(importlib.import_module(parent), attribute)), "parameters"), **found}

@@ -113,40 +113,51 @@ class AugmentConfig(Section):
     saturation: Share = 0.0
 
 
-class RootConfig(Section):
-    """An entry of `data.roots`: images and masks in one place.
+class FoldersConfig(Section):
+    """Folders of images and masks.
 
     Attributes:
         root: folder with the subfolders `images` and `masks`.
         images: folder of images, instead of `root`.
         masks: folder of masks, instead of `root`.
+    """
+
+    root: str | None = None
+    images: str | None = None
+    masks: str | None = None
+
+
+class RootConfig(FoldersConfig):
+    """An entry of `data.roots`: images and masks in one place.
+
+    Attributes:
         list: text file with the names to use; null uses all images.
         exclude: text file with names to leave out.
     """
 
-    root: str | None = None
-    images: str | None = None
-    masks: str | None = None
     list: str | None = None
     exclude: str | None = None
 
 
-class GroupRootConfig(Section):
+class GroupFoldersConfig(FoldersConfig):
+    """Folders of groups.
+
+    Attributes:
+        list: CSV file `group,name,split,category`. null uses `root/groups.csv`, or without it a group per subfolder.
+            Lines with other splits than `train` and `validation` are not used.
+    """
+
+    list: str | None = None
+
+
+class GroupRootConfig(GroupFoldersConfig):
     """An entry of `data.roots`: groups in one place.
 
     Attributes:
-        root: folder with the subfolders `images` and `masks`.
-        images: folder of images, instead of `root`.
-        masks: folder of masks, instead of `root`.
-        list: CSV file `group,name,split,category`. null uses `root/groups.csv`, or without it a group per subfolder.
         several_objects: whether the images also show objects of other categories, as in COCO. Then they are not used as
             distractors of other groups or in composites.
     """
 
-    root: str | None = None
-    images: str | None = None
-    masks: str | None = None
-    list: str | None = None
     several_objects: bool = False
 
 
@@ -166,15 +177,10 @@ class CompositesConfig(Section):
     share: Annotated[float, Field(ge=0, lt=1)] = 0.45
 
 
-class DataConfig(Section):
+class DataConfig(RootConfig):
     """Images and masks for training and validation, augmentation and caching.
 
     Attributes:
-        root: folder with the subfolders `images` and `masks`.
-        images: folder of images, instead of `root`.
-        masks: folder of masks, instead of `root`.
-        list: text file with the names to use; null uses all images.
-        exclude: text file with names to leave out.
         roots: several places of images, instead of the keys above: a list of mappings.
         validation: text file with the names to hold out, or a share of the images. null uses `root/validation.txt`, or
             a tenth of the images if there is no such file. 0 trains without validation, with `preset.weights: last`.
@@ -184,11 +190,6 @@ class DataConfig(Section):
         cache_size: side of the cached squares, slightly larger than `model.image_size`.
     """
 
-    root: str | None = None
-    images: str | None = None
-    masks: str | None = None
-    list: str | None = None
-    exclude: str | None = None
     roots: Roots | None = None
     validation: HeldOut = None
     synthetic: Annotated[int, Field(ge=8)] | None = None
@@ -211,15 +212,10 @@ class SplitConfig(Section):
     part: Literal["train", "test"] = "train"
 
 
-class GroupDataConfig(Section):
+class GroupDataConfig(GroupFoldersConfig):
     """Groups of images for training and validation, augmentation and caching.
 
     Attributes:
-        root: folder with the subfolders `images` and `masks`.
-        images: folder of images, instead of `root`.
-        masks: folder of masks, instead of `root`.
-        list: CSV file `group,name,split,category`. null uses `root/groups.csv`, or without it a group per subfolder.
-            Lines with other splits than `train` and `validation` are not used.
         roots: several places of groups, instead of the keys above: a list of mappings.
         validation: another CSV file, or a share of the groups. null uses the lines of `list` with the split
             `validation`, or a tenth of the groups if there are none. 0 trains without validation, with
@@ -242,10 +238,6 @@ class GroupDataConfig(Section):
         features: folder of the cached features; null: in the output folder.
     """
 
-    root: str | None = None
-    images: str | None = None
-    masks: str | None = None
-    list: str | None = None
     roots: GroupRoots | None = None
     validation: HeldOut = None
     split: SplitConfig | None = None
