@@ -146,6 +146,16 @@ def photographs():
 
 
 @pytest.fixture
+def processes():
+    """A list for processes that a test starts; they are killed after the test."""
+    started = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
 def save_photo(tmp_path):
     """Function that saves an image of a bright disk: `save_photo(name, size=(height, width), **options)`."""
 

@@ -6,8 +6,8 @@ import os
 import click
 
 from keras_recnet.cli import options
-from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, load_predictor, progress, say
-from keras_recnet.errors import DataError, MissingExtraError
+from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, extra, load_predictor, progress, say
+from keras_recnet.errors import DataError
 
 MAX_LISTED = 10  # maximum number of allowed faults to print
 
@@ -109,14 +109,8 @@ def evaluate(
         raise click.UsageError("--subgroups needs --preset: maps depend on the images of a group.")
     if shard and merge:
         raise click.UsageError("--shard and --merge cannot be combined: merge when all shards are done.")
-    try:
+    with extra("Evaluation", "evaluation"):
         from keras_recnet.evaluation import preset_maps, run, subgroups
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("keras_recnet"):
-            raise
-        raise MissingExtraError(
-            f'Evaluation needs more packages: pip install "keras-recnet[evaluation]". Missing: {error.name}'
-        ) from error
     try:
         data_sets = _data_sets(sets, **data_set)
         if size is not None:
@@ -153,11 +147,9 @@ def _data_sets(sets, masks, maps, images, name, grouped, names, published, split
     from keras_recnet.evaluation import datasets
 
     if sets is not None:
-        options = {"--masks": masks, "--maps": maps, "--images": images, "--name": name}
-        options |= {"--grouped": grouped, "--names": names, "--split-seed": split_seed is not None, "--part": part}
-        for option, value in options.items():
-            if value:
-                raise click.UsageError(f"{option} cannot be combined with --sets. Move it into {sets}.")
+        given = {"--masks": masks, "--maps": maps, "--images": images, "--name": name}
+        given |= {"--grouped": grouped, "--names": names, "--split-seed": split_seed is not None, "--part": part}
+        options.refuse_with_sets(sets, given)
         data_sets = datasets.read_list(sets)
         if published and len(data_sets) > 1:
             raise click.UsageError(f"--published needs a single dataset. Use the key `published` in {sets}.")

@@ -13,6 +13,13 @@ from keras_recnet.parallel import Shard
 FUSIONS = ("subtract", "foreground", "inverse_background", "average")
 
 
+def refuse_with_sets(sets: str, given: dict[str, object]) -> None:
+    """Raise a `click.UsageError` if an option that a list of datasets replaces was given: option → value."""
+    for option, value in given.items():
+        if value:
+            raise click.UsageError(f"{option} cannot be combined with --sets. Move it into {sets}.")
+
+
 class Choices(click.ParamType):
     """One or more of the valid names, separated by commas."""
 

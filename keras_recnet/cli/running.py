@@ -57,6 +57,23 @@ def exit_status(command: click.Command, program: str, arguments: list[str] | Non
         return NOT_STARTED if isinstance(error, _EARLY_ERRORS) else FAILED
 
 
+@contextlib.contextmanager
+def extra(what: str, name: str) -> Iterator[None]:
+    """Report packages that are missing: `what` needs the extra `name`.
+
+    Raises:
+        MissingExtraError: instead of a `ModuleNotFoundError` of another package in the block.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("keras_recnet"):
+            raise
+        raise MissingExtraError(
+            f'{what} needs more packages: pip install "keras-recnet[{name}]". Missing: {error.name}'
+        ) from error
+
+
 def report(
     run: Callable[..., Iterator] | None,
     problems: list[tuple[str, str]],

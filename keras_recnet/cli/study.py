@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, progress, say
-from keras_recnet.errors import MissingExtraError, RecNetError
+from keras_recnet.cli.options import refuse_with_sets
+from keras_recnet.cli.running import EXIT_STATUS, FAILED, INTERRUPTED, extra, progress, say
+from keras_recnet.errors import RecNetError
 
 
 class Seeds(click.ParamType):
@@ -45,14 +46,8 @@ def study(name, out, config, overrides, rows, seeds, noise_from, dry_run, jobs, 
     """
     # hides TensorFlow's messages about CPU and GPU libraries at start
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
+    with extra("A study", "tensorflow,evaluation"):
         from keras_recnet.studies import definition, running, runs, writing
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("keras_recnet"):
-            raise
-        raise MissingExtraError(
-            f'A study needs more packages: pip install "keras-recnet[tensorflow,evaluation]". Missing: {error.name}'
-        ) from error
     out = Path(out)
     defined = definition.load(name)
     selected = running.select_rows(defined, [row.strip() for row in rows.split(",")] if rows else ())
@@ -84,10 +79,7 @@ def _data_sets(sets, masks, images, names, published):
     from keras_recnet.evaluation import datasets
 
     if sets is not None:
-        options = {"--masks": masks, "--images": images, "--names": names, "--published": published}
-        for option, value in options.items():
-            if value:
-                raise click.UsageError(f"{option} cannot be combined with --sets. Move it into {sets}.")
+        refuse_with_sets(sets, {"--masks": masks, "--images": images, "--names": names, "--published": published})
         return datasets.read_list(sets)
     if not masks or not images:
         raise click.UsageError("Missing options '--images' and '--masks' (or '--sets' with a list of datasets).")

@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from keras_recnet.cli.running import EXIT_STATUS, FAILED, say
-from keras_recnet.errors import MissingExtraError, ProcessLostError
+from keras_recnet.cli.running import EXIT_STATUS, FAILED, extra, say
+from keras_recnet.errors import ProcessLostError
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -40,19 +40,14 @@ def train(config, overrides, resume, preview, **processes):
     # hides TensorFlow's messages about CPU and GPU libraries at start
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        from keras_recnet.training import run
+        with extra("Training", "tensorflow"):
+            from keras_recnet.training import run
 
-        if preview:
-            run.preview(config, list(overrides), preview)
-        else:
-            run.train(config, list(overrides), resume, **processes)
+            if preview:
+                run.preview(config, list(overrides), preview)
+            else:
+                run.train(config, list(overrides), resume, **processes)
     except ProcessLostError as error:
         say(f"Error: {error}")
         sys.stderr.flush()
         os._exit(FAILED)  # at a normal exit, JAX waits for the lost process and then aborts
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("keras_recnet"):
-            raise
-        raise MissingExtraError(
-            f'Training needs more packages: pip install "keras-recnet[tensorflow]". Missing: {error.name}'
-        ) from error

@@ -1,4 +1,5 @@
 import errno
+import functools
 import json
 import shutil
 import subprocess
@@ -9,19 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_recnet.cli import main
 from keras_recnet.inference.group_predictor import GroupPredictor
 
 
 @pytest.fixture
-def run(tiny_group_preset, capfd):
+def run(run_command, tiny_group_preset):
     """Run `keras-recnet cosal` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
-
-    def run(*arguments):
-        status = main.main(["cosal", "--preset", str(tiny_group_preset), *map(str, arguments)])
-        return (status, *capfd.readouterr())
-
-    return run
+    return functools.partial(run_command, "cosal", "--preset", tiny_group_preset)
 
 
 @pytest.fixture

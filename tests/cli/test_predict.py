@@ -12,23 +12,12 @@ import pytest
 from PIL import Image
 
 import keras_recnet
-from keras_recnet.cli import main, options
+from keras_recnet.cli import options
 from keras_recnet.inference import outputs
 
 
 def command(*arguments):
     return [sys.executable, "-m", "keras_recnet", *map(str, arguments)]
-
-
-@pytest.fixture
-def run(tiny_preset, capfd):
-    """Run `keras-recnet predict` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
-
-    def run(*arguments):
-        status = main.main(["predict", "--preset", str(tiny_preset), *map(str, arguments)])
-        return (status, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture

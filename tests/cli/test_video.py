@@ -8,21 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from keras_recnet.cli import main
 from keras_recnet.parallel import child_python
 
 av = pytest.importorskip("av")
-
-
-@pytest.fixture
-def run(tiny_preset, capfd):
-    """Run `keras-recnet predict` with the tiny preset: `run(*arguments)` -> (status, stdout, stderr)."""
-
-    def run(*arguments):
-        status = main.main(["predict", "--preset", str(tiny_preset), *map(str, arguments)])
-        return (status, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture

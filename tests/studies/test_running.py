@@ -39,15 +39,6 @@ def arguments(out, scored, *more, name="recnet-ablation"):
     return ["study", name, "--config", "smoke", "-o", str(out), "--jobs", "1", *sets, *scored, *more]
 
 
-@pytest.fixture
-def processes():
-    started = []
-    yield started
-    for process in started:
-        process.kill()
-        process.wait()
-
-
 def start(processes, out, scored):
     command = arguments(out, scored, "--rows", "foreground,two-branches", "--set", "deterministic=true")
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}

@@ -9,7 +9,6 @@ import sys
 import time
 
 import numpy as np
-import pytest
 
 COMMAND = [
     sys.executable,
@@ -52,15 +51,6 @@ def rows_of(output):
     with open(output / "log.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [{key: row[key] for key in row if key not in ("seconds", "peak_memory_mb")} for row in rows]
-
-
-@pytest.fixture
-def processes():
-    started = []
-    yield started
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def test_weights_are_bit_identical_after_three_kills_and_resumptions(tmp_path, processes):
