@@ -29,7 +29,8 @@ class FeatureSource:
     of its mirror image, are kept as float16 in the files of a folder. They are computed if they are missing, or if the
     images, the masks or the weights of the network have changed, and are read batch by batch, so they may be larger
     than memory. An interrupted computation is continued. Masks are kept at the size of the outputs of
-    `model.from_features()`.
+    `model.from_features()`, without gray levels: a network that learns gray edges at this size has soft edges at full
+    size.
 
     `read` returns the outputs of `model.pretrained` for one image.
 
@@ -115,7 +116,7 @@ class FeatureSource:
             end = row + len(images)
             for place, objects in enumerate(masks, start=row):
                 for index, mask in enumerate(objects):
-                    files[MASKS][place, index] = resize(mask, self.image_size)
+                    files[MASKS][place, index] = 255 * (resize(mask, self.image_size) >= 128)
             for view in range(1 + self.mirrored):
                 outputs = self.network.predict_on_batch(images[:, :, ::-1] if view else images)
                 for name in self.inputs:
