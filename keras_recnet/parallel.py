@@ -8,12 +8,18 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds, or "max PERIOD" without a limit
+
 
 def cores() -> int:
-    """Return the number of CPU cores available to this process."""
-    if hasattr(os, "sched_getaffinity"):  # missing on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of CPU cores available to this process, at most the CPU limit of its container (cgroup v2)."""
+    # the affinity is missing on macOS and Windows
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, CPU_LIMIT.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return count
+    return max(1, min(count, round(quota / period)))
 
 
 class Shard(NamedTuple):
