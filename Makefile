@@ -2,6 +2,7 @@
 # make test         all tests, on TensorFlow
 # make test-jax     the tests of layers, models, backbones, losses, metrics and optimizers, on JAX
 # make test-oldest  tests with the oldest versions that pyproject.toml allows, in .venv-oldest; not part of .ci/run
+# make test-kserve  the REST client with KServe's model server, in .venv-kserve; not part of .ci/run
 # make lint         ruff check and ruff format --check
 # make docs         the documentation site, in build/docs/site
 # make verify       exports the shipped presets and the networks of the papers and verifies every export; takes minutes
@@ -9,7 +10,7 @@
 # make bench        speed of prediction, of the training pipeline and of the evaluation
 #
 # Each target creates .venv if it is missing. `make demo` installs what prediction needs; the others, except
-# `make test-oldest`, add the developer tools to the same .venv. PYTHON=python3.12 selects an interpreter; the default
+# `make test-oldest` and `make test-kserve`, add the developer tools to the same .venv. PYTHON=python3.12 selects an interpreter; the default
 # is the first suitable one.
 
 VENV ?= .venv
@@ -37,7 +38,12 @@ OLDEST := .venv-oldest
 OLDEST_EXTRAS := tensorflow,jax,evaluation,coco,heic,video,serving-client,serving-client-grpc
 OLDEST_TESTS := tests/imaging tests/inference tests/video tests/pipelines tests/evaluation tests/layers tests/test_fuzz.py
 
-.PHONY: demo test test-jax test-oldest lint docs verify soak bench clean
+# For `make test-kserve`: a virtual environment, because KServe and TensorFlow need different versions of protobuf, and
+# the packages. Triton's client has the protocol buffer of its model configurations.
+KSERVE := .venv-kserve
+KSERVE_PACKAGES := 'kserve>=0.15' 'tritonclient[grpc]' pytest
+
+.PHONY: demo test test-jax test-oldest test-kserve lint docs verify soak bench clean
 
 demo: $(VENV)/base
 	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
@@ -53,6 +59,9 @@ test-jax: $(VENV)/dev
 # Old libraries use what the newest versions of their own dependencies have deprecated.
 test-oldest: $(OLDEST)/oldest
 	$(OLDEST)/bin/python -m pytest -W ignore::DeprecationWarning $(OLDEST_TESTS) $(PYTEST_ARGS)
+
+test-kserve: $(KSERVE)/kserve
+	$(KSERVE)/bin/python -m pytest --none-skipped tests/examples/test_kserve.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check
@@ -75,7 +84,7 @@ bench: $(VENV)/dev
 	$(BIN)/python benchmarks/evaluate.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build *.egg-info
+	rm -rf $(VENV) $(OLDEST) $(KSERVE) build *.egg-info
 
 # Stamp files, touched after a successful install; a change of the package's metadata installs again.
 $(VENV)/base: pyproject.toml setup.py | $(VENV)/made
@@ -92,6 +101,11 @@ $(OLDEST)/oldest: pyproject.toml setup.py .ci/oldest_versions.py
 	$(OLDEST)/bin/python .ci/oldest_versions.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt \
 		--editable '.[$(OLDEST_EXTRAS)]' onnxruntime pytest pytest-xdist
+	@touch $@
+
+$(KSERVE)/kserve: pyproject.toml setup.py
+	$(MAKE) VENV=$(KSERVE) $(KSERVE)/made
+	$(KSERVE)/bin/python -m pip install --quiet --editable '.[serving-client]' $(KSERVE_PACKAGES)
 	@touch $@
 
 $(VENV)/made:

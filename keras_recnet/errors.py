@@ -12,6 +12,10 @@ class ImageError(RecNetError):
     """An image cannot be read or is rejected."""
 
 
+class ImageTooLargeError(ImageError):
+    """An image has more pixels than the limit."""
+
+
 class PresetError(RecNetError):
     """A preset is unknown, incomplete or damaged."""
 

@@ -83,7 +83,7 @@ class Client(abc.ABC):
 
     Args:
         model: name of the model in the server.
-        version: version of the model; None: the newest.
+        version: version of the model; None: the newest, and always for KServe, which has no versions.
         timeout: number of seconds to wait for one answer.
         retries: number of retries when the server cannot be reached, is busy or slow, or failed the request because of
             another client's request in the same batch. The pauses double from 0.2 to 10 seconds, minus a random part;

@@ -1,4 +1,7 @@
-"""Client of TF Serving's REST API, with a command: `python -m keras_recnet.export.serving.rest_client a.jpg -o out`."""
+"""Client of the REST API of TF Serving and KServe.
+
+It is also a command: `python -m keras_recnet.export.serving.rest_client a.jpg -o out`.
+"""
 
 import base64
 import contextlib
@@ -16,13 +19,14 @@ _TEMPORARY = frozenset((429, 502, 503, 504))
 
 
 class RestClient(Client):
-    """Client of a RecNet in TF Serving, over HTTP.
+    """Client of a RecNet in TF Serving, or in a KServe server with the V1 protocol, over HTTP.
 
     Args:
-        model: name of the model in the server.
+        model: name of the model in the server; in KServe by default the name of the `InferenceService`.
         url: address of the server, `http://HOST:PORT`; it may contain a path, to which `/v1` is appended.
         connect_timeout: number of seconds to wait for the connection.
-        headers: HTTP headers of every request, such as `{"Authorization": …}`.
+        headers: HTTP headers of every request, such as `{"Authorization": …}`, or `{"Host": …}` for the gateway of a
+            KServe cluster.
         **options: other arguments of `Client`.
 
     Raises:
@@ -62,10 +66,12 @@ class RestClient(Client):
 
     def is_ready(self) -> bool:
         try:
-            versions = self._call("GET", self.url).get("model_version_status", ())
+            answer = self._call("GET", self.url)
         except ServerError:
             return False
-        return any(version.get("state") == "AVAILABLE" for version in versions)
+        if "ready" in answer:  # KServe
+            return answer["ready"] is True
+        return any(version.get("state") == "AVAILABLE" for version in answer.get("model_version_status", ()))
 
     def close(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -114,6 +120,8 @@ class RestClient(Client):
         if response.status_code == 200 and isinstance(answer, dict) and answer:
             return answer
         reason = (answer.get("error") if isinstance(answer, dict) else None) or response.text[:200] or response.reason
+        if response.status_code == 404 and self.version is not None:
+            reason = f"{reason} Check the version; KServe has no versions of a model, so omit it."
         raise ServerError(
             f"{self}: HTTP {response.status_code}: {reason}",
             code=response.status_code,

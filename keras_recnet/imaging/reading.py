@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
-from keras_recnet.errors import ImageError, MissingExtraError
+from keras_recnet.errors import ImageError, ImageTooLargeError, MissingExtraError
 
 # Formats whose decoders need nothing but the bytes. Left out: EPS (runs Ghostscript), stubs without a decoder, and
 # formats that no camera or image editor writes today. The common ones come first, because Pillow imports the others
@@ -88,7 +88,7 @@ def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -
         name: name of the image in error messages; by default the path.
 
     Raises:
-        ImageError: if the image cannot be read or is refused.
+        ImageError: if the image cannot be read or is refused; an `ImageTooLargeError` if it has too many pixels.
         MissingExtraError: if the image is HEIC and pillow-heif is not installed.
     """
     name = name or _name_of(source)
@@ -125,7 +125,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
         The Pillow image. Errors raised in the `with` block, such as a decoder's, become an `ImageError` too.
 
     Raises:
-        ImageError: if the image cannot be read or is refused.
+        ImageError: if the image cannot be read or is refused; an `ImageTooLargeError` if it has too many pixels.
         MissingExtraError: if the image is HEIC and pillow-heif is not installed.
     """
     name = name or _name_of(source)
@@ -139,7 +139,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
             image = _image_of(source, name)
             width, height = image.size
             if width * height > max_pixels:
-                raise ImageError(
+                raise ImageTooLargeError(
                     f"{name}: refused, {width} × {height} pixels are more than the limit of {max_pixels:,}. If you "
                     f"trust the file, raise it (--max-pixels {width * height}; in Python max_pixels={width * height})."
                 )
@@ -156,7 +156,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
     except PermissionError as error:
         raise ImageError(f"{name}: permission denied. Check the file's permissions.") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"{name}: refused, more pixels than the limit of {max_pixels:,} ({error}). If you trust the file, raise it "
             f"(--max-pixels; in Python max_pixels= and PIL.Image.MAX_IMAGE_PIXELS)."
         ) from error

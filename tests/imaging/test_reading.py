@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
-from keras_recnet.errors import ImageError, MissingExtraError
+from keras_recnet.errors import ImageError, ImageTooLargeError, MissingExtraError
 from keras_recnet.imaging.reading import FORMATS, read, snapshot
 
 # Four quadrants of different colors, so that every rotation and flip is visible.
@@ -300,7 +300,7 @@ def test_a_png_with_too_much_metadata_is_refused(size):
 
 def test_an_image_over_the_limit_is_refused_before_decoding(save_photo):
     path = save_photo("photo.png", (40, 50))
-    with pytest.raises(ImageError, match=r"50 × 40 pixels .* limit of 1,999.*--max-pixels 2000"):
+    with pytest.raises(ImageTooLargeError, match=r"50 × 40 pixels .* limit of 1,999.*--max-pixels 2000"):
         read(path, max_pixels=1999)
     assert read(path, max_pixels=2000).size == (40, 50)
 

@@ -47,7 +47,7 @@ def rest_server(script):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             step, headers = next(steps), {}
             if step == SLOW:
                 time.sleep(0.5)
@@ -68,6 +68,8 @@ def rest_server(script):
             self.end_headers()
             with contextlib.suppress(ConnectionError):
                 self.wfile.write(body.encode())
+
+        do_GET = do_POST
 
         def log_message(self, *args):
             pass
@@ -248,3 +250,19 @@ def png(array):
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready"),
+    [
+        ((200, '{"model_version_status": [{"version": "1", "state": "AVAILABLE"}]}'), True),
+        ((200, '{"model_version_status": [{"version": "1", "state": "LOADING"}]}'), False),
+        ((200, '{"name": "m", "ready": true}'), True),  # KServe
+        ((200, '{"name": "m", "ready": false}'), False),
+        ((503, '{"error": "Model with name m is not ready."}'), False),
+        ((404, '{"error": "Model with name m does not exist."}'), False),
+    ],
+)
+def test_a_model_is_ready_when_tf_serving_or_kserve_says_so(answer, ready):
+    with connected(RestClient, [answer]) as client:
+        assert client.is_ready() == ready
