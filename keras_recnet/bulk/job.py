@@ -1,5 +1,6 @@
 """A bulk job: images in blocks, processed by Ray actors that write one output file or folder, with resume."""
 
+import collections
 import dataclasses
 import io
 import json
@@ -11,7 +12,7 @@ from keras_recnet import presets
 from keras_recnet.bulk import storage
 from keras_recnet.bulk.cluster import actor_options, default_actors, import_ray
 from keras_recnet.bulk.inputs import Item
-from keras_recnet.bulk.prediction import GroupWorker, ImageWorker
+from keras_recnet.bulk.prediction import GroupWorker, ImageWorker, Row
 from keras_recnet.errors import ConfigError, DiskError, RecNetError
 from keras_recnet.files import sha256
 from keras_recnet.inference.outputs import Result
@@ -19,9 +20,10 @@ from keras_recnet.inference.outputs import Result
 FORMATS = ("files", "parquet", "webdataset")
 SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
 # readers of parquet datasets ignore folders whose name starts with an underscore
-JOURNAL, SETTINGS = "_journal", "settings.json"
+JOURNAL, SETTINGS, ATTEMPTS = "_journal", "settings.json", "attempts"
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024  # images per block
 BLOCKS_PER_ACTOR = 8
+KILLS = 2  # of actors by an item; further attempts skip it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Job:
 
     The items are divided into blocks. An actor predicts a block, writes its maps, and then a file `_journal/N.json`
     that lists the block's items and errors. A job that is started again skips the items in these files.
+
+    If an actor is killed, Ray starts it again and repeats its block. An item that kills two actors gets an error; see
+    `_Attempts`.
 
     Args:
         items: the images or groups.
@@ -106,7 +111,7 @@ class Job:
         try:
             for row in dataset.iter_rows():
                 if row["error"]:
-                    raise DiskError(row["error"])
+                    raise DiskError(row["error"]) if row["disk"] else _failure(row["error"])
                 done = json.loads(row["done"])
                 for item in blocks[row["block"]]:
                     yield from self._results(item, done[item.name], advance)
@@ -130,11 +135,14 @@ class Job:
         return [name for name in storage.names_in(self.out) if name.startswith("part-")]
 
     def _clean(self):
-        """Delete the parts of blocks that an interrupted run did not finish."""
+        """Delete the parts and attempts of blocks that an interrupted run did not finish."""
         journal = {name.partition(".")[0] for name in storage.names_in(storage.join(self.out, JOURNAL))}
         for name in self._parts():
             if name.removeprefix("part-").partition(".")[0] not in journal:
                 storage.delete(storage.join(self.out, name))
+        attempts = storage.join(self.out, JOURNAL, ATTEMPTS)
+        for name in storage.names_in(attempts):
+            storage.delete(storage.join(attempts, name))
 
     def _blocks(self, items):
         """Return number → items of a block. Numbers continue after those of an earlier run."""
@@ -161,23 +169,25 @@ class Job:
 class _BlockWriter:
     """Actor that predicts and writes one block at a time."""
 
+    max_attempts = 20  # per block
+
     def __init__(self, out, format, grouped, options):
         self.out, self.format, self.grouped = out, format, grouped
         self.worker = GroupWorker(options) if grouped else ImageWorker(options)
 
     def __call__(self, row):
+        answer = {"block": row["block"], "done": "", "error": "", "disk": False}
         try:
-            return {"block": row["block"], "done": self._write(row), "error": ""}
+            return {**answer, "done": self._write(row)}
         except DiskError as error:
-            return {"block": row["block"], "done": "", "error": str(error)}
+            return {**answer, "error": str(error), "disk": True}
+        except RecNetError as error:
+            return {**answer, "error": str(error)}
 
     def _write(self, row):
         number, items = row["block"], [Item(**item) for item in json.loads(row["items"])]
-        if self.grouped:
-            results = [(item, list(self.worker.rows(item.paths))) for item in items]
-        else:
-            rows = self.worker.rows([item.paths[0] for item in items])
-            results = ((item, [row]) for item, row in zip(items, rows, strict=True))
+        attempts = _Attempts(storage.join(self.out, JOURNAL, ATTEMPTS, f"{number:08d}.json"), self.max_attempts)
+        results = self._predict(items) if attempts.number == 1 else self._predict_again(items, attempts)
         done = {}
         part = None if self.format == "files" else {"parquet": _Parquet, "webdataset": _WebDataset}[self.format](number)
         for item, rows in results:
@@ -192,7 +202,61 @@ class _BlockWriter:
             storage.write(storage.join(self.out, _part(number, self.format)), part.data())
         done = json.dumps(done)
         storage.write(storage.join(self.out, JOURNAL, f"{number:08d}.json"), done.encode())
+        attempts.delete()
         return done
+
+    def _predict(self, items):
+        if self.grouped:
+            return ((item, list(self.worker.rows(item.paths))) for item in items)
+        rows = self.worker.rows([item.paths[0] for item in items])
+        return ((item, [row]) for item, row in zip(items, rows, strict=True))
+
+    def _predict_again(self, items, attempts):
+        for item in items:
+            if attempts.killed[item.name] < KILLS:
+                attempts.note(item.name)
+                yield item, list(self.worker.rows(item.paths))
+            else:
+                reason = "the process was killed each time that it read this image; perhaps memory is too small for it."
+                yield item, [Row(path, error=f"{path}: {reason}") for path in item.paths]
+        attempts.note(None)
+
+
+class _Attempts:
+    """The attempts to process a block, in a file that each attempt updates.
+
+    Ray repeats a block without limit when its actor is killed, for example by the system because memory is short. To
+    find items that kill their actor each time, every attempt but the first notes each item before it is processed.
+
+    Attributes:
+        number: number of this attempt, from 1.
+        killed: how many attempts each item has killed; the first one does not count.
+
+    Raises:
+        RecNetError: if there were too many attempts.
+    """
+
+    def __init__(self, location, limit):
+        self._location = location
+        try:
+            before = json.loads(storage.read(location))
+        except OSError:
+            before = {"number": 0, "killed": {}, "item": None}
+        self.number, self.killed = before["number"] + 1, collections.Counter(before["killed"])
+        self.killed.update(filter(None, [before["item"]]))
+        if self.number > limit:
+            raise RecNetError(
+                f"the process of a block was killed {limit} times, the last time at {before['item']}. Perhaps memory "
+                f"is too small; use fewer actors (--actors)"
+            )
+        self.note(None)
+
+    def note(self, item):
+        state = {"number": self.number, "killed": self.killed, "item": item}
+        storage.write(self._location, json.dumps(state).encode())
+
+    def delete(self):
+        storage.delete(self._location)
 
 
 class _Parquet:

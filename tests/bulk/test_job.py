@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from keras_recnet import GroupPredictor, Predictor
-from keras_recnet.bulk import predict
+from keras_recnet.bulk import job, predict
 from keras_recnet.cli import main
 
 pa = pytest.importorskip("pyarrow")
@@ -158,6 +158,60 @@ def test_killed_actors_and_damaged_files_leave_a_complete_table(run, links, tiny
         if not row["error"]:
             saliency = decoded(row["map"])
             assert np.abs(saliency - 255 * expected[len(saliency)]).max() <= 0.5001
+
+
+@pytest.fixture
+def kill(monkeypatch, tmp_path):
+    """Kill the actors that process some images: `kill(condition on a path, limit)` -> folder with a file per death."""
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
+
+    def kill(condition, limit):
+        class Killed(job._BlockWriter):  # a local class, since Ray sends those to the actors
+            max_attempts = limit
+
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                rows = self.worker.rows
+
+                def killing(paths):
+                    for path, row in zip(paths, rows(paths), strict=True):
+                        if condition(path):
+                            (deaths / str(time.time_ns())).touch()
+                            os.kill(os.getpid(), signal.SIGKILL)
+                        yield row
+
+                self.worker.rows = killing
+
+        monkeypatch.setattr(job, "_BlockWriter", Killed)
+        return deaths
+
+    return kill
+
+
+def test_images_that_kill_their_actor_get_an_error_and_the_others_maps(run, links, kill, tmp_path):
+    photos, out = links(20), tmp_path / "out"
+    killers = {str(photos / name) for name in ("0005.jpg", "0006.jpg")}
+    deaths = kill(killers.__contains__, limit=6)
+    status, _, stderr = run(photos, "-o", out, "--format", "parquet", "--actors", 1)
+    assert status == 1
+    assert "18 of 20 images" in stderr
+    assert f"{photos / '0005.jpg'}: the process was killed each time that it read this image" in stderr
+    rows = table(out)
+    assert sorted(row["path"] for row in rows) == sorted(map(str, photos.iterdir()))
+    assert {row["path"] for row in rows if row["error"]} == killers
+    assert {row["path"] for row in rows if row["map"] is None} == killers
+    assert len(list(deaths.iterdir())) == 1 + 2 + 2  # the first attempt does not know which image it was
+    assert not list((out / "_journal" / "attempts").iterdir())
+
+
+def test_a_block_whose_actor_is_always_killed_ends_the_job(run, links, kill, tmp_path):
+    deaths = kill(lambda path: True, limit=2)
+    photos = links(12)
+    status, _, stderr = run(photos, "-o", tmp_path / "out", "--actors", 1)
+    assert status == 1
+    assert "Error: The job failed: the process of a block was killed 2 times, the last time at" in stderr
+    assert len(list(deaths.iterdir())) == 2
 
 
 def actors():
