@@ -54,9 +54,13 @@ class SaliencyGroups(Batches):
         composites: composites of images of the groups, see `plan_composites`.
         composite_share: share of the own images and of the distractors that are composites, below 1. Groups with too
             few images are filled with more composites.
+        group_numbers: whether training batches have two more inputs, for a loss inside the model: the number of the
+            group, `"group"`, `(batch,)` int32, in the order of `group_names`; and the targets, `"objects"`.
         workers: threads that prepare batches and fill the cache.
 
     Attributes:
+        group_names: the sorted names of all groups and, with `category_share`, of all categories. Groups of the same
+            name have the same number.
         distractor_sampler: the `DistractorSampler`.
 
     Raises:
@@ -92,6 +96,7 @@ class SaliencyGroups(Batches):
         small_group_share: float = 0.0,
         composites: Sequence[CompositePair] = (),
         composite_share: float = 0.5,
+        group_numbers: bool = False,
         workers: int = 2,
     ):
         super().__init__(source, batch_size, seed, drop_remainder, workers)
@@ -120,7 +125,9 @@ class SaliencyGroups(Batches):
         self._own_composites = _by_pair(composites)
         self._categories = _categories(self.groups) if category_share else []
         self._probabilities = [_root_shares(groups) for groups in (self.groups, self._categories)]
-        self._dtypes = [*(tf.as_dtype(dtype) for _, dtype in source.inputs.values()), tf.bool, tf.uint8]
+        self.group_names = sorted({group.name for group in [*self.groups, *self._categories]})
+        self._numbers = {name: number for number, name in enumerate(self.group_names)} if group_numbers else None
+        self._dtypes = [*(tf.as_dtype(dtype) for _, dtype in source.inputs.values()), tf.bool, tf.uint8, tf.int32]
         pairs = [pair for group in self.groups for pair in group.pairs] + self.distractor_sampler.pairs
         pairs += composites
         source.open(list(dict.fromkeys(pairs)), workers)
@@ -178,7 +185,7 @@ class SaliencyGroups(Batches):
 
         def batch(step):
             chosen = parts[step * self.batch_size : (step + 1) * self.batch_size]
-            return self._batch(chosen, images_per_group or max(map(len, chosen)))
+            return *self._batch(chosen, images_per_group or max(map(len, chosen))), np.zeros(len(chosen), np.int32)
 
         return self._dataset(batch, 0, math.ceil(len(parts) / self.batch_size), training=False)
 
@@ -207,12 +214,13 @@ class SaliencyGroups(Batches):
         return [(own[i], 0) for i in order[:count]] + drawn
 
     def _training_batch(self, epoch, step):
-        groups = []
+        groups, numbers = [], []
         for position in self.positions(step):
-            _, pairs, objects = self.members(epoch, position)
+            group, pairs, objects = self.members(epoch, position)
             draws = self.source.draw(generator(self.seed, epoch, AUGMENTATION, position), self.images_per_group)
             groups.append(list(zip(pairs, objects, draws, strict=False)))
-        return self._batch(groups, self.images_per_group)
+            numbers.append(self._numbers[group.name] if self._numbers else 0)
+        return *self._batch(groups, self.images_per_group), np.array(numbers, np.int32)
 
     def _batch(self, groups, length):
         """Return the arrays of a batch; a group is a list of `(pair, object, draws)`, padded to `length`."""
@@ -231,15 +239,18 @@ class SaliencyGroups(Batches):
         return *inputs.values(), mask, targets
 
     def _to_tensors(self, *arrays, training):
-        *arrays, mask, targets = arrays
+        *arrays, mask, targets, numbers = arrays
         size = self.local_batch_size if training and self.drop_remainder else None
         places = size, self.images_per_group if training else None
         inputs = {
             name: tf.cast(tf.ensure_shape(array, (*places, *shape)), tf.float32)
             for (name, (shape, _)), array in zip(self.source.inputs.items(), arrays, strict=True)
         }
-        targets = tf.ensure_shape(targets, (*places, *self.image_size, 1))
-        return {**inputs, "mask": tf.ensure_shape(mask, places)}, tf.cast(targets, tf.float32) / 255.0
+        inputs["mask"] = tf.ensure_shape(mask, places)
+        targets = tf.cast(tf.ensure_shape(targets, (*places, *self.image_size, 1)), tf.float32) / 255.0
+        if training and self._numbers:
+            inputs |= {"group": tf.ensure_shape(numbers, (size,)), "objects": targets}
+        return inputs, targets
 
 
 def _by_pair(composites):

@@ -5,6 +5,7 @@ from keras_recnet.layers.conv_gru_cell import ConvGRUCell
 from keras_recnet.layers.feature_integration import FeatureIntegration
 from keras_recnet.layers.frozen_statistics import FrozenStatistics
 from keras_recnet.layers.fusion import FUSIONS, Fusion
+from keras_recnet.layers.group_classifier import GroupClassifier
 from keras_recnet.layers.group_correction import GroupCorrection
 from keras_recnet.layers.group_normalization import ChannelGroupNormalization
 from keras_recnet.layers.group_rnn import GroupRNN
@@ -22,6 +23,7 @@ __all__ = [
     "FeatureIntegration",
     "FrozenStatistics",
     "Fusion",
+    "GroupClassifier",
     "GroupCorrection",
     "GroupRNN",
     "ImageSummary",

@@ -9,6 +9,7 @@ from keras_recnet.losses.cosaliency import (
 )
 from keras_recnet.losses.saliency import (
     SaliencyLoss,
+    absolute_error,
     branch_cross_entropy,
     cooperative,
     dice,
@@ -24,6 +25,7 @@ __all__ = [
     "CoSaliencyLoss",
     "SaliencyLoss",
     "StartCoPerceptual",
+    "absolute_error",
     "branch_cross_entropy",
     "co_perceptual",
     "cooperative",

@@ -183,8 +183,9 @@ class CoPerceptualLoss:
 class CoSaliencyLoss(keras.losses.Loss):
     """RCAUNet's loss: cross-entropy per image plus the co-perceptual loss between the images of a group.
 
-    `Σ_n w_n ℓ_n / Σ_n w_n + λ · co-perceptual`, where ℓ_n is the cross-entropy of an image plus weighted dice and IoU
-    (see `SaliencyLoss`), and w_n is the sample weight (default: 1), or 0 for padded images.
+    `Σ_n w_n ℓ_n / Σ_n w_n + λ · co-perceptual`, where ℓ_n is an image's cross-entropy plus weighted absolute error,
+    dice and IoU (see `SaliencyLoss`), and w_n is the sample weight (default: 1), or 0 for padded images. Dice and IoU
+    are left out for images without an object (distractors): they compare regions, and there is none.
 
     The paper's cross-entropy (Eq. 12) is a sum over pixels. With the mean over pixels, λ = 0.1 becomes 0.1 / (H·W).
 
@@ -193,6 +194,7 @@ class CoSaliencyLoss(keras.losses.Loss):
 
     Args:
         cross_entropy: `"plain"` or `"structure"`, see `SaliencyLoss`.
+        absolute_weight: weight of the absolute error.
         dice_weight: weight of the dice loss.
         iou_weight: weight of the IoU loss.
         pixel_reduction: `"mean"` or `"sum"` over the pixels of an image.
@@ -225,6 +227,7 @@ class CoSaliencyLoss(keras.losses.Loss):
         self,
         *,
         cross_entropy: str = "plain",
+        absolute_weight: float = 0.0,
         dice_weight: float = 0.0,
         iou_weight: float = 0.0,
         pixel_reduction: str = "mean",
@@ -248,12 +251,14 @@ class CoSaliencyLoss(keras.losses.Loss):
         self._image_loss = SaliencyLoss(
             cooperative_weight=0.0,
             cross_entropy=cross_entropy,
+            absolute_weight=absolute_weight,
             dice_weight=dice_weight,
             iou_weight=iou_weight,
             pixel_reduction=pixel_reduction,
             smooth=smooth,
         )
         self.cross_entropy = cross_entropy
+        self.absolute_weight = absolute_weight
         self.dice_weight = dice_weight
         self.iou_weight = iou_weight
         self.pixel_reduction = pixel_reduction
@@ -270,7 +275,9 @@ class CoSaliencyLoss(keras.losses.Loss):
                 f"{tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}"
             )
         flat = [ops.reshape(x, (-1, *x.shape[2:])) for x in (y_true, y_pred)]
-        return ops.reshape(self._image_loss.call(*flat), ops.shape(y_pred)[:2])
+        has_object = ops.cast(ops.any(flat[0] > 0, axis=(1, 2, 3)), "float32")
+        losses = self._image_loss.pixel_terms(*flat) + has_object * self._image_loss.region_terms(*flat)
+        return ops.reshape(losses, ops.shape(y_pred)[:2])
 
     def prepare(self, image_size: tuple[int, int]) -> None:
         """Build the network of the co-perceptual loss for images of this size."""
@@ -295,6 +302,7 @@ class CoSaliencyLoss(keras.losses.Loss):
         return {
             **super().get_config(),
             "cross_entropy": self.cross_entropy,
+            "absolute_weight": self.absolute_weight,
             "dice_weight": self.dice_weight,
             "iou_weight": self.iou_weight,
             "pixel_reduction": self.pixel_reduction,

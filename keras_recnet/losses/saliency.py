@@ -1,4 +1,4 @@
-"""Losses on RecNet's logits: branch cross-entropy, cooperative loss, dice, IoU and F3Net's structure weighting.
+"""Losses on RecNet's logits: branch cross-entropy, absolute error, cooperative loss, dice, IoU and F3Net's weighting.
 
 Every loss function takes a mask `(batch, height, width, 1)` in 0…1 and logits `(batch, height, width, 2)` (channel 0
 foreground, channel 1 background) or `(batch, height, width, 1)` (foreground only). The background branch is compared
@@ -75,6 +75,30 @@ def branch_cross_entropy(y_true, y_pred, pixel_reduction="mean"):
         RecNet paper, Eq. 4.
     """
     return _over_pixels(_cross_entropy_map(y_true, y_pred), pixel_reduction)
+
+
+def absolute_error(y_true, y_pred, pixel_reduction="mean"):
+    """Absolute error of each branch, summed over the branches.
+
+    `|p - t|` per pixel, for the probability `p` and the target `t` of a branch. Cross-entropy alone is lowest for
+    probabilities that equal the uncertainty, for example at the edges of objects; the absolute error is lowest for maps
+    of 0 and 1, and its gradient is small for pixels that are confidently wrong.
+
+    Args:
+        y_true: mask, `(batch, height, width, 1)`, in 0…1.
+        y_pred: logits, `(batch, height, width, 2)` or `(batch, height, width, 1)`.
+        pixel_reduction: `"mean"` or `"sum"` over the pixels of an image.
+
+    Returns:
+        `(batch,)`.
+
+    Example:
+        >>> mask, logits = keras.ops.ones((1, 4, 4, 1)), keras.ops.zeros((1, 4, 4, 2))
+        >>> float(absolute_error(mask, logits)[0])  # 0.5 per branch
+        1.0
+    """
+    branches = split_branches(y_true, y_pred)
+    return _over_pixels(sum(ops.abs(ops.sigmoid(logits) - target) for target, logits in branches), pixel_reduction)
 
 
 def cooperative(y_true, y_pred, terms="both", epsilon=1e-4, pixel_reduction="mean"):
@@ -232,26 +256,29 @@ def structure_iou(y_true, y_pred, smooth=1.0):
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
 class SaliencyLoss(keras.losses.Loss):
-    """RecNet's loss: cross-entropy, cooperative loss and, optionally, dice and IoU.
+    """RecNet's loss: cross-entropy, cooperative loss and, optionally, absolute error, dice and IoU.
 
-    Per image: `cross-entropy + cooperative_weight · cooperative + dice_weight · dice + iou_weight · IoU`, where
+    Per image: `cross-entropy + cooperative_weight · cooperative + absolute_weight · absolute error + dice_weight · dice
+    + iou_weight · IoU`, where
 
     - cross-entropy is `branch_cross_entropy`, or `structure_cross_entropy` with `cross_entropy="structure"`,
     - cooperative is `cooperative(terms=cooperative_terms, epsilon=epsilon)`,
+    - absolute error is `absolute_error`,
     - dice is `dice`,
     - IoU is `iou`, or `structure_iou` with `cross_entropy="structure"`.
 
     Each term is a sum over the branches. The default is the paper's loss, with the mean over pixels.
     `cross_entropy="structure"`, `cooperative_weight=0`, `iou_weight=1` is F3Net's loss for each branch.
 
-    The paper's learning rates require `pixel_reduction="sum"`, which multiplies the cross-entropy and the cooperative
-    loss by the number of pixels. Dice and IoU are ratios and stay the same. `reduction` averages over the images of a
-    batch in both cases.
+    The paper's learning rates require `pixel_reduction="sum"`, which multiplies the terms per pixel (cross-entropy,
+    cooperative loss and absolute error) by the number of pixels. Dice and IoU are ratios and stay the same. `reduction`
+    averages over the images of a batch in both cases.
 
     Args:
         cooperative_weight: weight of the cooperative loss. Must be 0 for one-channel logits.
         cooperative_terms: `"both"`, `"match"` (only `KL(f ‖ 1 - b)`) or `"overlap"` (only `KL(f·b ‖ 0)`).
         cross_entropy: `"plain"` or `"structure"`.
+        absolute_weight: weight of the absolute error.
         dice_weight: weight of the dice loss.
         iou_weight: weight of the IoU loss.
         pixel_reduction: `"mean"` or `"sum"` over the pixels of an image.
@@ -284,6 +311,7 @@ class SaliencyLoss(keras.losses.Loss):
         cooperative_weight: float = 1.0,
         cooperative_terms: str = "both",
         cross_entropy: str = "plain",
+        absolute_weight: float = 0.0,
         dice_weight: float = 0.0,
         iou_weight: float = 0.0,
         pixel_reduction: str = "mean",
@@ -298,13 +326,19 @@ class SaliencyLoss(keras.losses.Loss):
             raise ValueError(
                 f"`cross_entropy` must be one of {CROSS_ENTROPIES}. Received: cross_entropy={cross_entropy!r}"
             )
-        weights = {"cooperative_weight": cooperative_weight, "dice_weight": dice_weight, "iou_weight": iou_weight}
+        weights = {
+            "cooperative_weight": cooperative_weight,
+            "absolute_weight": absolute_weight,
+            "dice_weight": dice_weight,
+            "iou_weight": iou_weight,
+        }
         for argument, weight in weights.items():
             if not (math.isfinite(weight) and weight >= 0.0):
                 raise ValueError(f"`{argument}` must be finite and not negative. Received: {argument}={weight!r}")
         self.cooperative_weight = cooperative_weight
         self.cooperative_terms = cooperative_terms
         self.cross_entropy = cross_entropy
+        self.absolute_weight = absolute_weight
         self.dice_weight = dice_weight
         self.iou_weight = iou_weight
         self.pixel_reduction = pixel_reduction
@@ -312,17 +346,28 @@ class SaliencyLoss(keras.losses.Loss):
         self.smooth = smooth
 
     def call(self, y_true, y_pred):
-        structure = self.cross_entropy == "structure"
-        cross_entropy = structure_cross_entropy if structure else branch_cross_entropy
+        return self.pixel_terms(y_true, y_pred) + self.region_terms(y_true, y_pred)
+
+    def pixel_terms(self, y_true, y_pred):
+        """Compute cross-entropy, cooperative loss and absolute error, `(batch,)`."""
+        cross_entropy = structure_cross_entropy if self.cross_entropy == "structure" else branch_cross_entropy
         loss = cross_entropy(y_true, y_pred, self.pixel_reduction)
         if self.cooperative_weight:
             loss = loss + self.cooperative_weight * cooperative(
                 y_true, y_pred, self.cooperative_terms, self.epsilon, self.pixel_reduction
             )
+        if self.absolute_weight:
+            loss = loss + self.absolute_weight * absolute_error(y_true, y_pred, self.pixel_reduction)
+        return loss
+
+    def region_terms(self, y_true, y_pred):
+        """Compute dice and IoU, `(batch,)`; 0.0 if both have no weight."""
+        loss = 0.0
         if self.dice_weight:
             loss = loss + self.dice_weight * dice(y_true, y_pred, self.smooth)
         if self.iou_weight:
-            loss = loss + self.iou_weight * (structure_iou if structure else iou)(y_true, y_pred, self.smooth)
+            overlap = structure_iou if self.cross_entropy == "structure" else iou
+            loss = loss + self.iou_weight * overlap(y_true, y_pred, self.smooth)
         return loss
 
     def get_config(self):
@@ -331,6 +376,7 @@ class SaliencyLoss(keras.losses.Loss):
             "cooperative_weight": self.cooperative_weight,
             "cooperative_terms": self.cooperative_terms,
             "cross_entropy": self.cross_entropy,
+            "absolute_weight": self.absolute_weight,
             "dice_weight": self.dice_weight,
             "iou_weight": self.iou_weight,
             "pixel_reduction": self.pixel_reduction,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_recnet.layers import FrozenStatistics, MergeGroups
+from keras_recnet.layers import FrozenStatistics, GroupClassifier, MergeGroups, SplitGroups
 from keras_recnet.models import _rcaunet_edge as edge
 from keras_recnet.models import _rcaunet_parts as paper
 from keras_recnet.models._group_model import GroupModel
@@ -199,8 +199,14 @@ class RCAUNet(PresetModel, GroupModel):
         """The backbone inside the pretrained part."""
         return self._parts().backbone
 
-    def from_features(self) -> keras.Model:
+    def from_features(self, groups: int | None = None, classification_weight: float = 0.1) -> keras.Model:
         """Return the model without its pretrained part, for training on precomputed features.
+
+        Args:
+            groups: with this number of groups, the edge version also learns to classify the objects of its images by
+                their groups, see `GroupClassifier`. The inputs `"objects"` and `"group"` of
+                `SaliencyGroups(group_numbers=True)` are then necessary.
+            classification_weight: weight of this loss.
 
         Returns:
             A functional model that shares this model's weights. Input: a dict of the outputs of `pretrained`, each with
@@ -220,8 +226,18 @@ class RCAUNet(PresetModel, GroupModel):
         }
         mask = keras.Input((None,), dtype="bool", name="mask")
         merged = {name: MergeGroups(name=f"merged_{name}")(tensor) for name, tensor in inputs.items()}
-        logits = parts.logits(parts.projection(merged), mask, decoder=parts.feature_decoder)
-        return GroupModel({**inputs, "mask": mask}, logits, name=f"{self.name}_from_features")
+        features = parts.projection(merged)
+        logits = parts.logits(features, mask, decoder=parts.feature_decoder)
+        inputs["mask"] = mask
+        if groups is not None:
+            if self.recnet is None:
+                raise ValueError(f"Only the edge version has an embedding to classify. Received: groups={groups!r}")
+            embedding = SplitGroups(dtype="float32", name="split_embedding")([features["embedding"], mask])
+            inputs["objects"] = keras.Input(logits.shape[1:], name="objects")
+            inputs["group"] = keras.Input((), dtype="int32", name="group")
+            classifier = GroupClassifier(groups, classification_weight, name="classifier")
+            logits = classifier([logits, embedding, inputs["objects"], inputs["group"]])
+        return GroupModel(inputs, logits, name=f"{self.name}_from_features")
 
     def to_inference(self) -> keras.Model:
         """Return a functional model with the same weights and inputs that computes maps instead of logits.

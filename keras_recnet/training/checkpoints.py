@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,14 +35,18 @@ class Checkpoint:
     model: list[np.ndarray]
     optimizer: list[np.ndarray]
 
-    def restore(self, model: "keras.Model") -> None:
+    def restore(self, model: "keras.Model", more: Sequence = ()) -> None:
         """Assign the values to the variables of a compiled model of the same architecture.
+
+        Args:
+            model: the model.
+            more: the further variables that were passed to `CheckpointFolder.write`.
 
         Raises:
             DataError: if the variables of the model or its optimizer have other shapes.
         """
         for kind, variables, values in (
-            ("model", model.variables, self.model),
+            ("model", [*model.variables, *more], self.model),
             ("optimizer", model.optimizer.variables, self.optimizer),
         ):
             if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
@@ -74,14 +78,19 @@ class CheckpointFolder:
         """Return the checkpoints, the newest last."""
         return sorted(self.folder.glob("step-*.npz"))
 
-    def write(self, model: "keras.Model", state: dict) -> Path:
+    def write(self, model: "keras.Model", state: dict, more: Sequence = ()) -> Path:
         """Write a checkpoint of a compiled model, and remove all but the newest `keep`.
+
+        Args:
+            model: the model.
+            state: values that are not arrays, see `Checkpoint`.
+            more: variables that are used in training only, and are not part of the model.
 
         Raises:
             DiskError: if the disk is full; earlier checkpoints are kept.
         """
         path = self.folder / f"step-{state['step']:08d}.npz"
-        _write(path, state, {"model": model.variables, "optimizer": model.optimizer.variables})
+        _write(path, state, {"model": [*model.variables, *more], "optimizer": model.optimizer.variables})
         paths = self.paths()
         index = paths.index(path)
         # later checkpoints are damaged, or the run would have resumed from them
@@ -136,6 +145,12 @@ class CheckpointFolder:
     def bytes_used(self) -> int:
         """Return the size of the existing checkpoints."""
         return sum(path.stat().st_size for path in self.folder.glob("*.npz"))
+
+
+def training_variables(model: "keras.Model", train_model: "keras.Model") -> list:
+    """Return the variables of the model that is trained which are not part of the model itself."""
+    own = {id(variable) for variable in model.variables}
+    return [variable for variable in train_model.variables if id(variable) not in own]
 
 
 def read(path: str | os.PathLike) -> Checkpoint:

@@ -33,6 +33,11 @@ class CoSaliencyTask(TrainingTask):
                     "loss.co_perceptual: needs the images, which `data.cache: features` does not keep. Use --set "
                     "data.cache=memory, or --set loss.co_perceptual=null."
                 )
+            if config.loss.classification_weight and not self._cached_features:
+                raise ConfigError(
+                    "loss.classification_weight: is implemented for cached features only. Use --set "
+                    "data.cache=features, or --set loss.classification_weight=0."
+                )
         faults.raise_all()
 
     def steps_per_epoch(self, training):
@@ -48,6 +53,7 @@ class CoSaliencyTask(TrainingTask):
             )
         train_source, eval_source = self._sources(model, log)
         train_data = self._training_groups(training, train_source)
+        self._groups = len(train_data.group_names)
         eval_data = pipelines.SaliencyGroups(validation, eval_source, 1, drop_remainder=False) if validation else None
         sample_data = pipelines.SaliencyGroups(
             validation or training, pipelines.ImageSource(model.image_size, cache=None), 1, drop_remainder=False
@@ -88,7 +94,7 @@ class CoSaliencyTask(TrainingTask):
     def loss(self, model):
         from keras_recnet import losses
 
-        arguments = self.config.loss.model_dump()
+        arguments = self.config.loss.model_dump(exclude={"classification_weight"})
         perceptual = arguments.pop("co_perceptual")
         if perceptual is not None:
             perceptual = losses.CoPerceptualLoss(**perceptual)
@@ -96,14 +102,18 @@ class CoSaliencyTask(TrainingTask):
         return losses.CoSaliencyLoss(**arguments, co_perceptual=perceptual)
 
     def train_model(self, model):
-        return model.from_features() if self._cached_features else model
+        if not self._cached_features:
+            return model
+        weight = self.config.loss.classification_weight
+        return model.from_features(self._groups if weight else None, weight)
 
-    def eval_model(self, model, train_model):
+    def eval_model(self, model):
         from keras_recnet import metrics
         from keras_recnet.models._group_model import GroupModel
 
         scores = [metrics.SaliencyMAE(name="mae"), metrics.SaliencyFMeasure(name="f")]
-        return GroupModel(train_model.input, train_model.output), {"weighted_metrics": scores}
+        model = model.from_features() if self._cached_features else model
+        return GroupModel(model.input, model.output), {"weighted_metrics": scores}
 
     def _training_groups(self, groups, source):
         """Return the training batches of groups, read from a source."""
@@ -121,6 +131,7 @@ class CoSaliencyTask(TrainingTask):
                 distractors=data.distractors,
                 category_share=data.category_share,
                 small_group_share=data.small_group_share,
+                group_numbers=self.config.loss.classification_weight > 0,
                 **options,
             )
         except ValueError as error:

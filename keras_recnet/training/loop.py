@@ -15,7 +15,7 @@ import numpy as np
 from keras_recnet import optimizers
 from keras_recnet.errors import RecNetError
 from keras_recnet.training import sample_sheet
-from keras_recnet.training.checkpoints import CheckpointFolder
+from keras_recnet.training.checkpoints import CheckpointFolder, training_variables
 from keras_recnet.training.config.loading import Config
 from keras_recnet.training.data import Data
 from keras_recnet.training.distribution import STOP_INTERVAL, SingleDevice
@@ -99,7 +99,7 @@ class Loop:
 
     Args:
         config: the whole configuration.
-        model: the whole model, compiled with the optimizer; checkpoints hold its variables.
+        model: the whole model, compiled with the optimizer; checkpoints hold its variables and those of `train_model`.
         train_model: the model that `fit` trains: `model`, or a part of it with the same optimizer and weights; compiled
             with the loss and without metrics.
         eval_model: shares the weights of `model`; compiled with the validation metrics.
@@ -155,7 +155,8 @@ class Loop:
         self._check_weights()
         self.state.seconds = time.monotonic() - self._started
         if self.distribution.is_main:
-            self.checkpoints.write(self.model, dataclasses.asdict(self.state))
+            more = training_variables(self.model, self.train_model)
+            self.checkpoints.write(self.model, dataclasses.asdict(self.state), more)
 
     def _train_epoch(self, stop: StopSignal):
         state = self.state

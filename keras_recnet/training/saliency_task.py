@@ -65,7 +65,7 @@ class SaliencyTask(TrainingTask):
             arguments["cooperative_weight"] = 0.0  # needs two branches
         return losses.SaliencyLoss(**arguments)
 
-    def eval_model(self, model, train_model):
+    def eval_model(self, model):
         import keras
 
         from keras_recnet import metrics
@@ -74,7 +74,7 @@ class SaliencyTask(TrainingTask):
             metrics.SaliencyMAE(fusion=model.fusion, name="mae"),
             metrics.SaliencyFMeasure(fusion=model.fusion, name="f"),
         ]
-        return keras.Model(train_model.inputs, train_model.outputs), {"metrics": scores}
+        return keras.Model(model.inputs, model.outputs), {"metrics": scores}
 
     def _from_preset(self, preset, arguments):
         from keras_recnet import models

@@ -14,7 +14,7 @@ from keras_recnet import optimizers
 from keras_recnet.errors import ConfigError, DataError, DiskError, RecNetError
 from keras_recnet.files import atomic_path, disk_errors
 from keras_recnet.training import ema, logs, sample_sheet
-from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read
+from keras_recnet.training.checkpoints import Checkpoint, CheckpointFolder, check_disk, read, training_variables
 from keras_recnet.training.config.loading import Config
 from keras_recnet.training.config.schema import OptimizerConfig
 from keras_recnet.training.data import Data
@@ -88,7 +88,7 @@ def _run(config, prepared, command, processes, stream):
 
     state = State(config=config.fixed(), data=data.fingerprint)
     if checkpoint:
-        checkpoint.restore(model)
+        checkpoint.restore(model, training_variables(model, train_model))
         state = State.from_dict(checkpoint.state)
     if not distribution.same(state.step):
         raise DataError(
@@ -151,9 +151,7 @@ def _compile(
         if train_model is not model:
             model.compile(train_model.optimizer, loss)
     # validation needs no other process
-    eval_model, scores = task.eval_model(
-        local_model, train_model if model is local_model else task.train_model(local_model)
-    )
+    eval_model, scores = task.eval_model(local_model)
     eval_model.compile(None, loss, **scores)
     return model, train_model, eval_model
 

@@ -146,8 +146,8 @@ class TrainingTask:
         """Return the model that `fit` trains: the whole model, or a part that shares its weights."""
         return model
 
-    def eval_model(self, model: "keras.Model", train_model: "keras.Model") -> "tuple[keras.Model, dict]":
-        """Return a model for validation that shares the weights of `train_model`, and its metrics for `compile`."""
+    def eval_model(self, model: "keras.Model") -> "tuple[keras.Model, dict]":
+        """Return a model for validation that shares the weights of `model`, and its metrics for `compile`."""
         raise NotImplementedError
 
     def preset(self) -> presets.Preset | None:

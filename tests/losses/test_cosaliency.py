@@ -122,16 +122,29 @@ def test_each_image_passes_through_phi_twice_in_groups_of_any_size():
 
 
 def test_the_loss_of_an_image_equals_saliency_loss():
-    options = {"dice_weight": 0.5, "iou_weight": 0.25, "cross_entropy": "structure", "pixel_reduction": "sum"}
-    values = numpy(CoSaliencyLoss(**options, reduction=None)(MASKS, LOGITS))
+    options = {"absolute_weight": 2.0, "dice_weight": 0.5, "iou_weight": 0.25, "cross_entropy": "structure"}
+    options["pixel_reduction"] = "sum"
+    masks = np.where(MASKS.any(axis=(2, 3, 4), keepdims=True), MASKS, 1)
+    values = numpy(CoSaliencyLoss(**options, reduction=None)(masks, LOGITS))
     assert values.shape == (BATCH, IMAGES)
     reference = SaliencyLoss(cooperative_weight=0, **options, reduction=None)
     for group in range(BATCH):
-        np.testing.assert_allclose(values[group], numpy(reference(MASKS[group], LOGITS[group])), rtol=1e-5)
+        np.testing.assert_allclose(values[group], numpy(reference(masks[group], LOGITS[group])), rtol=1e-5)
     weight = np.where(VALID, 2.0, 0.0)
-    mean = float(CoSaliencyLoss(**options)(MASKS, LOGITS, sample_weight=weight))
+    mean = float(CoSaliencyLoss(**options)(masks, LOGITS, sample_weight=weight))
     assert mean == pytest.approx(values[VALID].mean(), rel=1e-5)
-    assert float(CoSaliencyLoss(**options)(MASKS, LOGITS, sample_weight=0 * weight)) == 0
+    assert float(CoSaliencyLoss(**options)(masks, LOGITS, sample_weight=0 * weight)) == 0
+
+
+def test_dice_and_iou_are_left_out_for_images_without_an_object():
+    values, pixels = (
+        numpy(CoSaliencyLoss(**options, absolute_weight=1.0, reduction=None)(MASKS, LOGITS))
+        for options in ({"dice_weight": 0.5, "iou_weight": 0.25}, {})
+    )
+    has_object = MASKS.any(axis=(2, 3, 4))
+    assert not has_object.all()
+    assert np.all(values[~has_object] == pixels[~has_object])
+    assert np.all(values[has_object] > pixels[has_object])
 
 
 def test_the_default_weight_is_the_papers_divided_by_the_number_of_pixels():

@@ -101,6 +101,18 @@ def test_branch_cross_entropy_equals_the_sum_over_pixels_and_branches(channels, 
     np.testing.assert_allclose(losses.branch_cross_entropy(masks, logits, pixel_reduction), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("pixel_reduction", losses.PIXEL_REDUCTIONS)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_absolute_error_equals_the_sum_over_pixels_and_branches(channels, pixel_reduction):
+    masks, logits = sample(channels)
+    expected = [
+        sum(abs(p - t) for target, probability in branches_of(*image) for t, p in zip(target, probability, strict=True))
+        for image in zip(masks, logits, strict=True)
+    ]
+    expected = np.array(expected) / (30 if pixel_reduction == "mean" else 1)
+    np.testing.assert_allclose(losses.absolute_error(masks, logits, pixel_reduction), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("epsilon", [1e-4, 0.05])
 @pytest.mark.parametrize("terms", losses.COOPERATIVE_TERMS)
 def test_cooperative_equals_two_divergences_per_pixel(terms, epsilon):
@@ -179,11 +191,12 @@ def test_structure_losses_equal_weighted_sums(channels):
 @pytest.mark.parametrize("pixel_reduction", losses.PIXEL_REDUCTIONS)
 def test_saliency_loss_is_the_weighted_sum_of_its_terms(cross_entropy, pixel_reduction):
     mask, logits = sample()
-    loss = SaliencyLoss(0.3, "overlap", cross_entropy, 0.5, 0.7, pixel_reduction, 1e-3, 2.0, reduction=None)
+    loss = SaliencyLoss(0.3, "overlap", cross_entropy, 0.2, 0.5, 0.7, pixel_reduction, 1e-3, 2.0, reduction=None)
     structure = cross_entropy == "structure"
     expected = (
         np.asarray((losses.structure_cross_entropy if structure else losses.branch_cross_entropy)(mask, logits))
         + 0.3 * np.asarray(losses.cooperative(mask, logits, "overlap", 1e-3))
+        + 0.2 * np.asarray(losses.absolute_error(mask, logits))
     ) * (30 if pixel_reduction == "sum" else 1)
     expected += 0.5 * np.asarray(losses.dice(mask, logits, 2.0))
     expected += 0.7 * np.asarray((losses.structure_iou if structure else losses.iou)(mask, logits, 2.0))
@@ -208,7 +221,8 @@ def test_value_and_gradient_are_finite_at_logits_of_120(cross_entropy, dtype):
     pairs = np.array(list(itertools.product(EXTREMES, repeat=2)), dtype).reshape(1, 7, 7, 2)
     logits = np.repeat(pairs, 3, axis=0)
     mask = np.broadcast_to(np.array([0.0, 0.3, 1.0], dtype).reshape(3, 1, 1, 1), (3, 7, 7, 1))
-    loss = SaliencyLoss(cross_entropy=cross_entropy, dice_weight=0.5, iou_weight=0.5, pixel_reduction="sum")
+    weights = {"absolute_weight": 0.5, "dice_weight": 0.5, "iou_weight": 0.5}
+    loss = SaliencyLoss(cross_entropy=cross_entropy, **weights, pixel_reduction="sum")
     value, gradient = value_and_gradient(loss, mask, logits)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()

@@ -260,6 +260,7 @@ class LossConfig(Section):
     cooperative_weight: NotNegative = 1.0
     cooperative_terms: Literal["both", "match", "overlap"] = "both"
     cross_entropy: Literal["plain", "structure"] = "plain"
+    absolute_weight: NotNegative = 0.0
     dice_weight: NotNegative = 0.0
     iou_weight: NotNegative = 0.0
     pixel_reduction: Literal["mean", "sum"] = "mean"
@@ -276,9 +277,16 @@ class CoPerceptualConfig(Section):
 
 
 class GroupLossConfig(Section):
-    """Constructor arguments of `keras_recnet.losses.CoSaliencyLoss`."""
+    """Constructor arguments of `keras_recnet.losses.CoSaliencyLoss`, and of the classification of groups.
 
+    Attributes:
+        classification_weight: weight of the classification of objects by their group, see
+            `keras_recnet.layers.GroupClassifier`; with `data.cache: features` only.
+    """
+
+    classification_weight: NotNegative = 0.0
     cross_entropy: Literal["plain", "structure"] = "plain"
+    absolute_weight: NotNegative = 0.0
     dice_weight: NotNegative = 0.0
     iou_weight: NotNegative = 0.0
     pixel_reduction: Literal["mean", "sum"] = "mean"
