@@ -51,6 +51,11 @@ class CoSaliencyTask(TrainingTask):
                 "data.cache: features can only be cached if the network that computes them is frozen. Use --set "
                 "model.freeze_pretrained=true, or --set data.cache=memory."
             )
+        if self.config.loss.classification_weight and model.recnet is None:
+            raise ConfigError(
+                "loss.classification_weight: only the edge version (a network that starts from a saliency preset) has "
+                "an embedding to classify. Use --set loss.classification_weight=0."
+            )
         train_source, eval_source = self._sources(model, log)
         train_data = self._training_groups(training, train_source)
         self._groups = len(train_data.group_names)

@@ -263,6 +263,17 @@ def test_whole_categories_are_groups_of_all_their_images(groups):
     assert {name: len(names) for name, names in drawn.items()} == {"x": 13, "y": 8, "e": 5, "f": 7}
 
 
+def test_batches_have_the_number_of_the_group_and_its_objects(groups):
+    data = make(with_categories(groups), category_share=0.5, distractors=1, group_numbers=True)
+    assert data.group_names == ["a", "b", "c", "d", "e", "f", "x", "y"]
+    for inputs, targets in data.epoch(0).as_numpy_iterator():
+        np.testing.assert_array_equal(inputs["objects"], targets)
+    numbers = [number for inputs, _ in data.epoch(1).as_numpy_iterator() for number in inputs["group"]]
+    assert numbers == [data.group_names.index(group.name) for group, *_ in members_of(data, 1)]
+    assert len(set(numbers)) > 1
+    assert set(next(iter(data.evaluation()))[0]) == {"images", "mask"}
+
+
 def test_groups_are_drawn_in_proportion_to_the_root_of_their_size(groups):
     data = make(with_categories(groups), category_share=0.4, distractors=0)
     names = Counter(group.name for epoch in range(700) for group, *_ in members_of(data, epoch))

@@ -97,9 +97,23 @@ def test_the_edge_version_is_trained_and_fine_tuned_on_features_and_on_images(tm
         "tensorboard": "false",
         "preset.litert": "false",
         "output": tmp_path / "run",
+        "checkpoint.steps": 2,
+        "checkpoint.keep": 9,
     }
-    train("rcau_lite0", [f"{key}={value}" for key, value in config.items()], False, io.StringIO())
+    if cache == "memory":
+        config["loss.classification_weight"] = 0
+    overrides = [f"{key}={value}" for key, value in config.items()]
+    train("rcau_lite0", overrides, False, io.StringIO())
+    whole = RCAUNet.from_preset(tmp_path / "run/preset").get_weights()
+    # the state after a kill in step 3 of 6
+    for path in (tmp_path / "run/checkpoints").iterdir():
+        if path.name != "step-00000002.npz":
+            path.unlink()
+    train("rcau_lite0", overrides, True, stream := io.StringIO())
+    assert "2 of 6 steps done" in stream.getvalue()
     trained = RCAUNet.from_preset(tmp_path / "run/preset")
+    for before, after in zip(whole, trained.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5)
     assert trained.recnet is not None
     source = {weight.path: keras.ops.convert_to_numpy(weight) for weight in recnet.weights}
     for weight in trained.pretrained.weights:
@@ -464,6 +478,10 @@ def test_keys_that_exclude_each_other_are_errors(smoke, tmp_path):
         smoke("model.freeze_pretrained=false")
     with pytest.raises(ConfigError, match=r"loss.co_perceptual: needs the images"):
         smoke("loss.co_perceptual={weights: null}")
+    with pytest.raises(ConfigError, match=r"loss.classification_weight: is implemented for cached features only"):
+        smoke("loss.classification_weight=0.1", "data.cache=memory")
+    with pytest.raises(ConfigError, match=r"loss.classification_weight: only the edge version"):
+        smoke("loss.classification_weight=0.1", "loss.co_perceptual=null")
     with pytest.raises(ConfigError, match=r"data: no groups are given"):
         smoke("data.synthetic=null")
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
