@@ -1,4 +1,4 @@
-"""Make the README's figure: photos, their saliency maps and cutouts.
+"""Make the README's figures: photos with their saliency maps and cutouts, and a group with its co-saliency maps.
 
 .venv/bin/python examples/make_figure.py
 """
@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_recnet import Predictor
+from keras_recnet import GroupPredictor, Predictor
 from keras_recnet.imaging.cutout import cutout
 from keras_recnet.imaging.drawing import to_8_bits
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ("astronaut", "cat", "flower", "coffee")
-HEIGHT, GAP, PAPER = 240, 8, (255, 255, 255)
+HEIGHT, GROUP_HEIGHT, GAP, PAPER = 240, 200, 8, (255, 255, 255)
 
 
 def on_paper(rgba: np.ndarray) -> Image.Image:
@@ -22,33 +22,38 @@ def on_paper(rgba: np.ndarray) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (*PAPER, 255)), image).convert("RGB")
 
 
+def gray(saliency_map: np.ndarray) -> Image.Image:
+    return Image.fromarray(to_8_bits(saliency_map)).convert("RGB")
+
+
 def column(predictor: Predictor, path: Path) -> list[Image.Image]:
-    """Return a photo, its map and its cutout, all of the same height."""
+    """Return a photo, its map and its cutout."""
     photo = Image.open(path).convert("RGB")
     saliency_map = predictor(photo)
-    pictures = [
-        photo,
-        Image.fromarray(to_8_bits(saliency_map)).convert("RGB"),
-        on_paper(cutout(np.asarray(photo), saliency_map)),
-    ]
-    width = round(HEIGHT * photo.width / photo.height)
-    return [picture.resize((width, HEIGHT), Image.Resampling.LANCZOS) for picture in pictures]
+    return [photo, gray(saliency_map), on_paper(cutout(np.asarray(photo), saliency_map))]
+
+
+def save(columns: list[list[Image.Image]], height: int, name: str):
+    """Save columns of pictures; all pictures of a row have the same height."""
+    widths = [round(height * pictures[0].width / pictures[0].height) for pictures in columns]
+    rows = len(columns[0])
+    sheet = Image.new("RGB", (sum(widths) + GAP * (len(widths) - 1), rows * (height + GAP) - GAP), PAPER)
+    left = 0
+    for pictures, width in zip(columns, widths, strict=True):
+        for row, picture in enumerate(pictures):
+            sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (left, row * (height + GAP)))
+        left += width + GAP
+    path = ROOT / "docs" / "assets" / name
+    sheet.save(path, quality=88, optimize=True)
+    print(path)
 
 
 def main():
     predictor = Predictor()
-    columns = [column(predictor, ROOT / "examples" / "photos" / f"{name}.jpg") for name in PHOTOS]
-    widths = [pictures[0].width for pictures in columns]
-    sheet = Image.new("RGB", (sum(widths) + GAP * (len(widths) - 1), 3 * HEIGHT + 2 * GAP), PAPER)
-    left = 0
-    for pictures, width in zip(columns, widths, strict=True):
-        for row, picture in enumerate(pictures):
-            sheet.paste(picture, (left, row * (HEIGHT + GAP)))
-        left += width + GAP
-    path = ROOT / "docs" / "assets" / "maps.jpg"
-    path.parent.mkdir(exist_ok=True)
-    sheet.save(path, quality=88, optimize=True)
-    print(path)
+    save([column(predictor, ROOT / "examples" / "photos" / f"{name}.jpg") for name in PHOTOS], HEIGHT, "maps.jpg")
+    photos = [Image.open(path).convert("RGB") for path in sorted((ROOT / "examples" / "group").glob("*.jpg"))]
+    maps = zip(photos, map(predictor, photos), GroupPredictor()(photos), strict=True)
+    save([[photo, gray(alone), gray(group)] for photo, alone, group in maps], GROUP_HEIGHT, "group.jpg")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_a_streamed_group_in_litert_equals_the_group_in_keras(name, count, photo
 
 
 def test_litert_keras_and_both_serving_signatures_agree(photographs, tmp_path):
-    ten = [*photographs, photographs[0].parents[1] / "group" / "grace_hopper.jpg"]
+    ten = [*photographs, photographs[0].parents[1] / "group" / "flower_and_grace_hopper.jpg"]
     for photo, side in ((photographs[2], 1800), (photographs[4], 90)):
         ten.append(tmp_path / f"{side}.jpg")
         with Image.open(photo) as image:
