@@ -77,8 +77,8 @@ def export_model(
         signatures: names of the signatures to export; None: all.
         max_pixels: largest image in a request to a SavedModel; None: 50 million pixels.
         input_dtype: dtype of the images of a LiteRT file, `"float32"` (None) or `"uint8"`. A SavedModel accepts both.
-        calibration: folder of images like those that an int8 file will run on; 100 of them are used. None: export the
-            preset's own int8 file, if it has one.
+        calibration: folder of images like those that an int8 file will run on; 100 of them are used. For an `RCAUNet`,
+            each subfolder is a group. None: export the preset's own int8 file, if it has one.
         log: called with a line of text at each stage.
 
     Returns:
@@ -289,6 +289,8 @@ def _check_calibration(source, precision, calibration, size=None, signatures=Non
 
 def _describe_calibration(calibration):
     text = f"Calibrated with {calibration['images']} images"
+    if "groups" in calibration:
+        text += f" in {calibration['groups']} groups"
     if calibration["images"] < CALIBRATION_IMAGES:
         text += f"; {CALIBRATION_IMAGES} would be better"
     unreadable = calibration.get("unreadable", ())

@@ -107,10 +107,13 @@ def _int8(job, model, parts, about):
         calibration = flatbuffer.read_metadata(own)["calibration"]
         about = {**about, "calibration": calibration}
         return flatbuffer.finish(own.read_bytes(), input_dtype=_input_dtype(job), metadata=about), calibration
-    images, unreadable = quantization.read_images(job["calibration"], model.image_size)
-    calibration = {"images": len(images), "seed": quantization.SEED}
+    grouped = model.task == presets.COSALIENCY
+    groups, unreadable = quantization.read_images(job["calibration"], model.image_size, grouped=grouped)
+    calibration = {"images": sum(map(len, groups)), "seed": quantization.SEED}
+    if grouped:
+        calibration["groups"] = len(groups)
     about = {**about, "calibration": calibration}
-    quantize = functools.partial(quantization.quantize, images=images)
+    quantize = functools.partial(quantization.quantize, groups=groups)
     options = {"quantize": quantize, "input_dtype": _input_dtype(job), "metadata": about}
     content = converting.convert_parts(parts, "float32", **options)
     return content, {**calibration, "unreadable": unreadable}

@@ -32,6 +32,7 @@ from keras_recnet.imaging import GROUP_KINDS
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random orders.")
 @click.option("--preset", help="Name or folder of a preset.  [default: rcau_lite0]")
 @options.engine
+@options.precision
 @options.size
 @options.jobs
 @click.option(

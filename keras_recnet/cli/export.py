@@ -40,7 +40,8 @@ from keras_recnet.cli.running import EXIT_STATUS, say
     "--calibration",
     type=click.Path(),
     metavar="FOLDER",
-    help="Photos like those that an int8 file will see; 100 of them are used.  [default: the preset's own int8 file]",
+    help="Photos like those that an int8 file will see; 100 of them are used. Of a co-saliency preset, each subfolder "
+    "is a group.  [default: the preset's own int8 file]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the contents of export.json to stdout.")
 def export(preset, format, out, signatures, as_json, **options):

@@ -33,6 +33,7 @@ class GroupPredictor:
     Args:
         preset: name of a shipped preset of an `RCAUNet`, or a preset folder.
         engine: as in `Predictor`.
+        precision: as in `Predictor`.
         size: input height and width of the network, one number or two; None: the preset's own. A different size needs
             the Keras engine and a network whose recurrent co-attention unit has no spatial map.
         threads: number of threads of the LiteRT engine per image; cores // `threads` images are encoded in parallel.
@@ -62,6 +63,7 @@ class GroupPredictor:
         preset: str | os.PathLike = DEFAULT_GROUP_PRESET,
         *,
         engine: str | None = None,
+        precision: str = "float16",
         size: int | tuple[int, int] | None = None,
         threads: int = 1,
         max_pixels: int = MAX_PIXELS,
@@ -76,7 +78,8 @@ class GroupPredictor:
         self.max_pixels, self.keep_features = max_pixels, keep_features
         size = height_and_width(size)
         self.preset.check_size(size)
-        name, self.engine_note = select_engine(self.preset, engine, size=size)
+        name, self.engine_note = select_engine(self.preset, engine, precision=precision, size=size)
+        self.precision = precision if name == "litert" else "float32"
         if name == "keras":
             from keras_recnet.inference.group_engines import KerasGroupEngine
 
@@ -84,11 +87,12 @@ class GroupPredictor:
         else:
             from keras_recnet.inference.group_engines import LiteRTGroupEngine
 
-            self.engine = LiteRTGroupEngine(self.preset.file(presets.LITERT), threads=threads)
+            self.engine = LiteRTGroupEngine(self.preset.file(presets.LITERT_FILES[precision]), threads=threads)
 
     def __str__(self):
         height, width = self.engine.size
-        return f"{self.preset.name}, {self.engine.name} {height}×{width}, {self.engine.device}"
+        int8 = " int8" if self.precision == "int8" else ""
+        return f"{self.preset.name}, {self.engine.name}{int8} {height}×{width}, {self.engine.device}"
 
     def __call__(self, images: Iterable, *, orders: int = 1, seed: int = 0) -> list[np.ndarray]:
         """Predict the maps of one group.

@@ -266,7 +266,9 @@ def select_engine(
 
 def _obstacle_to_litert(preset, file, size, fusion):
     if not preset.has(file):
-        return f"the preset {preset.name!r} has no {file} (keras_recnet.export.add_to_preset writes it)"
+        how = ", precision='int8', calibration=PHOTOS" if file == presets.LITERT_INT8 else ""
+        call = f"keras_recnet.export.add_to_preset({os.fspath(preset.folder)!r}{how})"
+        return f"the preset {preset.name!r} has no {file} ({call} writes it)"
     own_size, own_fusion = tuple(preset.config["image_size"]), preset.config.get("fusion")
     if size not in (None, own_size):
         return "its LiteRT file is for {}×{}, not for {}×{}".format(*own_size, *size)

@@ -58,6 +58,14 @@ def test_a_folder_is_a_group(run, birds, tmp_path, tiny_group_preset):
     assert opened(out / "birds" / "2.cutout.png").mode == "RGBA"
 
 
+def test_int8_needs_a_preset_with_an_int8_file(run, birds, tmp_path):
+    status, _, stderr = run(birds, "-o", tmp_path / "out", "--precision", "int8")
+    assert status == 2
+    assert "int8 cannot be used: the preset 'tiny_group' has no model.int8.tflite" in stderr
+    assert "precision='int8', calibration=PHOTOS) writes it" in stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_each_image_of_a_group_is_cropped_to_its_largest_object(run, birds, tmp_path, monkeypatch):
     def two_boxes(self, index, decoded=None):
         saliency_map = np.zeros(decoded.size, np.float32)

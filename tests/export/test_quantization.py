@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
 
 from keras_recnet import presets
 from keras_recnet.errors import ConfigError, MissingExtraError
@@ -20,6 +21,9 @@ from keras_recnet.export import (
 )
 from keras_recnet.export.litert import converting, flatbuffer, signatures
 from keras_recnet.imaging.reading import read
+from keras_recnet.inference.group_engines import KerasGroupEngine, LiteRTGroupEngine
+from keras_recnet.inference.group_stream import GroupStream
+from keras_recnet.layers.group_normalization import ChannelGroupNormalization
 
 pytest.importorskip("ai_edge_quantizer", reason="int8 needs ai-edge-quantizer")
 
@@ -150,16 +154,41 @@ def test_calibration_images_are_chosen_by_a_seed_and_unreadable_ones_are_replace
     for index in range(6):
         save_photo(f"photos/{index % 2}/{index}.png", size=(10, 10 + index))
     (tmp_path / "photos" / "damaged.png").write_bytes(b"no image")
-    images, errors = quantization.read_images(tmp_path / "photos", (8, 12))
+    (images,), errors = quantization.read_images(tmp_path / "photos", (8, 12))
     assert images.shape == (4, 8, 12, 3)
     assert len(np.unique(images.reshape(4, -1), axis=0)) == 4  # four different photos
     again, _ = quantization.read_images(tmp_path / "photos", (8, 12))
-    np.testing.assert_array_equal(again, images)
+    np.testing.assert_array_equal(again, [images])
     monkeypatch.setattr(quantization, "CALIBRATION_IMAGES", 100)
-    images, errors = quantization.read_images(tmp_path / "photos", (8, 12))
+    (images,), errors = quantization.read_images(tmp_path / "photos", (8, 12))
     assert len(images) == 6
     assert len(errors) == 1
     assert "damaged.png" in errors[0]
+
+
+def test_calibration_groups_are_subfolders(tmp_path, monkeypatch):
+    colors = {"loose": 10, "a/deep": 50, "b": 90}
+    for folder, count in (("loose", 3), ("a/deep", 5), ("b", 2)):
+        for index in range(count):
+            path = tmp_path / ("" if folder == "loose" else folder) / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4), (colors[folder], index, 0)).save(path)
+    (tmp_path / "b" / "damaged.png").write_bytes(b"no image")
+    monkeypatch.setattr(quantization, "GROUP_SIZE", 3)
+    groups, errors = quantization.read_images(tmp_path, (4, 4), grouped=True)
+    folders = [np.unique(group[..., 0]).tolist() for group in groups]
+    assert sorted((*folder, len(group)) for folder, group in zip(folders, groups, strict=True)) == [
+        (10, 3),
+        (50, 2),
+        (50, 3),
+        (90, 2),
+    ]
+    assert sorted(folders[:3]) == [[10], [50], [90]]  # a group of each folder, then the other ones
+    assert len(errors) == 1
+    monkeypatch.setattr(quantization, "CALIBRATION_IMAGES", 4)
+    groups, _ = quantization.read_images(tmp_path, (4, 4), grouped=True)
+    assert sum(map(len, groups)) == 4
+    assert len(groups) == 2
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
@@ -168,6 +197,13 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "damaged.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=r"1 files cannot be read, such as: .*damaged\.png"):
         quantization.read_images(tmp_path, (8, 8))
+
+
+def quantized(model, images):
+    """Return a function that runs the int8 file of a network, which is calibrated with the images."""
+    quantize = functools.partial(quantization.quantize, groups=[images])
+    content = converting.convert_parts({"serving_default": model}, "float32", quantize=quantize)
+    return Interpreter(model_content=content).get_signature_runner("serving_default")
 
 
 def test_a_dead_channel_keeps_its_bias():
@@ -185,15 +221,129 @@ def test_a_dead_channel_keeps_its_bias():
     kernel[:, :, 1] = 0
     second.set_weights([kernel, bias])
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype="uint8")
-    quantize = functools.partial(quantization.quantize, images=images)
-    content = converting.convert_parts({"serving_default": model}, "float32", quantize=quantize)
-    runner = Interpreter(model_content=content).get_signature_runner("serving_default")
+    runner = quantized(model, images)
     channels = runner(image=images[:1].astype("float32"))["saliency"].mean((0, 1, 2))
     np.testing.assert_allclose(channels[1:], [5, 0, 6], atol=0.05)
 
 
-def test_an_int8_group_network_keeps_its_state_in_float32(make_group_model, calibration, tmp_path):
-    file = convert(make_group_model("rcau"), tmp_path / "model.tflite", precision="int8", calibration=calibration)
+def test_normalization_is_exact_if_the_variances_of_the_groups_differ():
+    """The first four channels vary 100 times as much as the others: variances 1 and 1e-4 times a constant."""
+    image = keras.Input((8, 8, 3), name="image")
+    convolution = keras.layers.Conv2D(8, 1, name="first")
+    x = ChannelGroupNormalization(2, name="gn")(convolution(image))
+    model = keras.Model({"image": image}, {"saliency": x})
+    kernel = np.random.default_rng(0).normal(size=(1, 1, 3, 8))
+    kernel[..., 4:] /= 100
+    convolution.set_weights([kernel, np.zeros(8)])
+    images = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), dtype="uint8")
+    received = quantized(model, images)(image=images[:1].astype("float32"))["saliency"]
+    for channels in (slice(4), slice(4, 8)):
+        values = images[:1].astype("float64") @ kernel[0, 0][:, channels]
+        expected = (values - values.mean()) / np.sqrt(values.var() + 1e-3)
+        # the step of int8 is that of the first channels, so the others only have few values
+        np.testing.assert_allclose(received[..., channels].std(), expected.std(), rtol=0.1)
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["only an output", "an output that the network uses"])
+def test_an_int8_output_is_float32_in_its_signature(is_used):
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, name="first")(image)
+    outputs = {"features": x, **({"maximum": keras.ops.exp(-x)} if is_used else {})}
+    model = keras.Model({"image": image}, outputs)
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype="uint8")
+    runner, inputs = quantized(model, images), images[:1].astype("float32")
+    assert {details["dtype"] for details in runner.get_output_details().values()} == {np.float32}
+    expected = keras.ops.convert_to_numpy(model({"image": inputs})["features"])
+    difference = np.abs(runner(image=inputs)["features"] - expected)
+    assert 0 < difference.mean() < 0.02 * np.abs(expected).mean()
+
+
+@pytest.fixture(scope="module")
+def group_photos(photographs, tmp_path_factory):
+    """A folder of two groups of example photos."""
+    folder = tmp_path_factory.mktemp("groups")
+    for index, photo in enumerate(photographs):
+        (folder / str(index % 2)).mkdir(exist_ok=True)
+        shutil.copy(photo, folder / str(index % 2))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def group_model(make_group_model):
+    """The tiny RCAUNet, edge version, with a smaller correction: with few random channels, it amplifies errors."""
+    model = make_group_model("edge")
+    for weight in model.weights:
+        if "gate_and_residual/kernel" in weight.path:
+            weight.assign(weight / 4)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported_group(group_model, group_photos, tmp_path_factory):
+    """The int8 file of `group_model`, and `export.json`."""
+    out = tmp_path_factory.mktemp("int8") / "out"
+    export_model(group_model, out, format="litert", precision="int8", calibration=group_photos)
+    return out / "model.tflite", json.loads((out / "export.json").read_text())
+
+
+def test_an_int8_file_of_a_group_network_has_the_signatures_of_the_float16_file(exported_group, tiny_group_preset):
+    file, description = exported_group
+    interpreters = Interpreter(str(file)), Interpreter(str(tiny_group_preset / "model.tflite"))
+    assert interpreters[0].get_signature_list() == interpreters[1].get_signature_list()
+    for name in ("encode", "step", "decode"):
+        int8, float16 = (interpreter.get_signature_runner(name) for interpreter in interpreters)
+        for details, expected in (
+            (int8.get_input_details(), float16.get_input_details()),
+            (int8.get_output_details(), float16.get_output_details()),
+        ):
+            for key in expected:
+                assert details[key]["dtype"] == np.float32
+                np.testing.assert_array_equal(details[key]["shape"], expected[key]["shape"])
+    assert description["calibration"]["groups"] == 2
+    assert description["gpu_incompatible"] == []
+    assert description["verification"]["differences"][0]["signature"] == "encode → step → decode"
+    assert file.stat().st_size < 0.7 * (tiny_group_preset / "model.tflite").stat().st_size
+
+
+def test_the_state_and_the_correction_of_a_group_stay_in_floating_point(exported_group):
+    counts = exported_group[1]["operations"]
+    assert "int8" not in counts["step"]
+    assert "int8" not in counts["decode"]
+    assert counts["encode"]["float32"]["CONCATENATION"] == 1  # the logits of the branches
+    assert counts["encode"]["int8"]["CONV_2D"] > 70
+    assert counts["encode"]["int8"]["DEPTHWISE_CONV_2D"] > 35
+    model = flatbuffer.unpack(exported_group[0].read_bytes())
+    kernels = [
+        tensor.type
+        for subgraph in model.subgraphs
+        for tensor in subgraph.tensors
+        if "correction" in tensor.name.decode() and tensor.shape is not None and len(tensor.shape) == 4
+        if model.buffers[tensor.buffer].data is not None
+    ]
+    assert set(kernels) == {flatbuffer.schema.TensorType.FLOAT16}
+
+
+def test_int8_features_and_maps_of_a_group_are_close_to_those_of_keras(exported_group, group_model, photographs):
+    litert, in_keras = LiteRTGroupEngine(exported_group[0], threads=1), KerasGroupEngine(group_model)
+    images = [read(photo, fit=(64, 64)).rgb for photo in photographs[:4]]
+    for name, expected in in_keras.encode(images[0]).items():
+        received = litert.encode(images[0])[name]
+        assert 0 < np.linalg.norm(received - expected) < 0.2 * np.linalg.norm(expected), name
+    received, expected = (maps_of_group(engine, images) for engine in (litert, in_keras))
+    assert 0 < np.abs(received - expected).mean() < 0.02
+    assert np.abs(expected - maps_of_group(in_keras, images[:1])).mean() > 0.01
+
+
+def maps_of_group(engine, images):
+    with GroupStream(engine) as group:
+        for image in images:
+            group.add(engine.encode(image))
+        group.finish()
+        return np.stack([group.decode(engine.encode(image)).saliency for image in images])
+
+
+def test_an_int8_recurrent_network_keeps_its_state_in_float32(make_group_model, group_photos, tmp_path):
+    file = convert(make_group_model("rcau"), tmp_path / "model.tflite", precision="int8", calibration=group_photos)
     counts = flatbuffer.count_operations(file.read_bytes())
     assert counts.keys() == {signatures.ENCODE, signatures.STEP, signatures.DECODE}
     assert counts["encode"]["int8"]["CONV_2D"] > 30

@@ -1,9 +1,11 @@
+import shutil
 import threading
 
 import numpy as np
 import pytest
 
 import keras_recnet
+from keras_recnet import presets
 from keras_recnet.errors import ImageError, PresetError
 from keras_recnet.imaging.reading import read
 from keras_recnet.imaging.resizing import resize_map
@@ -46,6 +48,27 @@ def test_map_over_several_orders_equals_stream_with_the_model(predictor, tiny_gr
     for one, two in zip(predictor.map(images, orders=3, seed=5), expected, strict=True):
         assert np.abs(one.saliency - two.saliency).mean() < 2e-3
         assert np.abs(one.variance - two.variance).mean() < 1e-3
+
+
+def test_int8_runs_its_own_file(tiny_group_preset, predictor, photos, tmp_path):
+    folder = shutil.copytree(tiny_group_preset, tmp_path / "preset")
+    (folder / "model.tflite").rename(folder / "model.int8.tflite")
+    presets.write_config(folder, presets.find(folder).config, ["model.int8.tflite", "model.weights.h5"])
+    int8 = GroupPredictor(folder, precision="int8")
+    assert str(int8).startswith("preset, litert int8 64×64, CPU, ")
+    assert (int8.precision, predictor.precision) == ("int8", "float16")
+    for received, expected in zip(int8(photos), predictor(photos), strict=True):
+        np.testing.assert_array_equal(received, expected)
+
+
+def test_a_missing_int8_file_is_reported_with_what_writes_it(tiny_group_preset):
+    with pytest.raises(PresetError) as error:
+        GroupPredictor(tiny_group_preset, precision="int8")
+    assert str(error.value) == (
+        f"{tiny_group_preset}: int8 cannot be used: the preset 'tiny_group' has no model.int8.tflite "
+        f"(keras_recnet.export.add_to_preset({str(tiny_group_preset)!r}, precision='int8', calibration=PHOTOS) "
+        f"writes it)."
+    )
 
 
 def test_stored_and_recomputed_features_give_the_same_maps(tiny_group_preset, predictor, photos, monkeypatch):
