@@ -5,6 +5,7 @@
 # make test-kserve  the REST client with KServe's model server, in .venv-kserve; not part of .ci/run
 # make lint         ruff check and ruff format --check
 # make docs         the documentation site, in build/docs/site
+# make web          copies LiteRT.js from npm to export/web/litert, for `keras-recnet web`; needs npm
 # make verify       exports the shipped presets and the networks of the papers and verifies every export; takes minutes
 # make soak         10,000 requests, a tenth of them bad files, to a batching server: answers and memory; 10 minutes
 # make bench        speed of prediction, of the training pipeline and of the evaluation
@@ -43,7 +44,7 @@ OLDEST_TESTS := tests/imaging tests/inference tests/video tests/pipelines tests/
 KSERVE := .venv-kserve
 KSERVE_PACKAGES := 'kserve>=0.15' 'tritonclient[grpc]' pytest
 
-.PHONY: demo test test-jax test-oldest test-kserve lint docs verify soak bench clean
+.PHONY: demo test test-jax test-oldest test-kserve lint docs web verify soak bench clean
 
 demo: $(VENV)/base
 	@$(BIN)/keras-recnet predict examples/photos -o $(OUT) --type mask,cutout,heatmap,overlay
@@ -69,6 +70,24 @@ lint: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/python docs/build.py
+
+# The version and its checksums are in package-lock.json. Of the builds of LiteRT.js for the CPU, those with and without
+# relaxed SIMD are copied, compressed with gzip: the page decompresses them, whatever the server does.
+LITERT := export/web/litert
+LITERT_BUILDS := litert_wasm_internal litert_wasm_compat_internal
+
+web:
+	mkdir -p build/web $(LITERT)
+	cp export/web/package.json export/web/package-lock.json build/web
+	npm ci --prefix build/web --ignore-scripts --no-audit --no-fund
+	sed -e 's|"@litertjs/wasm-utils"|"./wasm_utils.js"|' -e '/^\/\/# sourceMappingURL/d' \
+		build/web/node_modules/@litertjs/core/dist/index.js > $(LITERT)/litert.js
+	sed '/^\/\/# sourceMappingURL/d' build/web/node_modules/@litertjs/wasm-utils/dist/index.js > $(LITERT)/wasm_utils.js
+	for build in $(LITERT_BUILDS); do \
+		cp build/web/node_modules/@litertjs/core/wasm/$$build.js $(LITERT)/ && chmod 644 $(LITERT)/$$build.js && \
+		gzip -9 -n -c build/web/node_modules/@litertjs/core/wasm/$$build.wasm > $(LITERT)/$$build.wasm.gz || exit 1; \
+	done
+	@du -ch $(LITERT)/* | tail -1
 
 # One process, since the largest export needs several gigabytes.
 verify: $(VENV)/dev

@@ -19,6 +19,7 @@ from keras_recnet.errors import ConfigError, DiskError, MissingExtraError
 from keras_recnet.export import verification
 from keras_recnet.export.litert.flatbuffer import INPUT_DTYPES
 from keras_recnet.export.verification import ConversionError
+from keras_recnet.export.web import site
 from keras_recnet.files import atomic_path, disk_errors, disk_full, sha256
 from keras_recnet.parallel import child_python
 
@@ -27,12 +28,14 @@ FORMATS = {  # the first precision is the default
     "litert": ("float16", "float32", "int8"),
     "onnx": ("float32",),
     "openvino": ("float32",),
+    "web": ("int8", "float32"),
 }
 _STEMS = ("model", "encode", "step", "decode")
 _FILES = {  # names of the files that an export may write
     "litert": {presets.LITERT},
     "onnx": {f"{stem}.onnx" for stem in _STEMS},
     "openvino": {f"{stem}{suffix}" for stem in _STEMS for suffix in (".xml", ".bin")},
+    "web": {*site.PAGE, site.LITERT, site.MODELS, site.SITE, site.LICENSES},
 }
 # Format or precision → packages it needs besides TensorFlow, which the extra of the same name installs.
 _PACKAGES = {"int8": ["ai_edge_quantizer"], "onnx": ["tf2onnx", "onnx", "onnxruntime"], "openvino": ["openvino"]}
@@ -56,22 +59,25 @@ def export_model(
     max_pixels: int | None = None,
     input_dtype: str | None = None,
     calibration: str | os.PathLike | None = None,
+    group_preset: str | os.PathLike | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Export a model, and verify the artifact against Keras in a process that cannot import this library.
 
     A SavedModel is written to `out/1`, or the next free number; a LiteRT file to `out/model.tflite`; ONNX and OpenVINO
     files to `out/model.onnx` and `out/model.xml` or, for an `RCAUNet`, to one file per signature. The same folder gets
-    `export.json` and the `CARD.md` of the preset. Nothing is written if the verification fails.
+    `export.json` and the `CARD.md` of the preset. A static page for browsers is written to `out/index.html`, with the
+    LiteRT files that it runs. Nothing is written if the verification fails.
 
     Args:
         source: a `RecNet` or `RCAUNet`, or the name or folder of a preset.
         out: output folder: new, empty, or from an earlier export.
         format: `"savedmodel"` (see `export.savedmodel.writing`), `"litert"` (`export.litert.converting`), `"onnx"` or
-            `"openvino"` (`export.onnx_and_openvino`).
+            `"openvino"` (`export.onnx_and_openvino`), or `"web"` (`export.web.site`), for presets only.
         precision: `"float32"`, `"float16"` or `"int8"`. A float16 SavedModel computes in mixed precision, for GPUs
             (default: float32). A float16 LiteRT file stores weights in float16 and computes in float32 (the default).
             An int8 LiteRT file computes mostly in int8 (see `export.quantization`). ONNX and OpenVINO: float32.
+            A page: int8 for a preset with an int8 file, or with `calibration`, else float32.
         size: image size of the network, one number or `(height, width)`; None: the model's own size. A network whose
             weights depend on the size cannot be resized.
         signatures: names of the signatures to export; None: all.
@@ -79,13 +85,15 @@ def export_model(
         input_dtype: dtype of the images of a LiteRT file, `"float32"` (None) or `"uint8"`. A SavedModel accepts both.
         calibration: folder of images like those that an int8 file will run on; 100 of them are used. For an `RCAUNet`,
             each subfolder is a group. None: export the preset's own int8 file, if it has one.
+        group_preset: co-saliency preset for the groups of a page whose own preset is for single photos; None:
+            `"rcau_lite0"`.
         log: called with a line of text at each stage.
 
     Returns:
         The contents of `export.json` plus `folder`. Some of the keys are `model`, `licence`, `versions`, `signatures`,
         `files`, `verification` (see `export.verification.compare`) and, for LiteRT, `operations` (see
         `export.litert.flatbuffer.count_operations`), `gpu_incompatible` (see `export.gpu_incompatible`) and, for int8,
-        `calibration`.
+        `calibration`. For a page, `networks` is a list with these keys of each network.
 
     Raises:
         ConfigError: if an argument is invalid or does not suit the model, or if `out` contains other files.
@@ -99,8 +107,7 @@ def export_model(
     """
     if format not in FORMATS:
         raise ConfigError(f"`format` must be one of {tuple(FORMATS)}. Received: format={format!r}")
-    precision = precision or FORMATS[format][0]
-    if precision not in FORMATS[format]:
+    if precision not in (None, *FORMATS[format]):
         raise ConfigError(f"`precision` must be one of {FORMATS[format]}. Received: precision={precision!r}")
     if input_dtype not in (None, *INPUT_DTYPES):
         raise ConfigError(f"`input_dtype` must be one of {INPUT_DTYPES}. Received: input_dtype={input_dtype!r}")
@@ -108,41 +115,91 @@ def export_model(
         raise ConfigError(
             f"`input_dtype` is for LiteRT; a SavedModel accepts both. Received: input_dtype={input_dtype!r}"
         )
+    if group_preset is not None and format != "web":
+        raise ConfigError(f"`group_preset` is for the format 'web'. Received: format={format!r}")
     require_tensorflow()
     _require_packages(format)
-    _check_calibration(source, precision, calibration, size, signatures)
+    options = {
+        "size": [size, size] if isinstance(size, int) else size,
+        "signatures": signatures,
+        "max_pixels": max_pixels,
+        "input_dtype": input_dtype,
+        "calibration": calibration and os.fspath(calibration),
+        "log": log,
+    }
+    if format == "web":
+        networks = _networks_of_page(source, group_preset, precision, options)
+    else:
+        precision = precision or FORMATS[format][0]
+        _check_calibration(source, precision, calibration, size, signatures)
     out = Path(out)
     _check_out(out, format)
     with _work_folder(out) as work:
-        artifact = work / {"savedmodel": "model", "litert": presets.LITERT}.get(format, "")
-        report, verified = write_and_verify(
-            source,
-            artifact,
-            kind=format,
-            precision=precision,
-            size=[size, size] if isinstance(size, int) else size,
-            signatures=signatures,
-            max_pixels=max_pixels,
-            input_dtype=input_dtype,
-            calibration=calibration and os.fspath(calibration),
-            log=log,
-        )
-        card = report.pop("card")
+        if format == "web":
+            artifact, card, facts = work, None, {"networks": _write_page(networks, work, options)}
+        else:
+            artifact = work / {"savedmodel": "model", "litert": presets.LITERT}.get(format, "")
+            report, verified = write_and_verify(source, artifact, kind=format, precision=precision, **options)
+            card, facts = report.pop("card"), {"precision": precision, **_facts(report, verified)}
         description = {
             "format": format,
-            "precision": precision,
-            "model": report["model"],
             "preprocessing": PREPROCESSING,
-            "licence": report["licence"],
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"keras_recnet": keras_recnet.__version__, **report["versions"], **verified.pop("versions")},
-            "signatures": report["signatures"],
-            "verification": verified,
+            **facts,
         }
-        for key in ("calibration", "operations", "gpu_incompatible"):
-            if key in report:
-                description[key] = report[key]
         return _finish(out, artifact, description, card)
+
+
+def _facts(report, verified):
+    """Return what `export.json` says about a network, from the results of `write_and_verify`."""
+    facts = {
+        "model": report["model"],
+        "licence": report["licence"],
+        "versions": {"keras_recnet": keras_recnet.__version__, **report["versions"], **verified.pop("versions")},
+        "signatures": report["signatures"],
+        "verification": verified,
+    }
+    return facts | {key: report[key] for key in ("calibration", "operations", "gpu_incompatible") if key in report}
+
+
+def _networks_of_page(source, group_preset, precision, options):
+    """Return `(preset, precision)` of each network of a page."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise ConfigError("A page is made of presets: save the model with `save_to_preset`, and export that folder.")
+    if options["signatures"] is not None:
+        raise ConfigError("`signatures` is not for pages, which need all of them.")
+    preset, group = presets.find(source), None
+    if group_preset is not None:
+        group = presets.find(group_preset)
+        if preset.task == presets.COSALIENCY:
+            raise ConfigError(f"`group_preset` is not needed: {source} itself is for groups.")
+        if group.task != presets.COSALIENCY:
+            raise ConfigError(f"`group_preset` must be a co-saliency preset. Received: group_preset={group_preset!r}")
+    networks = []
+    for each in site.find_presets(preset, group):
+        int8 = each.has(presets.LITERT_INT8) or options["calibration"] is not None
+        networks.append((each, precision or ("int8" if int8 else "float32")))
+        calibration = options["calibration"] if networks[-1][1] == "int8" else None
+        _check_calibration(each.folder, networks[-1][1], calibration, options["size"])
+    return networks
+
+
+def _write_page(networks, folder, options):
+    """Write a page, and return what `export.json` says about each of its networks."""
+    facts, contents = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        for preset, precision in networks:
+            file = Path(scratch, "network") / presets.LITERT
+            file.parent.mkdir(exist_ok=True)
+            of_network = {**options, "calibration": options["calibration"] if precision == "int8" else None}
+            options["log"](f"{preset.name}, {precision}:")
+            report, verified = write_and_verify(
+                preset.folder, file, kind="litert", precision=precision, expose_attention=True, **of_network
+            )
+            facts.append({"name": preset.name, "precision": precision, **_facts(report, verified)})
+            contents.append((preset, file.read_bytes()))
+    site.write(folder, contents)
+    return facts
 
 
 def write_and_verify(source, artifact: Path, *, kind: str, log=lambda line: None, **options) -> tuple[dict, dict]:
@@ -153,7 +210,8 @@ def write_and_verify(source, artifact: Path, *, kind: str, log=lambda line: None
         artifact: the folder or file to write.
         kind: the format.
         log: called with a line of text at each stage.
-        **options: `precision`, `size`, `signatures`, `max_pixels`, `input_dtype` and `calibration` of `export_model`.
+        **options: `precision`, `size`, `signatures`, `max_pixels`, `input_dtype` and `calibration` of `export_model`;
+            `expose_attention`: whether a LiteRT file also returns the keys of its attention (`export.web.attention`).
 
     Returns:
         The report of `keras_recnet.export.worker`, with the path of the preset's `card` or None; and the result of
@@ -377,6 +435,8 @@ def _finish(out, artifact, description, card):
         target = out
         new = sorted(folder.iterdir(), key=lambda path: path.name == DESCRIPTION)
         for path in new:
+            if path.is_dir() and (out / path.name).is_dir():  # of an earlier export
+                shutil.rmtree(out / path.name)
             path.replace(out / path.name)
         for old in (_FILES[description["format"]] | {CARD}) - {path.name for path in new}:
             (out / old).unlink(missing_ok=True)  # of an earlier export

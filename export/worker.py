@@ -89,6 +89,10 @@ def _write_litert(job, model, artifact, about):
         content, facts["calibration"] = _int8(job, model, parts, about)
     else:
         content = converting.convert_parts(parts, job["precision"], input_dtype=_input_dtype(job), metadata=about)
+    if job.get("expose_attention"):
+        from keras_recnet.export.web import attention
+
+        content, _ = attention.expose_keys(content)
     artifact.write_bytes(content)
     return signatures, {
         **facts,

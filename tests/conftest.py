@@ -1,6 +1,7 @@
 """Fixtures and options for all tests."""
 
 import os
+import shutil
 import struct
 import sys
 import zlib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 EXAMPLES = Path(__file__).parents[1] / "examples" / "photos"
 
 
@@ -143,6 +145,15 @@ def tiny_group_preset(tiny_group_model, tmp_path_factory):
 def photographs():
     """The photos in `examples/photos`."""
     return sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".png"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Path of a browser; without one, tests of pages are skipped."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser:
+        pytest.skip(f"no browser found (looked for {', '.join(BROWSERS)})")
+    return browser
 
 
 @pytest.fixture

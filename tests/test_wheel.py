@@ -115,6 +115,8 @@ def test_the_wheel_contains_the_data_files(names):
         for path in below("export/serving", pattern)
     }
     expected |= {f"keras_recnet/export/android/{path}" for path in below("export/android", "*")}
+    for folder in ("page", "litert"):
+        expected |= {f"keras_recnet/export/web/{folder}/{path}" for path in below(f"export/web/{folder}", "*")}
     assert "keras_recnet/training/configs/smoke.yaml" in expected
     assert "keras_recnet/export/serving/docker-compose.yaml" in expected
     assert "keras_recnet/evaluation/published_tables/recnet_table1.csv" in expected

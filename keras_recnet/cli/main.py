@@ -16,6 +16,7 @@ from keras_recnet.cli.presets import presets
 from keras_recnet.cli.running import exit_status
 from keras_recnet.cli.study import study
 from keras_recnet.cli.train import train
+from keras_recnet.cli.web import web
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def cli():
     """Predict saliency and co-saliency maps of images, and train, evaluate and export the networks."""
 
 
-for command in (predict, cosal, bulk, evaluate, train, study, export, coco_groups, bench, presets):
+for command in (predict, cosal, bulk, evaluate, train, study, export, coco_groups, bench, presets, web):
     cli.add_command(command)
 
 

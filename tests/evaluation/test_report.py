@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -14,7 +13,6 @@ from keras_recnet.evaluation.run import evaluate
 
 from .conftest import save
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 QUIET = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -46,14 +44,6 @@ addEventListener("load", () => {
 });
 </script>
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not browser:
-        pytest.skip(f"no browser found (looked for {', '.join(BROWSERS)})")
-    return browser
 
 
 @pytest.fixture
