@@ -75,6 +75,7 @@ async function choose(files) {
   files = [...files];
   if (!files.length) return;
   const choice = ++choices;
+  drawings++; // what is being drawn is not shown any more
   $("errors").replaceChildren();
   document.body.classList.remove("has-result");
   $("result").hidden = true;

@@ -22,7 +22,7 @@ const methods = {
   /** Load LiteRT.js and the network for the first photo; describe the site. */
   async start(progress) {
     description = await (await download("site.json", { cache: "no-cache" })).json();
-    await network(description.networks.saliency ? "saliency" : "cosaliency", progress);
+    await network(firstTask(), progress);
     return description;
   },
 
@@ -31,6 +31,7 @@ const methods = {
     const photo = { key, file, maps: {} };
     const { size, original, thumbnail } = await pixels(photo);
     Object.assign(photo, { size, thumbnail });
+    await networkInput(photo, (await network(firstTask(), progress)).size); // while the photo is decoded
     photos.set(key, photo);
     return { size, original };
   },
@@ -52,16 +53,16 @@ const methods = {
   async group(progress, keys) {
     const { run, state: shapes, size } = await network("cosaliency", progress);
     const members = keys.map((key) => photos.get(key));
+    const features = [];
     let state = Object.fromEntries(shapes.map(([name, length, shape]) => [name, tensor(length, shape)]));
     for (const [index, photo] of members.entries()) {
       progress({ doing: "Reading", photo: index + 1, of: members.length });
-      photo.features ??= run("encode", { image: await networkInput(photo, size) });
-      photo.features = await photo.features;
-      if (shapes.length) state = await run("step", { ...photo.features, ...state });
+      features.push(await run("encode", { image: await networkInput(photo, size) }));
+      if (shapes.length) state = await run("step", { ...features[index], ...state });
     }
     for (const [index, photo] of members.entries()) {
       progress({ doing: "Comparing", photo: index + 1, of: members.length });
-      const { saliency } = await run("decode", { ...photo.features, ...state });
+      const { saliency } = await run("decode", { ...features[index], ...state });
       photo.maps.group = { values: saliency.values, size };
     }
     return members.map((photo) => hasObject(photo.maps.group));
@@ -108,6 +109,9 @@ onmessage = async ({ data: { call, method, parameters } }) => {
 };
 
 // Networks
+
+/** The task of the network for photos on their own. */
+const firstTask = () => (description.networks.saliency ? "saliency" : "cosaliency");
 
 async function network(task, progress) {
   networks[task] ??= load(task, progress).catch((error) => {
@@ -221,16 +225,19 @@ async function warmUp({ run, imageSignature, size }) {
 
 const tensor = (length, shape) => ({ values: new Float32Array(length), shape });
 
+/** The photo at the size of a network. The last one is kept, because both networks usually have the same size. */
 async function networkInput(photo, size) {
-  const [{ resize }] = await modules;
-  const { rgba, size: from } = await pixels(photo);
-  return { values: Float32Array.from(resize(rgba, from, size)), shape: [1, ...size, 3] };
+  if (String(photo.input?.size) !== String(size)) {
+    const [{ resize }] = await modules;
+    const { rgba, size: from } = await pixels(photo);
+    photo.input = { size, rgb: resize(rgba, from, size) };
+  }
+  return { values: Float32Array.from(photo.input.rgb), shape: [1, ...size, 3] };
 }
 
 async function mapAlone(photo, progress = () => {}) {
   if (photo.maps.alone) return;
-  const task = description.networks.saliency ? "saliency" : "cosaliency";
-  const { run, size, isGroup, imageSignature, state: shapes, attention } = await network(task, progress);
+  const { run, size, isGroup, imageSignature, state: shapes, attention } = await network(firstTask(), progress);
   const outputs = await run(imageSignature, { image: await networkInput(photo, size) });
   if (attention) {
     photo.attention = {

@@ -220,6 +220,22 @@ def test_photos_of_a_group_can_be_shown_alone(shared_page, predictor, photograph
     assert np.abs(gray(drawn) - expected).mean() <= MAP_TOLERANCE
 
 
+def test_a_page_of_a_co_saliency_preset_shows_a_photo_as_a_group_of_one(new_page, serve, tmp_path, photographs):
+    preset = presets.find("rcau_lite0")
+    sites.write(tmp_path, [(preset, sites.litert_file(preset).read_bytes())])
+    new_page.goto(serve(tmp_path).url)
+    new_page.wait_for_selector(READY)
+    choose(new_page, photographs[0])
+    view(new_page, "map")
+    drawn, _ = download(new_page)
+    engine, decoded = LiteRTGroupEngine(sites.litert_file(preset), threads=2), reading.read(photographs[0])
+    features = engine.encode(resize(decoded.rgb, engine.size))
+    saliency = engine.decode(features, engine.advance(features, empty_state(engine)))
+    expected = drawing.to_8_bits(resize_map(saliency, decoded.size))
+    assert np.abs(gray(drawn) - expected).mean() <= MAP_TOLERANCE
+    view(new_page, "attention")
+
+
 def test_files_that_cannot_be_read_are_named_and_the_others_are_shown(shared_page, photographs, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(photographs[0].read_bytes()[:200])
     (tmp_path / "empty.png").write_bytes(b"")
