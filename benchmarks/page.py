@@ -1,8 +1,8 @@
 """Speed and download size of the page of `keras-recnet web` in headless Chromium: python benchmarks/page.py
 
-Measures the time from the choice of a photo until its map is drawn over the photo: of a 12-megapixel photo, the first
-one on the page, and then of one of 1 megapixel; a group of three photos; and the bytes that the page downloads. Each
-visit is a new browser profile, without a cache. Needs Playwright and Chromium.
+Measures the time from the choice of a photo until its map is drawn over the photo, first for a 12-megapixel photo, then
+for a 1-megapixel photo and for a group of three photos; and the bytes that the page downloads. Each visit is a new
+browser profile, without a cache. Needs Playwright and Chromium.
 """
 
 import argparse

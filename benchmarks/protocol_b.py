@@ -22,7 +22,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", type=Path, help="CSV file with the columns group, name and split")
     parser.add_argument("--split", default="validation", help="default: validation")
-    parser.add_argument("--every", type=int, default=5, help="own images per distractor (default: 5)")
+    parser.add_argument("--every", type=int, default=5, help="images of the group per distractor (default: 5)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, default=LIST, help="default: next to this script")
     parser.add_argument("--folders", type=Path, help="write the groups of both protocols to this folder")

@@ -1,4 +1,4 @@
-"""Protocol C of the co-saliency evaluation: composites of two images, of which the group has only one object in common.
+"""Protocol C of the co-saliency evaluation: composites of two objects, only one of which the group has in common.
 
     python benchmarks/protocol_c.py DUTS-TR --folders OUT                            # reads benchmarks/protocol_c.csv
     python benchmarks/protocol_c.py DUTS-TR --draw benchmarks/groups/duts_tr.csv     # draws that list, seed 0
@@ -87,7 +87,9 @@ def write_folders(lines: Iterable[Line], read: Callable[[str], tuple], folder: P
     for number, line in enumerate(lines):
         made = composite(number, line, read)
         if made is None:
-            raise ValueError(f"Line {number + 2} makes no composite: other images or masks than those of the list?")
+            raise ValueError(
+                f"Line {number + 2} gives no composite. Are the images and masks those that the list was drawn from?"
+            )
         for group, mask in ((line.first_group, made.first), (line.second_group, made.second)):
             name = f"{file_name_of(group)}/{number:03}_{line.kind}.png"
             with atomic_path(folder / "images" / name) as temporary:

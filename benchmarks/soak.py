@@ -197,7 +197,7 @@ def _report(options, kinds, seconds, problems, memory, batches, worst, differenc
     print(f"{'p50, p90, p99':<28}{p50:>10.0f} {p90:.0f} {p99:.0f} ms, {options.threads} requests at a time")
     print(f"{'batched with others':<28}{batched:>10,} requests, up to {max(batches, default=0)} in a batch")
     if not batched:
-        problems.append("no requests were batched: too few at a time (--threads)")
+        problems.append("no requests were batched: too few concurrent requests (--threads)")
     if WARM in memory and len(seconds) > WARM:
         change = memory[max(memory)] / memory[WARM] - 1
         print(f"{'memory after ' + format(WARM, ','):<28}{memory[WARM] / 2**20:>10.0f} MiB")
@@ -218,7 +218,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--bad", type=float, default=0.1, help="share of requests with a bad file")
-    parser.add_argument("--threads", type=int, default=8, help="requests at a time")
+    parser.add_argument("--threads", type=int, default=8, help="concurrent requests")
     parser.add_argument("--minutes", type=float, default=60.0, help="time limit")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help=f"folder with versions of the SavedModel of {NAME}; exported if not given")

@@ -1,10 +1,10 @@
-"""Where the time of `keras-recnet bulk` for one photo goes: decoding, network, and the map's size, box and encoding.
+"""CPU time of `keras-recnet bulk` per photo: decoding, the network, and the map's resizing, box and encoding.
 
     python benchmarks/stages.py
     python benchmarks/stages.py --price 0.04 --count 100e6    # plans the cost of an archive
 
-The photos are JPEG files of 1 and 12 megapixels, made from examples/photos: enlarged, with the noise of a camera, of
-quality 90. CPU time is measured, not elapsed time, so other programs on the machine matter little.
+The photos are JPEG files of 1 and 12 megapixels, made from examples/photos: enlarged, with camera noise added, at
+quality 90. CPU time is measured, not elapsed time, so other programs on the machine have little effect.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from keras_recnet.imaging.writing import encode
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 SIZES = {"1 megapixel": (864, 1152), "12 megapixels": (3000, 4000)}
-NOISE = 4  # standard deviation, of 255
+NOISE = 4  # standard deviation, for values in 0…255
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--preset", default="recnet_lite0")

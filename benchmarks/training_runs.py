@@ -1,4 +1,4 @@
-"""Adds a line per training run to docs/training_runs.csv, or replaces the run's existing line.
+"""Add a line per training run to docs/training_runs.csv, or replace the run's existing line.
 
     python benchmarks/training_runs.py runs/short/*
     python benchmarks/training_runs.py runs/recnet_lite0_160 runs/recnet_lite0 --base runs/recnet_lite0_160

@@ -110,7 +110,7 @@ def with_site_links(text: str, page: Path, origin: Path | None) -> str:
 
 
 def with_math(text: str) -> str:
-    """Replace `$$…$$` and `$…$` outside code by MathML, which browsers render without a script."""
+    """Replace `$$…$$` and `$…$` outside code with MathML, which browsers render without a script."""
 
     def replace(match):
         code, block, inline = match.groups()
@@ -118,7 +118,7 @@ def with_math(text: str) -> str:
             return code
         if block:
             return f'<div class="math">{convert(block.strip(), display="block")}</div>'
-        return f"<span>{convert(inline)}</span>"  # Markdown takes a line that starts with <math> for a block.
+        return f"<span>{convert(inline)}</span>"  # Markdown treats a line that starts with <math> as a block.
 
     return re.sub(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|\$([^$\s](?:[^$\n]*[^$\s])?)\$", replace, text, flags=re.DOTALL)
 

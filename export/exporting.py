@@ -165,7 +165,7 @@ def _facts(report, verified):
 def _networks_of_page(source, group_preset, precision, options):
     """Return `(preset, precision)` of each network of a page."""
     if not isinstance(source, (str, os.PathLike)):
-        raise ConfigError("A page is made of presets: save the model with `save_to_preset`, and export that folder.")
+        raise ConfigError("A page contains presets: save the model with `save_to_preset`, and export that folder.")
     if options["signatures"] is not None:
         raise ConfigError("`signatures` is not for pages, which need all of them.")
     preset, group = presets.find(source), None
@@ -449,6 +449,6 @@ def _rename_to_next_number(folder, out):
         target = out / str(max(taken, default=0) + 1)
         try:
             return folder.rename(target)
-        except OSError as error:  # another export took the number meanwhile
+        except OSError as error:  # another export has taken the number in the meantime
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise

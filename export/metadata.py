@@ -21,7 +21,7 @@ NO_LICENCE = "that of the data on which the weights were trained"
 
 
 def licence(card: Path) -> str:
-    """Return the section on the licence in the card of a preset, or `NO_LICENCE` if there is none."""
+    """Return the section on the license in the card of a preset, or `NO_LICENCE` if there is none."""
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     section, inside = [], False
     for line in lines:

@@ -5,8 +5,8 @@ the layout of Keras, `(batch, height, width, 3)`, RGB in 0…255. The file of a 
 RCAUNet are called like the signatures. ONNX and OpenVINO need different names for inputs and outputs, so the tensors of
 a group's new state start with `next_`.
 
-ONNX files are of the opset that tf2onnx prefers (15), which ONNX Runtime supports since 2021. OpenVINO may compute in
-bfloat16 or float16, unless its `INFERENCE_PRECISION_HINT` is `f32`.
+ONNX files are of the opset that tf2onnx prefers (15), which ONNX Runtime has supported since 2021. OpenVINO may compute
+in bfloat16 or float16, unless its `INFERENCE_PRECISION_HINT` is `f32`.
 """
 
 from pathlib import Path

@@ -132,11 +132,11 @@ def quantize(content: bytes, groups: Sequence[np.ndarray]) -> bytes:
 
 
 def with_representable_biases(content: bytes, ranges: dict) -> bytes:
-    """Raise the kernels of channels whose bias would not fit into int32, imperceptibly.
+    """Increase the kernels of channels whose bias would overflow int32, by an imperceptible amount.
 
     The scale of an int8 convolution's int32 bias is the product of the scales of its input and its kernel. A channel
     that is dead after training has an almost zero kernel, so its scale is tiny and its bias overflows: instead of the
-    constant bias, the channel computes noise. Therefore one weight of such a kernel is raised to the smallest value
+    constant bias, the channel computes noise. Therefore one weight of such a kernel is increased to the smallest value
     for which the bias fits; it changes the channel by at most 3·10⁻⁵ of its bias.
 
     Args:

@@ -77,7 +77,9 @@ def run(kind: str, artifact: Path, folder: Path) -> None:
         command = [sys.executable, "-I", script, kind, artifact.resolve(), folder.resolve()]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=empty)
     if done.returncode:
-        raise ConversionError(f"The artifact does not run by itself (status {done.returncode}):\n{last_lines(done)}")
+        raise ConversionError(
+            f"The artifact does not run without this library (status {done.returncode}):\n{last_lines(done)}"
+        )
 
 
 def last_lines(process: subprocess.CompletedProcess) -> str:
@@ -94,7 +96,7 @@ def compare(folder: Path, tolerance: float) -> dict:
         `versions`.
 
     Raises:
-        ConversionError: if an output is missing, has a wrong shape or differs by more than the tolerance, or if the
+        ConversionError: if an output is missing, has the wrong shape or differs by more than the tolerance, or if the
             process has imported the library.
     """
     calls = json.loads((folder / "calls.json").read_text())["calls"]

@@ -37,7 +37,7 @@ class DiskError(RecNetError):
 
 
 class ProcessLostError(RecNetError):
-    """Another process of a distributed training has ended."""
+    """Another process of a distributed training run has ended."""
 
 
 class MissingExtraError(RecNetError):

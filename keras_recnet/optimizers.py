@@ -8,7 +8,7 @@ def warmup_cosine(rate: float, steps: int, warmup_steps: int = 0) -> keras.optim
     """Build a schedule with linear warm-up from 0 to `rate`, then cosine decay to 0 at `steps`.
 
     `keras.optimizers.schedules.CosineDecay` counts its `decay_steps` from the end of the warm-up; here `steps` is the
-    length of the training.
+    length of training.
 
     Args:
         rate: peak learning rate.

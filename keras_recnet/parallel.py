@@ -23,7 +23,7 @@ def cores() -> int:
 
 
 class Shard(NamedTuple):
-    """One of several disjoint parts of a list of inputs, each processed by a command of its own.
+    """One of several disjoint parts of a list of inputs, each processed by a separate command.
 
     Attributes:
         index: number of the part, 0…count − 1.
@@ -64,8 +64,8 @@ def ordered_map(function: Callable, items: Iterable, *, workers: int, executor: 
 def child_python(code: str, *arguments: str, **environment: str) -> dict:
     """Return keyword arguments for `subprocess.run` or `Popen` to run Python code with this copy of the library.
 
-    Otherwise, the child could import a different copy, for example an installed package instead of the checkout in the
-    current folder.
+    Without these arguments, the child could import a different copy, for example an installed package instead of the
+    checkout in the current folder.
 
     Args:
         code: Python source, as for `python -c`.

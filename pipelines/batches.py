@@ -22,9 +22,9 @@ class Batches:
         workers: threads that prepare batches and fill the cache.
 
     Attributes:
-        shard: the part of the data that this process reads, of several that train together; None for all. Of each
-            training batch, of which `batch_size` must be a multiple of the number of processes, every process reads as
-            many consecutive samples; of the batches of `evaluation()`, every N-th one.
+        shard: the part of the data that this process reads, if N processes train together; None for all. Each process
+            reads an equal number of consecutive samples of every training batch (`batch_size` must be a multiple of N),
+            and every N-th batch of `evaluation()`.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -60,7 +60,7 @@ class Batches:
         return self.batch_size // (1 if self.shard is None else self.shard.count)
 
     def positions(self, step: int) -> range:
-        """Return the positions in the epoch of the samples of a training batch that this process reads."""
+        """Return the positions, in the epoch, of the samples that this process reads for a training batch."""
         start = step * self.batch_size + (0 if self.shard is None else self.shard.index * self.local_batch_size)
         return range(start, min(start + self.local_batch_size, len(self)))
 
@@ -77,7 +77,7 @@ class Batches:
         """Return the batches of several epochs, for `model.fit(…, steps_per_epoch=data.steps_per_epoch)`.
 
         Args:
-            epochs: the epoch before which the batches end.
+            epochs: end of the epochs, exclusive, as in `fit`.
             start_epoch: first epoch.
             start_step: first step of the first epoch.
         """

@@ -58,8 +58,8 @@ class CompositePair:
     def read(self, size: int) -> Composite:
         """Read the two pairs and combine them.
 
-        If an object is not visible in any composite (an empty mask, a thin line), the first image is returned
-        alone, with an empty mask for the second object.
+        If no composite can show both objects (one mask is empty, or one object is a thin line), the first image is
+        returned alone, with an empty mask for the second object.
 
         Args:
             size: side of a mosaic, and half of the largest side of a paste, in pixels.
@@ -159,7 +159,7 @@ def mosaic(
 ) -> Composite:
     """Put two images, cropped around their objects, side by side or one above the other.
 
-    Which comes first, the direction, the position of the border and the crops are drawn from `random`.
+    The order of the images, the direction, the position of the border and the crops are drawn from `random`.
 
     Args:
         first: see `compose`.
@@ -185,7 +185,8 @@ def paste(
 ) -> Composite | None:
     """Cut the object out of the second image and paste it onto the first, where it hides little of the first's object.
 
-    Both images are mirrored at random. The pasted object takes 30 to 60 % of the first image's shorter fit.
+    Both images are mirrored at random. The pasted object has 30 to 60 % of the largest size that fits into the first
+    image.
 
     Args:
         first: see `compose`.

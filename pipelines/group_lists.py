@@ -24,7 +24,8 @@ class Member:
         name: the image's path inside its folder, without suffix.
         split: such as `"train"`; empty if the list has none.
         distractor: True if the image does not belong to the group; then its mask in this group is empty.
-        category: what the group shows; the group's name if empty. Groups of a category give each other no distractors.
+        category: what the group shows; the group's name if empty. Groups of the same category provide no distractors
+            for each other.
     """
 
     group: str
@@ -96,14 +97,15 @@ def write_group_list(path: str | os.PathLike, members: Iterable[Member]) -> None
 
 
 def with_distractors(groups: Mapping[str, Sequence[str]], *, every: int = 5, seed: int = 0) -> list[Member]:
-    """Add distractors to groups: one image from another group per `every` own images, at random positions.
+    """Add distractors to groups: one image from another group for every N images of a group, at random positions.
 
-    Groups with fewer images get none. The group's own images keep their order, and no image is twice in a group. For
-    the 20 validation groups of DUTS-TR and seed 0, this is protocol B of the evaluation (`benchmarks/protocol_b.csv`).
+    Groups with fewer images get none. The group's own images keep their order, and no image occurs twice in a group.
+    For the 20 validation groups of DUTS-TR and seed 0, this is protocol B of the evaluation
+    (`benchmarks/protocol_b.csv`).
 
     Args:
         groups: group → names of its images.
-        every: own images per distractor, 1 or more.
+        every: N, the number of the group's own images per distractor, 1 or more.
         seed: 0 or more.
 
     Returns:

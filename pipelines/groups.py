@@ -29,15 +29,16 @@ class Group:
     Args:
         name: the group's name.
         pairs: its images and their masks, in order.
-        distractors: one flag per image, True if it does not belong, so that its mask in this group is empty. If
-            there are no flags, all images belong.
+        distractors: one flag per image, True if it does not belong to the group; its mask in this group is then empty.
+            Without flags, all images belong to the group.
         category: what the group shows; groups of the same category provide no distractors for each other. By default
             the group's name.
         several_objects: whether the images may also show objects of other categories, as in COCO. Then they are not
             used as distractors of other groups or in composites.
 
     Raises:
-        ValueError: if there are no images, no image belongs, an image occurs twice, or the number of flags is wrong.
+        ValueError: if there are no images, no image belongs to the group, an image occurs twice, or the number of flags
+            is not the number of images.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Group:
         names = [pair.name for pair in self.pairs]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"No image may be twice in the group {self.name!r}. Received twice: {', '.join(twice)}")
+            raise ValueError(f"No image may occur twice in the group {self.name!r}. Received twice: {', '.join(twice)}")
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -103,7 +104,7 @@ def find_groups(
         ('aeroplane', 44)
     """
     if (root is None) == (images is None or masks is None):
-        raise ValueError(f"Give `root`, or `images` and `masks`. Received: root={root}, images={images}, masks={masks}")
+        raise ValueError(f"Pass `root`, or `images` and `masks`. Received: root={root}, images={images}, masks={masks}")
     if root is not None:
         images, masks = _two_folders(Path(root))
     pairs = _find_pairs(_problems_of_folders(Path(images)), images, masks, exclude=exclude)
@@ -179,7 +180,7 @@ def split_groups(
     Returns:
         `(training, test)`. Groups and images keep their order, which has no influence on the split: it depends on the
         names only. With `by="images"`, the share is exact to within one image per group and one image in total; a group
-        of one image goes to one side.
+        of one image is not divided.
 
     Raises:
         ValueError: if `share` or `by` is out of range.
@@ -248,7 +249,7 @@ def _two_folders(root):
             received = ", ".join(path.name for path in paths or inner) or "no folder at all"
             problems.append(
                 f"{root}: {'several folders' if paths else 'no folder'} of {kind}. Its name must be one of "
-                f"{', '.join(sorted(names))}, in any case. Received: {received}"
+                f"{', '.join(sorted(names))}, ignoring case. Received: {received}"
             )
     if problems:
         raise PipelineDataError(problems, "Pass the two folders instead: images=…, masks=….")

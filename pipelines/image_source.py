@@ -49,7 +49,7 @@ class ImageSource:
 
     Args:
         image_size: side of the square images, or `(height, width)`.
-        augment: an `Augment`, drawn anew for each image, or None for no augmentation.
+        augment: an `Augment`, drawn again for each image, or None for no augmentation.
         cache: `"memory"`, or None to decode the files each time.
         cache_size: side of the cached squares, or `(height, width)`; slightly larger than `image_size`, because crops
             are taken from them.

@@ -20,7 +20,7 @@ class SaliencyGroups(Batches):
     """Groups as `tf.data` batches; a batch is a pure function of (seed, epoch, step).
 
     Every epoch contains each group once, in an order drawn from `(seed, epoch)`. For each group,
-    `(seed, epoch, position in the epoch)` determines the number of distractors, the choice of own images and of
+    `(seed, epoch, position in the epoch)` determines the number of distractors, the choice of the group's images and of
     distractors, the order of all images, and their augmentation. A group has `images_per_group` places; a smaller group
     uses all of its images, and the remaining places are padding. Training can therefore resume at any step with the
     same batches, and skipped images are not decoded.
@@ -33,8 +33,8 @@ class SaliencyGroups(Batches):
     (all images of its groups), otherwise a single group, both with a probability proportional to the square root of
     the number of images. A network that sees only groups of one species would learn that other birds are distractors.
 
-    A composite combines two images. In a group of either image, it is an own image whose mask shows the object of this
-    group only; in the other groups, it is a distractor.
+    A composite combines two images. In a group of either image, it counts as an image of the group, and its mask shows
+    the object of this group only; in the other groups, it is a distractor.
 
     Args:
         groups: sequence of `Group`, see `find_groups` and `read_groups`. Distractors listed in the groups themselves
@@ -49,11 +49,11 @@ class SaliencyGroups(Batches):
         distractor_pool: pairs to draw distractors from; their masks are ignored and may be None. By default, the images
             of all groups, except those with `several_objects`. Images of the group's own category are never drawn.
         category_share: share of the groups that are whole categories, 0…1; 0 uses each group once per epoch.
-        small_group_share: share of the groups that have a random number of own images, 2 or more, so that the network
-            also learns from small groups.
+        small_group_share: share of the groups that use only a random number of their images, 2 or more, so that the
+            network also learns from small groups.
         composites: composites of images of the groups, see `plan_composites`.
-        composite_share: share of the own images and of the distractors that are composites, below 1. Groups with too
-            few images are filled with more composites.
+        composite_share: share of the group's images and of the distractors that are composites, below 1. Groups with
+            too few images are filled with more composites.
         group_numbers: whether training batches have two more inputs, for a loss inside the model: the number of the
             group, `"group"`, `(batch,)` int32, in the order of `group_names`; and the targets, `"objects"`.
         workers: threads that prepare batches and fill the cache.

@@ -26,7 +26,7 @@ SECONDS_PER_FILE = 5
 # Values that overflow, or that mean "nothing" or "negative", in fields of 1, 2 and 4 bytes.
 EXTREMES = [field for size in (1, 2, 4) for field in (bytes(size), b"\xff" * size, b"\x7f" + b"\xff" * (size - 1))]
 
-# Values of a wrong type, size or range, for configurations and annotations.
+# Values of the wrong type, size or range, for configurations and annotations.
 WRONG = [
     None,
     True,

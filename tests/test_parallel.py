@@ -13,7 +13,7 @@ from keras_recnet import parallel
         ("max 100000\n", 8),  # no limit
         ("200000 100000\n", 2),
         ("250000 50000\n", 5),
-        ("50000 100000\n", 1),  # half of a core
+        ("50000 100000\n", 1),  # half a core
         ("1600000 100000\n", 8),  # more than the machine has
         (None, 8),  # no cgroup v2
     ],

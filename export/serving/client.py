@@ -82,7 +82,7 @@ class Client(abc.ABC):
     It can be used from several threads, and as a context manager, which closes the client at the end.
 
     Args:
-        model: name of the model in the server.
+        model: name of the model on the server.
         version: version of the model; None: the newest, and always for KServe, which has no versions.
         timeout: number of seconds to wait for one answer.
         retries: number of retries when the server cannot be reached, is busy or slow, or failed the request because of
@@ -133,7 +133,7 @@ class Client(abc.ABC):
             images: any number of images, as for a call; read lazily and in threads. An array or other mutable object
                 may be changed and yielded again.
             batch_size: number of images per request, at most the `max_batch_size` of a server that batches requests.
-            jobs: number of requests at a time.
+            jobs: number of concurrent requests.
             errors: `"raise"` raises a `RequestImageError` for an image without a map, `"return"` yields it instead
                 of the map.
 

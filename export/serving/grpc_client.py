@@ -20,7 +20,7 @@ class GrpcClient(Client):
     """Client of a RecNet in TF Serving, over gRPC.
 
     Args:
-        model: name of the model in the server.
+        model: name of the model on the server.
         target: address of the server, `HOST:PORT`.
         credentials: `grpc.ChannelCredentials` for a secure channel; None: an insecure one.
         **options: other arguments of `Client`; `timeout` is the deadline of one attempt.

@@ -22,7 +22,7 @@ class RestClient(Client):
     """Client of a RecNet in TF Serving, or in a KServe server with the V1 protocol, over HTTP.
 
     Args:
-        model: name of the model in the server; in KServe by default the name of the `InferenceService`.
+        model: name of the model on the server; in KServe by default the name of the `InferenceService`.
         url: address of the server, `http://HOST:PORT`; it may contain a path, to which `/v1` is appended.
         connect_timeout: number of seconds to wait for the connection.
         headers: HTTP headers of every request, such as `{"Authorization": …}`, or `{"Host": …}` for the gateway of a
@@ -121,7 +121,7 @@ class RestClient(Client):
             return answer
         reason = (answer.get("error") if isinstance(answer, dict) else None) or response.text[:200] or response.reason
         if response.status_code == 404 and self.version is not None:
-            reason = f"{reason} Check the version; KServe has no versions of a model, so omit it."
+            reason = f"{reason} Check the version; KServe models have no versions, so omit it."
         raise ServerError(
             f"{self}: HTTP {response.status_code}: {reason}",
             code=response.status_code,

@@ -75,7 +75,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.send_error(404, "Not found")
 
     def end_headers(self):
-        self.send_header("Cache-Control", "no-cache")  # a new version of the site is visible at once
+        self.send_header("Cache-Control", "no-cache")  # a new version of the site is visible immediately
         self.send_header("X-Content-Type-Options", "nosniff")
         super().end_headers()
 

@@ -57,7 +57,7 @@ def notes(report: dict) -> list[str]:
     """Explain the columns of the table."""
     lines = [
         "p50, p90: ms per image, network only, without decoding and resizing.",
-        "CPU: median CPU time of all threads in ms per image, including waiting for each other.",
+        "CPU: median CPU time of all threads in ms per image, including the time that they wait for each other.",
     ]
     if any(row["throughput"] for row in report["candidates"]):
         lines.append(f"images/s: throughput on {report['burst']} images, using all threads.")

@@ -1,4 +1,4 @@
-"""Presets in Keras, on its configured backend. A burst is one batch, or one group."""
+"""Benchmark presets in Keras, on its configured backend. A burst is a single batch or group."""
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def _operations(network, model):
 
 
 def _configure(candidate, threads):
-    """Set the threads and the precision, and return the facts about them."""
+    """Set the number of threads and the precision, and return what is known about them."""
     try:
         import keras
     except ModuleNotFoundError as error:

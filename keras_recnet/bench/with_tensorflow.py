@@ -1,4 +1,4 @@
-"""SavedModels and matrix products in TensorFlow. A burst is one batch, or one group."""
+"""SavedModels and matrix products in TensorFlow. A burst is a single batch or group."""
 
 import numpy as np
 

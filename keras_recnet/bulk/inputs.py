@@ -29,7 +29,7 @@ class Item:
 
 
 def find_items(inputs: Iterable[str], out: str, *, grouped: bool) -> tuple[list[Item], list[tuple[str, str]]]:
-    """List the images or groups that `inputs` name.
+    """List the images or groups in `inputs`.
 
     Args:
         inputs: local files, folders and patterns, see `keras_recnet.inference.inputs.find_images`, and URIs of remote
@@ -38,7 +38,7 @@ def find_items(inputs: Iterable[str], out: str, *, grouped: bool) -> tuple[list[
         grouped: whether each folder that contains images is a group.
 
     Returns:
-        The items, and `(input, message)` for each input that names no image.
+        The items, and `(input, message)` for each input that matches no image.
 
     Raises:
         DataError: if two maps would have the same path.
@@ -105,8 +105,8 @@ def _outputs(images):
         other = taken.setdefault(output.casefold(), image.path)
         if other != image.path:
             raise DataError(
-                f"{other!r} and {image.path!r} would both be written to {output!r}. Give the folder that contains "
-                f"both, or write to two folders."
+                f"{other!r} and {image.path!r} would both be written to {output!r}. Pass the folder that contains "
+                f"both, or use different output folders."
             )
     return outputs
 

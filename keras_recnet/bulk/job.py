@@ -23,7 +23,7 @@ SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
 JOURNAL, SETTINGS, ATTEMPTS = "_journal", "settings.json", "attempts"
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024  # images per block
 BLOCKS_PER_ACTOR = 8
-KILLS = 2  # of actors by an item; further attempts skip it
+KILLS = 2  # an item that has killed this many actors gets an error and is skipped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Job:
         Args:
             finished: result of `finished()`.
             advance: called with the number of newly finished images.
-            written: the names of written files are appended.
+            written: list to which the names of written files are appended.
 
         Yields:
             A `Result` per image: first those of finished items, with `skipped`, then the others as blocks are done.
@@ -145,7 +145,7 @@ class Job:
             storage.delete(storage.join(attempts, name))
 
     def _blocks(self, items):
-        """Return number → items of a block. Numbers continue after those of an earlier run."""
+        """Return the items of each block by its number. Numbering continues after the blocks of an earlier run."""
         actors = self.actors or default_actors(0)
         images = sum(len(item.paths) for item in items)
         size = min(LARGEST_BLOCK, max(SMALLEST_BLOCK, images // (BLOCKS_PER_ACTOR * actors)))
@@ -217,7 +217,9 @@ class _BlockWriter:
                 attempts.note(item.name)
                 yield item, list(self.worker.rows(item.paths))
             else:
-                reason = "the process was killed each time that it read this image; perhaps memory is too small for it."
+                reason = (
+                    "the process was killed each time it read this image; perhaps there is not enough memory for it."
+                )
                 yield item, [Row(path, error=f"{path}: {reason}") for path in item.paths]
         attempts.note(None)
 
@@ -225,7 +227,7 @@ class _BlockWriter:
 class _Attempts:
     """The attempts to process a block, in a file that each attempt updates.
 
-    Ray repeats a block without limit when its actor is killed, for example by the system because memory is short. To
+    Ray repeats a block without limit when its actor is killed, for example by the system when memory runs out. To
     find items that kill their actor each time, every attempt but the first notes each item before it is processed.
 
     Attributes:
@@ -246,8 +248,8 @@ class _Attempts:
         self.killed.update(filter(None, [before["item"]]))
         if self.number > limit:
             raise RecNetError(
-                f"the process of a block was killed {limit} times, the last time at {before['item']}. Perhaps memory "
-                f"is too small; use fewer actors (--actors)"
+                f"the process of a block was killed {limit} times, the last time at {before['item']}. There may not "
+                f"be enough memory; use fewer actors (--actors)"
             )
         self.note(None)
 
@@ -331,7 +333,7 @@ def _to_json(items):
 
 
 def _failure(error):
-    """Return the error of a job that Ray gave up, with the message of the exception in an actor."""
+    """Return the error of a job that Ray has given up on, with the message of the exception in an actor."""
     exceptions = re.findall(r"^(?!ray\.)[\w.]+(?:Error|Exception): .*", str(error), re.MULTILINE)
     reason = exceptions[-1] if exceptions else str(error).partition("\n")[0]
     return RecNetError(

@@ -64,8 +64,8 @@ def predict(
     """Predict the maps of the images in a Ray dataset.
 
     Each actor holds one predictor that runs on one thread. An image that cannot be read does not fail the job: its row
-    has an `error`. If an actor is killed, Ray starts it again and repeats its batch, without a limit; `keras-recnet
-    bulk` has one.
+    has an `error`. If an actor is killed, Ray starts it again and repeats its batch, any number of times (`keras-recnet
+    bulk` has a limit).
 
     Args:
         dataset: a row per image with a column `path`: a local path, or a URI that pyarrow can read (`s3://…`, `gs://…`).

@@ -39,7 +39,7 @@ def read(location: str) -> bytes:
 
 
 def write(location: str, data: bytes) -> None:
-    """Write a whole file, and its folder if it is missing. A file is never incomplete under its name.
+    """Write a whole file atomically, and create its folder if needed.
 
     Raises:
         DiskError: if it cannot be written.
@@ -54,7 +54,7 @@ def write(location: str, data: bytes) -> None:
     try:
         if not isinstance(system, fs.S3FileSystem | fs.GcsFileSystem):
             system.create_dir(posixpath.dirname(path))
-        # object stores show an object only when it is complete; other file systems need the second name
+        # object stores show only complete objects; other file systems need a temporary name and a rename
         temporary = path if isinstance(system, fs.S3FileSystem | fs.GcsFileSystem) else f"{path}.incomplete"
         with system.open_output_stream(temporary) as stream:
             stream.write(data)

@@ -1,4 +1,4 @@
-"""`keras-recnet bulk`: maps of millions of images on a Ray cluster."""
+"""`keras-recnet bulk`: saliency maps of millions of images on a Ray cluster."""
 
 import functools
 
@@ -16,29 +16,32 @@ from keras_recnet.cli.running import EXIT_STATUS, load_predictor, pixel_limit, r
     type=click.Choice(("files", "parquet", "webdataset")),
     default="files",
     show_default=True,
-    help="A PNG file per image, or files with many maps each.",
+    help="One PNG file per image (files), or many maps per file (parquet, webdataset).",
 )
 @click.option("--grouped", is_flag=True, help="Co-saliency: each folder that contains images is a group.")
 @click.option("--address", help="Address of a Ray cluster, or auto.  [default: start Ray on this machine]")
 @click.option(
     "--actors",
     type=click.IntRange(min=1),
-    help="Images or groups to process in parallel.  [default: cores - 1 per machine, or GPUs]",
+    help="Images or groups to process in parallel.  [default: one per GPU, or all cores but one per machine]",
 )
 @click.option("--preset", help="Name or folder of a preset.  [default: recnet_lite0; with --grouped rcau_lite0]")
 @options.engine
 @options.size
-@click.option("--flip", is_flag=True, help="Average with the map of the mirrored image: slightly better, half as fast.")
+@click.option(
+    "--flip", is_flag=True, help="Average the map with that of the mirrored image: slightly better, half as fast."
+)
 @options.max_pixels
 def bulk(inputs, out, format, grouped, address, actors, preset, engine, size, flip, max_pixels):
     """Predict the maps of millions of images with Ray, on this machine or on a cluster.
 
     INPUT is a file, a folder, a quoted pattern, or the URI of a remote file or folder (s3://…, gs://…, hdfs://…).
-    Masks are written to OUT: with --format files to OUT/NAME.png, otherwise to OUT/part-NUMBER.parquet or .tar
-    together with the box and the mean of each map. If an image cannot be read, its entry has an error instead.
+    With --format files, masks are written to OUT/NAME.png. With the other formats, they are written to
+    OUT/part-NUMBER.parquet or .tar, together with the bounding box and the mean of each map; an image that cannot be
+    read gets an error message instead.
 
-    The same command resumes an interrupted job, and skips all blocks of images that are finished. An actor that dies
-    is started again. On a cluster, local paths must exist on every machine.
+    To resume an interrupted job, run the same command again: blocks of images that are finished are skipped. Actors
+    that crash are restarted. On a cluster, local paths must exist on every machine.
     """
     if grouped and flip:
         raise click.UsageError("--flip cannot be combined with --grouped.")
@@ -58,7 +61,7 @@ def bulk(inputs, out, format, grouped, address, actors, preset, engine, size, fl
         **({"flip": True} if flip else {}),
     }
     description = preset
-    if engine != "keras":  # finds faults before Ray is started; the Keras engine could need this machine's GPU
+    if engine != "keras":  # report errors before Ray starts; the Keras engine might occupy this machine's GPU
         description = str(load_predictor(GroupPredictor if grouped else Predictor, preset, threads=1, **network))
     items, problems = bulk_inputs.find_items(inputs, out, grouped=grouped)
     if not items:

@@ -37,7 +37,7 @@ from keras_recnet.errors import MissingExtraError
 @click.option(
     "--category-map",
     type=click.Path(exists=True, dir_okay=False),
-    help="CSV file name,category: categories of the list, such as sheep,bovid.  [default: COCO's names]",
+    help="CSV file name,category that maps COCO's names to categories, such as sheep,bovid.  [default: COCO's names]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random choices.")
 @click.option(
@@ -48,7 +48,7 @@ def coco_groups(annotations, images, out, categories, **options):
 
     ANNOTATIONS is a JSON file such as instances_train2017.json, IMAGES the folder of its images. A group consists of an
     image and the images of the same category that are most similar to it. groups.csv, images and masks are written to
-    OUT. After an interruption, the same command resumes.
+    OUT. To resume after an interruption, run the same command again.
     """
     if options["area"][0] > options["area"][1]:
         raise click.UsageError(f"--area: the first number must not exceed the second. Received: {options['area']}")

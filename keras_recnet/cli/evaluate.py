@@ -55,7 +55,7 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
 @click.option(
     "--split-seed",
     type=click.IntRange(min=0),
-    help="Score half of the images of each group, chosen with this seed, as `data.split` in a training.",
+    help="Score half of the images of each group, chosen with this seed, as in `data.split` of a configuration.",
 )
 @click.option(
     "--part", type=click.Choice(("train", "test")), help="The half to score with --split-seed.  [default: test]"
@@ -96,7 +96,8 @@ def evaluate(
 
     Maps and masks are matched by name, ignoring file suffixes. MAE, F, weighted F, S and E are computed by
     pysodmetrics. OUT contains report.html, metrics.json, metrics.csv, table.md, table.tex, per_image.csv and curves.
-    Scores are saved: the same command resumes an interrupted evaluation and scores only new or changed files.
+    Scores are saved. To resume an interrupted evaluation, run the same command again; it scores only new or changed
+    files.
 
     To use several machines, run the command on each with a different --shard and the same OUT on a shared disk, then
     once with --merge.
@@ -170,7 +171,7 @@ def _data_sets(sets, masks, maps, images, name, grouped, names, published, split
 
 
 def _of_shard(data_sets, shard):
-    """Return the datasets of which a part belongs to the shard."""
+    """Return the datasets that have images or groups in the shard."""
     from keras_recnet.evaluation.datasets import masks_of
 
     data_sets = [dataclasses.replace(entry, shard=shard) for entry in data_sets]

@@ -14,7 +14,7 @@ FUSIONS = ("subtract", "foreground", "inverse_background", "average")
 
 
 def refuse_with_sets(sets: str, given: dict[str, object]) -> None:
-    """Raise a `click.UsageError` if an option that a list of datasets replaces was given: option → value."""
+    """Raise a `click.UsageError` if `given` (option → value) has an option that `--sets` replaces."""
     for option, value in given.items():
         if value:
             raise click.UsageError(f"{option} cannot be combined with --sets. Move it into {sets}.")
@@ -156,7 +156,7 @@ _DRAWING = {
     ),
     "largest": click.option("--largest", is_flag=True, help="Keep only the largest object of each image."),
     "fill_holes": click.option(
-        "--fill-holes", is_flag=True, help="Fill holes of the object, such as the opening of a cup's handle."
+        "--fill-holes", is_flag=True, help="Fill holes in the object, such as the opening of a cup's handle."
     ),
 }
 # option → the output type that it needs
@@ -229,7 +229,7 @@ def selected_shard(tasks, shard, unit):
     Args:
         tasks: list of all tasks.
         shard: the value of `--shard`.
-        unit: what a task consists of, in the singular.
+        unit: what a task consists of, in the singular, such as `"image"`.
     """
     if shard is None:
         return tasks

@@ -40,7 +40,9 @@ from keras_recnet.imaging import KINDS
     type=click.Choice(options.FUSIONS),
     help="Fusion of the two branches; one other than the preset's needs Keras.  [default: the preset's]",
 )
-@click.option("--flip", is_flag=True, help="Average with the map of the mirrored image: slightly better, half as fast.")
+@click.option(
+    "--flip", is_flag=True, help="Average the map with that of the mirrored image: slightly better, half as fast."
+)
 @options.jobs
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the LiteRT engine per image.  [default: cores]")
 @options.max_pixels

@@ -34,13 +34,13 @@ def _command(client, default_url):
         help="Output folder; for one image also a PNG, JPEG or WebP file, or - for stdout.",
     )
     @click.option("--url", default=default_url, show_default=True, help="Address of the server.")
-    @click.option("--model", default="recnet_lite0", show_default=True, help="Name of the model in the server.")
+    @click.option("--model", default="recnet_lite0", show_default=True, help="Name of the model on the server.")
     @click.option("--version", type=click.IntRange(min=1), help="Version of the model.  [default: the newest]")
     @click.option(
         "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Number of images per request."
     )
     @click.option(
-        "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of requests at a time."
+        "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of concurrent requests."
     )
     @click.option(
         "--timeout",

@@ -23,13 +23,13 @@ EXIT_STATUS = """\b
 Exit status:
   0    success
   1    some inputs failed (they are listed at the end), or the disk is full
-  2    nothing was started: a wrong option, or a missing file, preset or package
+  2    nothing was started: an invalid option, or a missing file, preset or package
   130  interrupted
 """
 
 
 class NotStarted(click.ClickException):
-    """Nothing was started because of a wrong option or something that is missing."""
+    """Nothing was started: an option is invalid, or a file, preset or package is missing."""
 
     exit_code = NOT_STARTED
 
@@ -59,10 +59,10 @@ def exit_status(command: click.Command, program: str, arguments: list[str] | Non
 
 @contextlib.contextmanager
 def extra(what: str, name: str) -> Iterator[None]:
-    """Report packages that are missing: `what` needs the extra `name`.
+    """Catch the import error of a missing package, and say that `what` needs the extra `name`.
 
     Raises:
-        MissingExtraError: instead of a `ModuleNotFoundError` of another package in the block.
+        MissingExtraError: instead of a `ModuleNotFoundError`, unless a module of this library is missing.
     """
     try:
         yield
@@ -91,7 +91,7 @@ def report(
     Args:
         run: called with `advance`, a function that moves the progress bar by a number of images; returns an iterator
             of `Result`s. None: there is nothing to do.
-        problems: `(input, message)` for each input that names no image.
+        problems: `(input, message)` for each input that matches no image.
         images: number of images.
         out: where files are written, or `"-"`.
         as_json: whether to print a line of JSON per result.

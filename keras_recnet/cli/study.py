@@ -28,21 +28,21 @@ class Seeds(click.ParamType):
 @click.option("--config", metavar="CONFIG", help="Configuration of all rows, instead of the study's.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value of all rows. Repeatable.")
 @click.option("--rows", metavar="ROW[,ROW…]", help="Rows to train and score.  [default: all]")
-@click.option("--seeds", type=Seeds(), help="Seeds; each row is trained once per seed.  [default: one]")
+@click.option("--seeds", type=Seeds(), help="Seeds; each row is trained once per seed.  [default: the configuration's]")
 @click.option("--masks", type=click.Path(), metavar="DIR", help="Folder of masks of the dataset to score.")
-@click.option("--images", type=click.Path(), metavar="DIR", help="Folder of its images.")
+@click.option("--images", type=click.Path(), metavar="DIR", help="Folder of images of the same dataset.")
 @click.option("--names", type=click.Path(), metavar="FILE", help="Score only the names in this file, one per line.")
-@click.option("--published", metavar="SET", help="Data set of the published numbers.  [default: the study's]")
+@click.option("--published", metavar="SET", help="Dataset of the published numbers.  [default: the study's]")
 @click.option("--sets", type=click.Path(), metavar="FILE", help="YAML list of datasets; replaces the options above.")
 @click.option("--noise-from", type=click.Path(), metavar="DIR", help="Folder of the noise images of rcau-groups.")
-@click.option("--dry-run", is_flag=True, help="Print the trainings and an estimate of the time, and exit.")
+@click.option("--dry-run", is_flag=True, help="Print the training runs and an estimate of the time, and exit.")
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Number of scoring processes.")
 def study(name, out, config, overrides, rows, seeds, noise_from, dry_run, jobs, **data_set):
     """Train the rows of a study, score them, and compare them with the published numbers.
 
     NAME is recnet-ablation, recnet-fusion, rcau-ablation, rcau-groups, or a YAML file. OUT contains table.md,
-    table.tex, table.csv, plots, the report of the evaluation, and a folder per training. The same command resumes an
-    interrupted study.
+    table.tex, table.csv, plots, the report of the evaluation, and a folder per training run. To resume an interrupted
+    study, run the same command again.
     """
     # hides TensorFlow's messages about CPU and GPU libraries at start
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -60,12 +60,12 @@ def study(name, out, config, overrides, rows, seeds, noise_from, dry_run, jobs, 
             defined, selected, planned, _data_sets(**data_set), out, noise_from=noise_from, jobs=jobs, progress=progress
         )
     except (KeyboardInterrupt, SystemExit):
-        say("Interrupted. The same command resumes the study.")
+        say("Interrupted. Run the same command to resume.")
         return INTERRUPTED
     except RecNetError as error:
         if not any(run.is_trained for run in planned):
             raise
-        say(f"Error: {error}", "After the correction, the same command resumes the study.")
+        say(f"Error: {error}", "Correct this, then run the same command to resume the study.")
         return FAILED
     click.echo("\n".join(map(writing.markdown, tables)))
     if faults:

@@ -35,9 +35,9 @@ def check(
         click.UsageError: if a combination is not supported.
     """
     if len(inputs) != 1:
-        raise click.UsageError(f"A video is processed alone. Received: {len(inputs)} inputs")
+        raise click.UsageError(f"A video cannot be combined with other inputs. Received: {len(inputs)} inputs")
     if (raw_size is None) == (inputs == ("-",)):
-        raise click.UsageError("--frames WxH and the input - belong together: raw frames from standard input.")
+        raise click.UsageError("--frames WxH and the input - must be used together: raw frames from standard input.")
     if len(kinds) != 1 or kinds[0] not in video.KINDS:
         raise click.UsageError(
             f"A video has one output type, one of {', '.join(video.KINDS)}. Received: --type {','.join(kinds)}"
@@ -154,7 +154,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
 
 def _discard_stdout():
-    """Redirect standard output to nowhere, so that Python does not fail to flush it when it exits."""
+    """Redirect standard output to the null device, so that Python does not fail to flush it when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

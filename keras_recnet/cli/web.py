@@ -25,7 +25,7 @@ def web(site, port, no_open):
     """Open a page that finds the object in your photos, in the browser.
 
     The networks run in the browser itself, and the page is served only to this computer: photos are not uploaded.
-    Ctrl-C ends the server.
+    Ctrl-C stops the server.
 
     SITE is a folder from `keras-recnet export --format web`; by default, the page with the shipped presets is served.
     """
@@ -44,7 +44,7 @@ def web(site, port, no_open):
                     f"{folder}` writes one."
                 )
         running = stack.enter_context(_start(server.Server, folder, port))
-        say(f"{running.url}  (Ctrl-C ends the server)")
+        say(f"{running.url}  (Ctrl-C stops the server)")
         if not no_open:
             webbrowser.open(running.url)
         with contextlib.suppress(KeyboardInterrupt):

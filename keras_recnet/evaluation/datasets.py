@@ -52,9 +52,9 @@ class DataSet:
         grouped: whether each subfolder of `masks` is a group (co-saliency). Adds means over groups.
         published: name of the dataset in the papers, to add their rows.
         names: file with the names to score, one per line, for example a validation list. None scores all masks.
-        split: `(seed, part)` scores half of the images of each group, `"train"` or `"test"`: the halves of
-            `keras_recnet.pipelines.split_groups`, and so of `data.split` in a training. None scores all.
-        shard: the part of the masks, in a grouped dataset of the groups, to score; None scores all.
+        split: `(seed, part)` scores only the part `"train"` or `"test"`, half of the images of each group; the split is
+            that of `keras_recnet.pipelines.split_groups` and `data.split`. None scores all.
+        shard: the part of the masks to score (in a grouped dataset, of the groups); None scores all.
     """
 
     name: str
@@ -69,7 +69,7 @@ class DataSet:
 
     @property
     def is_subset(self) -> bool:
-        """Whether some of the masks may be left out on purpose, so that a map or image without a mask is no fault."""
+        """Whether some masks may be left out on purpose, so that a map or image without a mask is not a fault."""
         return self.names is not None or self.split is not None
 
     def selected(self, masks: dict[str, Path]) -> dict[str, Path]:

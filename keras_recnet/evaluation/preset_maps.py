@@ -53,9 +53,9 @@ def predict_maps(
         data_sets: the datasets, each with a folder of images.
         methods: the presets: name or folder of each, or `NAME=PRESET` to choose the name of the method.
         out: the output folder of the evaluation.
-        fusions: fusions of the branches of RecNet presets, each a method of its own; empty: the preset's own fusion.
-        states: other states of the group with which co-saliency presets are predicted, each a method of its own in
-            addition to the preset itself, keys of `STATES`.
+        fusions: fusions of the branches of RecNet presets, each a separate method; empty: the preset's own fusion.
+        states: other states of the group, keys of `STATES`. Co-saliency presets are also predicted with each of them,
+            as a separate method.
         allow_missing: whether an image without a mask is allowed.
         load: creates a predictor, given its class, the preset and the options of the class.
         progress: called with the number of images, returns a context manager that yields a function to call

@@ -217,7 +217,7 @@ def _shard_logs(out):
     logs = sorted((out / SHARDS).glob("*.jsonl"))
     if not logs:
         raise ConfigError(
-            f"{out / SHARDS}: no scores of shards to merge. Score them first, with --shard I/N and this -o."
+            f"{out / SHARDS}: no scores of shards to merge. Score them first, with --shard I/N and the same -o."
         )
     return logs
 

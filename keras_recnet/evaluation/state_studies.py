@@ -1,4 +1,4 @@
-"""Predict the maps of groups with another state than the group's own: does a network use its group at all?
+"""Predict the maps of groups with a state other than the group's own, to test whether a network uses its group.
 
 If the maps are as good with the state zeroed, or with the state of another group, the group has no influence.
 """
@@ -23,7 +23,7 @@ def write_with_state(
     others: Sequence[Sequence[str]],
     advance: Callable[[float], None] = lambda images: None,
 ) -> Iterator[Result]:
-    """Predict groups with another state and write their maps, see `write_group_maps`.
+    """Predict groups with a different state and write their maps, see `write_group_maps`.
 
     Args:
         predictor: a `GroupPredictor`.

@@ -26,10 +26,11 @@ class Subgroups:
         draws: number of subgroups per group.
         noise: number of noise images that are added to each subgroup and scored as distractors.
         noise_from: folder of noise images, searched with its subfolders. Images of the group itself are not drawn.
-        seed: seed of all draws. With more draws, the first ones are the same; so are the group's images with noise.
+        seed: seed of all draws. More draws do not change the first ones, and noise images do not change which of the
+            group's images are drawn.
 
     Raises:
-        ConfigError: if a number is out of range, or there are noise images without a folder or the reverse.
+        ConfigError: if a number is out of range, or there are noise images without a folder or vice versa.
     """
 
     size: int
@@ -125,7 +126,7 @@ def _other_files(noise, files):
 
 
 def _folder(data_set, subgroups, out, files):
-    """Return a folder for this dataset and these options alone."""
+    """Return a folder that no other dataset and no other options use."""
     key = json.dumps([dataclasses.astuple(subgroups), files], default=os.fspath)
     return Path(out, "subgroups", f"{slug(data_set.name)}-{hashlib.sha256(key.encode()).hexdigest()[:8]}")
 

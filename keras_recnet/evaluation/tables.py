@@ -156,7 +156,7 @@ def latex(evaluation) -> str:
             body.append(" & ".join([latex_text(row.method) + mark, *cells]) + r" \\")
         caption = latex_text(result.data_set.name)
         if result.published:
-            caption += r". $^\dagger$~as published by the papers, not measured here"
+            caption += r". $^\dagger$~as published in the papers, not measured here"
         if any(row.fine_tuned for row in result.published):
             caption += rf". $^\ddagger$~as published, {FINE_TUNED}"
         parts.append(

@@ -24,7 +24,7 @@ def binary(saliency_map: np.ndarray, threshold: float | str = 0.5) -> np.ndarray
 
 
 def heatmap(saliency_map: np.ndarray) -> np.ndarray:
-    """Color a map from black over red to pale yellow ("inferno"): uint8 `(H, W, 3)` RGB."""
+    """Color a map from black through red to pale yellow ("inferno"): uint8 `(H, W, 3)` RGB."""
     return cv2.cvtColor(cv2.applyColorMap(to_8_bits(saliency_map), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 

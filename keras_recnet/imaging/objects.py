@@ -60,7 +60,7 @@ def largest_object(saliency_map: np.ndarray) -> np.ndarray:
 
 
 def fill_holes(saliency_map: np.ndarray) -> np.ndarray:
-    """Set holes of the object, parts of the background that do not touch the border of the image, to 1.
+    """Fill holes in the object, parts of the background that do not touch the border of the image, with 1.
 
     The pixels of the object that are nearer to a hole than to the rest of the background become 1 too, so that no dim
     rim remains around the hole.

@@ -71,10 +71,10 @@ def read(source, *, fit=None, at_least=None, max_pixels=MAX_PIXELS, name=None) -
 
     These rules hold for every format:
 
-    - an animation is its first frame, a TIFF its first page;
+    - only the first frame of an animation and the first page of a TIFF are read;
     - the EXIF orientation is applied;
     - gray becomes RGB with three equal channels;
-    - 16-bit values are cut to their upper 8 bits, not stretched to the range in use;
+    - 16-bit values are reduced to their upper 8 bits, not stretched to the range in use;
     - transparent parts are composited on white;
     - CMYK is converted with its embedded color profile, if there is one.
 
@@ -141,7 +141,8 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
             if width * height > max_pixels:
                 raise ImageTooLargeError(
                     f"{name}: refused, {width} × {height} pixels are more than the limit of {max_pixels:,}. If you "
-                    f"trust the file, raise it (--max-pixels {width * height}; in Python max_pixels={width * height})."
+                    f"trust the file, raise the limit (--max-pixels {width * height}; in Python "
+                    f"max_pixels={width * height})."
                 )
             if not width or not height:
                 raise ImageError(f"{name}: the image has no pixels. Received: {width} × {height}")
@@ -157,8 +158,8 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
         raise ImageError(f"{name}: permission denied. Check the file's permissions.") from error
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(
-            f"{name}: refused, more pixels than the limit of {max_pixels:,} ({error}). If you trust the file, raise it "
-            f"(--max-pixels; in Python max_pixels= and PIL.Image.MAX_IMAGE_PIXELS)."
+            f"{name}: refused, more pixels than the limit of {max_pixels:,} ({error}). If you trust the file, raise "
+            f"the limit (--max-pixels; in Python max_pixels= and PIL.Image.MAX_IMAGE_PIXELS)."
         ) from error
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"{name}: not an image of a known format. Known: {', '.join(_known_formats())}.") from error

@@ -11,7 +11,7 @@ from keras_recnet.files import atomic_path, is_device
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 OPTIONS = {
-    # the highest zlib level that takes no longer than writing the larger file of a lower level
+    # the highest zlib level that takes no longer to compress and write than a lower one
     "PNG": {"compress_level": 3},
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True},

@@ -60,7 +60,7 @@ class InterpreterPool:
             interpreter.allocate_tensors()
             return self._prepare(interpreter)
         except (RuntimeError, ValueError) as error:
-            raise PresetError(f"{self._file}: not the LiteRT file of such a network ({error}).") from error
+            raise PresetError(f"{self._file}: not a LiteRT file of the expected kind of network ({error}).") from error
 
 
 class LiteRTEngine:

@@ -114,7 +114,7 @@ def stream(
         A `GroupMap` per image, in the order of `images`.
 
     Raises:
-        ValueError: if there is no image, an image has a wrong size, `images` is an iterator, or `orders` is less
+        ValueError: if there is no image, an image has the wrong size, `images` is an iterator, or `orders` is less
             than 1.
 
     Reference:

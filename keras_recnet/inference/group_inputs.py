@@ -1,4 +1,4 @@
-"""Find the groups of images that a command line names, and plan the files to write for them."""
+"""Find the groups of images of a command, and plan its output files."""
 
 import collections
 import dataclasses
@@ -48,7 +48,7 @@ def find_groups(
     recursive: bool = False,
     outside: str | None = None,
 ) -> tuple[list[ImageGroup], list[tuple[str, str]]]:
-    """List the groups that a command line names.
+    """List the groups in folders and patterns.
 
     The images directly in a folder form a group with the folder's name; if names clash, as much of the path is added
     as needed (`a/birds`, `b/birds`). With `recursive` every subfolder that contains images is a group too, named by
@@ -106,7 +106,7 @@ def find_groups(
 
 
 def plan_group_jobs(groups: Iterable[ImageGroup], out: str, kinds: Iterable[str]) -> list[GroupJob]:
-    """Name the files to write: `OUT/GROUP/…` for each image as in `plan_jobs`, and `OUT/GROUP.sheet.png`.
+    """Choose the files to write: `OUT/GROUP/…` for each image as in `plan_jobs`, and `OUT/GROUP.sheet.png`.
 
     Args:
         groups: the groups.
@@ -121,7 +121,7 @@ def plan_group_jobs(groups: Iterable[ImageGroup], out: str, kinds: Iterable[str]
     if names_image_file(out):
         if len(groups) > 1 or image_kinds:
             raise ValueError(
-                f"{out!r} takes one sheet (--type sheet) of one group; for more give a folder. Received: "
+                f"{out!r} takes one sheet (--type sheet) of one group; for more pass a folder. Received: "
                 f"{len(groups)} × {', '.join(kinds)}"
             )
         return [
@@ -152,7 +152,7 @@ def _only_in_subfolders(folder, by_folder):
 
 
 def _unique_names(names):
-    """Replace equal names by the shortest distinct endings of their paths; `names` maps path → name."""
+    """Replace equal names with the shortest distinct endings of their paths; `names` maps path → name."""
     result, length = dict(names), 1
     while duplicates := _duplicates(result):
         length += 1

@@ -132,7 +132,7 @@ class GroupPredictor:
         """Predict the maps of one group, in the order of its images.
 
         Args:
-            images: as for a call. They are read twice, so an iterator is converted to a list; for large groups give
+            images: as for a call. They are read twice, so an iterator is converted to a list; for large groups pass
                 paths, not arrays.
             orders: K. The state of a recurrent unit depends on the order of the images, so it is averaged over K
                 orders, the given one and K - 1 random ones, and the variance of the K maps is returned too.

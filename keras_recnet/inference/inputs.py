@@ -1,4 +1,4 @@
-"""Find the images that a command line names, and plan the files to write for them."""
+"""Find the input images of a command, and plan its output files."""
 
 import collections
 import dataclasses
@@ -42,7 +42,7 @@ class ImageJob:
 
 
 def find_images(inputs: Iterable[str], *, outside: str | None = None) -> tuple[list[InputImage], list[tuple[str, str]]]:
-    """List the images that `inputs` name, each once, in the order of `inputs` and sorted within each input.
+    """List the images in `inputs`, each once, in the order of `inputs` and sorted within each input.
 
     Args:
         inputs: files (whatever their suffix), folders (searched recursively for visible files with the suffix of an
@@ -51,7 +51,7 @@ def find_images(inputs: Iterable[str], *, outside: str | None = None) -> tuple[l
         outside: folder to exclude from the search: the output folder, which may be inside an input folder.
 
     Returns:
-        The images, and `(input, message)` for each input that names no image and each folder that cannot be read.
+        The images, and `(input, message)` for each input that matches no image and each folder that cannot be read.
     """
     images, problems = {}, []
     excluded = None if outside is None else os.path.realpath(outside)
@@ -67,7 +67,7 @@ def find_images(inputs: Iterable[str], *, outside: str | None = None) -> tuple[l
 
 
 def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> list[ImageJob]:
-    """Name the files to write: `OUT/NAME.png` for a mask, `OUT/NAME.KIND.png` for other types.
+    """Choose the files to write: `OUT/NAME.png` for a mask, `OUT/NAME.KIND.png` for other types.
 
     NAME is the image's name without its suffix. It keeps the suffix (`a.jpg.png`) if another image in the same folder
     has the same name (`a.jpg` and `a.png`), even if that other image is not an input, so that names do not depend on
@@ -105,8 +105,8 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
             other = sources.setdefault(os.path.normcase(path), image.path)
             if other != image.path:
                 raise ValueError(
-                    f"{other!r} and {image.path!r} would both be written to {str(path)!r}. Give the folder that "
-                    f"contains both (or a quoted pattern), or write to two folders."
+                    f"{other!r} and {image.path!r} would both be written to {str(path)!r}. Pass the folder that "
+                    f"contains both (or a quoted pattern), or use different output folders."
                 )
         jobs.append(ImageJob(image.path, outputs))
     return jobs

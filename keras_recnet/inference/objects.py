@@ -20,10 +20,10 @@ def cutout(
 
     Args:
         image: a path, the bytes of a file, a `PIL.Image.Image` or an RGB array, as for `saliency`.
-        saliency_map: float32 `(H, W)` in 0…1, such as a result of `Predictor` or `cosaliency`; None: the map by the
-            shipped preset.
+        saliency_map: float32 `(H, W)` in 0…1, such as a result of `Predictor` or `cosaliency`; None: the shipped preset
+            computes it.
         largest: whether to keep only the largest object.
-        fill_holes: whether to fill holes of the object, such as the opening of a cup's handle.
+        fill_holes: whether to fill holes in the object, such as the opening of a cup's handle.
 
     Returns:
         uint8 `(H, W, 4)`, alpha not premultiplied; fully transparent pixels are black.
@@ -58,7 +58,7 @@ def crop(
         saliency_map: as for `cutout`.
         margin: added on each side of the object's box, as a fraction of the box's longer side. The crop never extends
             beyond the image.
-        aspect: width / height of the crop, such as 4 / 3. If the object fits into no such crop of the image, the
+        aspect: width / height of the crop, such as 4 / 3. If no such crop of the image can contain the object, the
             largest one is used. None: that of the object's box and its margin.
         largest: as for `cutout`.
 

@@ -31,8 +31,8 @@ class Result:
         size: `(height, width)` of the image; None if it was not read.
         box: `(left, top, right, bottom)` of the object, see `keras_recnet.imaging.objects.object_box`; None if no map
             was computed or the map has no object.
-        center: `(x, y)`, the object's center of mass, see `keras_recnet.imaging.objects.object_center`; None like
-            `box`.
+        center: `(x, y)`, the object's center of mass, see `keras_recnet.imaging.objects.object_center`; None if `box`
+            is None.
         seconds: processing time, including the time spent waiting for the network.
         skipped: whether all outputs existed before.
         error: why the image failed, or None.
@@ -55,7 +55,7 @@ class Result:
 
     @property
     def is_image(self) -> bool:
-        """False for a contact sheet."""
+        """Whether the result is for an image, not for a contact sheet."""
         return "sheet" not in self.outputs
 
     @contextlib.contextmanager
@@ -79,7 +79,7 @@ class Result:
         """Set `box` and `center` from a map, float32 `(H, W)` in 0…1, and `note` if there is no object to crop to."""
         self.box, self.center = objects.object_box(saliency_map), objects.object_center(saliency_map)
         if self.box is None and "crop" in outputs:
-            self.note = f"{self.source}: no object was found; it was not cropped, except to --aspect"
+            self.note = f"{self.source}: no object was found, so it was cropped to --aspect only, if given"
 
     def as_json(self) -> dict:
         """Return plain values for `json.dumps`."""
@@ -104,7 +104,7 @@ class OutputWriter:
         margin: for `crop`, see `keras_recnet.imaging.cropping.crop_box`.
         aspect: for `crop`, see `keras_recnet.imaging.cropping.crop_box`.
         largest: whether to keep only the largest object of each map.
-        fill_holes: whether to fill holes of the objects.
+        fill_holes: whether to fill holes in the objects.
         working_side: for `cutout`, see `keras_recnet.imaging.cutout.cutout`.
         skip_existing: whether to leave existing files as they are.
 

@@ -199,9 +199,9 @@ class Predictor:
 
 
 def snapshots(images: Iterable, read: Callable) -> Iterator:
-    """Yield images in a form that their iterator, which may reuse one object for all frames, can no longer change.
+    """Yield images that do not change later, even if their iterator reuses one object for all frames.
 
-    Arrays are copied, and Pillow images are read at once unless they are still undecoded files. The images of a
+    Arrays are copied, and Pillow images are read immediately unless they are still undecoded files. The images of a
     list or tuple are safe as they are.
 
     Args:

@@ -12,9 +12,9 @@ EPSILON = 1e-3
 class ChannelGroupNormalization(keras.layers.Layer):
     """Normalizes each image over its positions and a group of channels, then scales and shifts each channel.
 
-    The same as `keras.layers.GroupNormalization`, which has tensors of five dimensions, and GPU delegates of LiteRT
-    support only four. Unlike batch normalization, the result does not depend on the other images of a batch. The
-    statistics are computed in float32.
+    Equals `keras.layers.GroupNormalization`, whose tensors have five dimensions, while GPU delegates of LiteRT support
+    only four. Unlike batch normalization, the result does not depend on the other images of a batch. The statistics are
+    computed in float32.
 
     Args:
         groups: number of channel groups; reduced to the greatest common divisor of itself and the number of channels.

@@ -185,7 +185,7 @@ class CoSaliencyLoss(keras.losses.Loss):
 
     `Σ_n w_n ℓ_n / Σ_n w_n + λ · co-perceptual`, where ℓ_n is an image's cross-entropy plus weighted absolute error,
     dice and IoU (see `SaliencyLoss`), and w_n is the sample weight (default: 1), or 0 for padded images. Dice and IoU
-    are left out for images without an object (distractors): they compare regions, and there is none.
+    are left out for images without an object (distractors): they compare regions, which such images lack.
 
     The paper's cross-entropy (Eq. 12) is a sum over pixels. With the mean over pixels, λ = 0.1 becomes 0.1 / (H·W).
 

@@ -59,7 +59,7 @@ def edge_parts(recnet: RecNet, *, channels, embedding_channels, decoder_filters)
 
 
 def _projection(features, strides, recnet, channels, embedding_channels):
-    """Build the model from pretrained features to what the group and the decoder use, at stride 16."""
+    """Build the model from pretrained features to the inputs of the group branch and the decoder, at stride 16."""
     inputs = inputs_like(features)
     saliency = Fusion(recnet.fusion, dtype="float32", name="recnet_map")(inputs["branches"])
     salient = layers.AveragePooling2D(STRIDE // recnet.head_stride, name="salient", dtype="float32")(saliency)
@@ -105,7 +105,7 @@ def _step(features, state):
 
 
 def _correction(features, state, filters):
-    """Build the model to the two channels of `GroupCorrection`, at stride 8."""
+    """Build the model that computes the two channels of `GroupCorrection`, at stride 8."""
     names = ("embedding", "foreground", "moments", "salient", "vector", "x")
     inputs = {**inputs_like({name: features[name] for name in names}), **inputs_like(state)}
     maps = ConsensusMaps(name="consensus_maps")([inputs[name] for name in ("embedding", "vector", "moments", *SUMS)])

@@ -146,7 +146,7 @@ def write_config(folder: str | os.PathLike, config: dict, files: list[str]) -> P
 
     Args:
         folder: the preset folder, which must already contain `files`.
-        config: entries to write; an entry `"files"` is replaced by the sizes and sums.
+        config: entries to write; an entry `"files"` is replaced with the sizes and sums.
         files: names of files in the folder.
 
     Returns:

@@ -25,7 +25,7 @@ def _metric(value):
 
 def _row_name(value):
     if not re.fullmatch(r"[\w+-]+", value):
-        raise ValueError("must consist of letters, digits, +, - and _, because it names a folder")
+        raise ValueError("must consist of letters, digits, +, - and _, because it is also the name of a folder")
     return value
 
 
@@ -40,7 +40,7 @@ class StudyRow(Section):
         fusion: how the branches of a RecNet are fused; null: as in the configuration.
         subgroups: scores random subgroups of this many images instead of whole groups.
         noise: number of noise images that are added to each subgroup.
-        compared_with: name of the row from which the differences are computed.
+        compared_with: name of the row that this row is compared with.
     """
 
     name: Annotated[str, pydantic.AfterValidator(_row_name)]
@@ -103,7 +103,7 @@ class Study(Section):
             for row in self.rows:
                 if row.published is not None and row.published not in known:
                     raise ValueError(
-                        f"rows: {row.name}: no row of {self.published.table} is named so."
+                        f"rows: {row.name}: no row of {self.published.table} has this name."
                         f"{did_you_mean(row.published, known)} Received: published={row.published!r}"
                     )
         return self
@@ -136,7 +136,7 @@ def load(name_or_path: str | os.PathLike) -> Study:
     if not path.is_file():
         raise ConfigError(
             f"There is no study or file {name!r}.{did_you_mean(name, shipped())} Shipped studies: "
-            f"{', '.join(shipped())}. For your own, give the path of the YAML file."
+            f"{', '.join(shipped())}. To use your own, pass the path of the YAML file."
         )
     settings = yaml_source.read(path)
     try:

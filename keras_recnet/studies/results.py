@@ -54,7 +54,7 @@ class Table:
         title: title of the study.
         data_set: name of the dataset.
         published: paper, table and dataset of the published numbers, or None.
-        seeds: the seeds of which at least one row has results.
+        seeds: the seeds for which at least one row has results.
         rows: the rows.
     """
 

@@ -66,14 +66,14 @@ def run_study(
     progress: Progress = no_progress,
     stream=None,
 ) -> tuple[list[results.Table], list[Fault]]:
-    """Train, score and write; after each training, the table is written anew.
+    """Train, score and write; the table is rewritten after each training run.
 
     A run that was interrupted, even by SIGKILL, resumes from its newest checkpoint, and scores are kept.
 
     Args:
         study: the study.
         rows: its selected rows.
-        runs: the trainings, from `keras_recnet.studies.runs.plan`.
+        runs: the training runs, from `keras_recnet.studies.runs.plan`.
         data_sets: datasets with images and masks, without methods.
         out: output folder.
         noise_from: folder of noise images, for rows with `noise`.
@@ -85,7 +85,7 @@ def run_study(
         A table per dataset, and the files that could not be scored.
 
     Raises:
-        RecNetError: if a configuration, the data or the disk does not allow the training or the evaluation.
+        RecNetError: if a configuration, the data or the disk prevents training or evaluation.
         SystemExit: with status 130 on SIGINT or SIGTERM during training, after a checkpoint was written.
     """
     stream = stream or sys.stderr

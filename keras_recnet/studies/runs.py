@@ -1,4 +1,4 @@
-"""The trainings of a study: their configurations, folders and progress."""
+"""The training runs of a study: their configurations, folders and progress."""
 
 import csv
 import dataclasses
@@ -18,7 +18,7 @@ DEFAULTS = ("checkpoint.keep=1", "preset.litert=false")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The training of one network with one seed.
+    """A training run: one network with one seed.
 
     Attributes:
         row: the row that defines the network.
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """The output folder of the training."""
+        """The output folder of the run."""
         return Path(self.config.output)
 
     @property
@@ -55,7 +55,7 @@ class Run:
 
     @property
     def checkpoints(self) -> CheckpointFolder:
-        """The checkpoints of the training."""
+        """The checkpoints of the run."""
         return CheckpointFolder(self.folder / "checkpoints")
 
     @property
@@ -80,7 +80,7 @@ class Run:
             )
 
     def progress(self) -> tuple[float, float]:
-        """Return the share of the training that is done, and the seconds that it took so far."""
+        """Return the completed share of the run, and the seconds that it has taken so far."""
         epochs = _rows(self.folder / "log.csv")
         if self.is_trained:
             return 1.0, float(epochs[-1]["seconds"]) if epochs else 0.0
@@ -109,7 +109,7 @@ def plan(
         rows: the selected rows.
         config: name or path of a configuration, instead of the study's.
         overrides: `"key=value"` entries for all rows; a row's own entries take precedence.
-        seeds: the seeds; without any, the configuration's own.
+        seeds: the seeds; empty: the seed in the configuration.
 
     Raises:
         ConfigError: if a configuration is invalid, or differs from that of an earlier run in the same folder.
@@ -123,7 +123,7 @@ def plan(
     common = [*DEFAULTS, *overrides]
     data = load(config, common).data
     if getattr(data, "cache", None) == "features" and data.features is None:
-        common.append(f"data.features={out / 'features'}")  # the rows differ only after the cached features
+        common.append(f"data.features={out / 'features'}")  # rows differ only in layers after the cached features
     runs = []
     for seed in seeds or [load(config, common).seed]:
         for row in map(study.row, networks):

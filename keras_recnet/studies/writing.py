@@ -202,7 +202,7 @@ def _notes(table: Table) -> list[str]:
             known = [verdict for verdict in verdicts if verdict is not None]
             if known:
                 notes.append(
-                    f"{entry.metric.label}: {sum(known)} of {len(known)} differences have the sign of the paper's."
+                    f"{entry.metric.label}: {sum(known)} of {len(known)} differences have the same sign as the paper's."
                 )
     if missing := [row.row.name for row in table.rows if any(len(e.measured) < len(table.seeds) for e in row.entries)]:
         notes.append(f"Not measured with every seed: {', '.join(missing)}.")

@@ -148,7 +148,7 @@ class CheckpointFolder:
 
 
 def training_variables(model: "keras.Model", train_model: "keras.Model") -> list:
-    """Return the variables of the model that is trained which are not part of the model itself."""
+    """Return the variables of the training model that are not part of the model itself."""
     own = {id(variable) for variable in model.variables}
     return [variable for variable in train_model.variables if id(variable) not in own]
 

@@ -168,7 +168,7 @@ class CoSaliencyTask(TrainingTask):
         )
 
     def _preview_source(self, size):
-        """Return a source of the images that training sees, or of those whose cached features it sees."""
+        """Return a source of the training images, or of the images whose cached features are used for training."""
         if self._cached_features:
             from keras_recnet.training.feature_cache import MirroredImages
 
@@ -211,7 +211,7 @@ class CoSaliencyTask(TrainingTask):
             share = HELD_OUT if data.validation is None else data.validation
             count = max(1, round(share * len(training))) if share else 0
             order = np.random.default_rng(config.seed).permutation(len(training))
-            # groups of one image are the last to be held out: they do not show how well groups are understood
+            # groups of one image are held out last: they do not show how well the network uses a group
             order = sorted(order, key=lambda index: len(training[index].own) < 2)
             validation = [training[index] for index in sorted(order[:count])]
             training = [training[index] for index in sorted(order[count:])]
@@ -273,7 +273,7 @@ class CoSaliencyTask(TrainingTask):
 
 
 def _is_complete(folder: Path) -> bool:
-    """Return whether `folder/training` and `folder/validation` hold features, of any images."""
+    """Return whether `folder/training` and `folder/validation` contain features, no matter of which images."""
     return all((folder / part / "features.json").is_file() for part in ("training", "validation"))
 
 

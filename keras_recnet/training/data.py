@@ -1,4 +1,4 @@
-"""Training and validation data of a run, and the code with which both training tasks find them."""
+"""Training and validation data of a run, and the code that both training tasks use to find them."""
 
 import contextlib
 import dataclasses

@@ -1,7 +1,7 @@
 """Data-parallel training on several devices, hosts or processes, with the JAX backend.
 
-Every process holds a replica of the model and reads its part of each batch; JAX averages the gradients. What concerns
-one process alone (data, features, validation of a part of the images, checkpoints, presets) uses a local copy of the
+Every process holds a replica of the model and reads its part of each batch; JAX averages the gradients. What one
+process does alone (data, features, validation of a part of the images, checkpoints, presets) uses a local copy of the
 model, because a computation with the replicated weights needs all processes.
 """
 
@@ -16,7 +16,7 @@ from keras_recnet.training.ema import averaged_values, averaged_weights
 from keras_recnet.training.processes import Processes
 
 STARTUP_SECONDS = 3600  # the processes check their data before they connect
-STOP_INTERVAL = 10  # steps between two agreements of all processes on whether to stop
+STOP_INTERVAL = 10  # steps between two checks whether any process has to stop
 
 
 class SingleDevice:
@@ -57,7 +57,7 @@ class SingleDevice:
         return True
 
     def add(self, variables: list[keras.Variable]) -> None:
-        """Replace the values of variables by their sums over all processes."""
+        """Replace the values of variables with their sums over all processes."""
 
 
 class DataParallel(SingleDevice):
@@ -68,7 +68,7 @@ class DataParallel(SingleDevice):
         batch_size: samples per step, over all processes.
 
     Raises:
-        ConfigError: if Keras uses another backend than JAX, or the batch size cannot be divided among the devices.
+        ConfigError: if Keras uses a backend other than JAX, or the batch size cannot be divided among the devices.
         DataError: if the processes cannot connect.
     """
 
@@ -126,7 +126,7 @@ class DataParallel(SingleDevice):
             if self.processes.count == 1 or "RESOURCE_EXHAUSTED" in str(error):  # out of memory
                 raise
             raise ProcessLostError(
-                f"Another process of this training has ended or cannot be reached. See its messages, then start all "
+                f"Another process of this training run has ended or is unreachable. See its messages, then start all "
                 f"{self.processes.count} processes again with --resume. ({str(error).partition(chr(10))[0]})"
             ) from error
 

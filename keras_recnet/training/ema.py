@@ -13,7 +13,7 @@ class _WithEMA:
     After update t = 0, 1, … the average a of a weight w is `a ← a + (1 − d)·(w − a)`, with `d = 0` for t = 0 and
     `d = min(ema_momentum, (1 + t) / (10 + t))` for t > 0. Without the warm-up, as in Keras, the average of a short
     training is dominated by the random initialization. Keras also copies the average into the weights at the end of
-    every `fit`, which is wrong for a training of several `fit` calls. The average is stored in the optimizer's
+    every `fit`, which is wrong if training consists of several `fit` calls. The average is stored in the optimizer's
     variables.
 
     The mixin also computes the learning rate of a schedule once per update. Keras computes it for every weight with

@@ -74,7 +74,7 @@ class Logs:
 
 
 class NoLogs:
-    """Stands in for `Logs` in the processes of a training that write nothing."""
+    """Replaces `Logs` in the training processes that write nothing."""
 
     def step(self, step: int, values: dict[str, float]) -> None:
         pass

@@ -25,7 +25,7 @@ from keras_recnet.training.progress import Progress, format_duration
 
 @dataclasses.dataclass
 class State:
-    """State of a run besides the variables of model and optimizer; part of every checkpoint.
+    """State of a run other than the variables of the model and the optimizer; part of every checkpoint.
 
     Attributes:
         step: optimizer steps so far.
@@ -134,7 +134,7 @@ class Loop:
         """Train from the current state on.
 
         Returns:
-            True if the training is complete; False if a signal stopped it, after a checkpoint was written.
+            True if training is complete; False if a signal stopped it, after a checkpoint was written.
         """
         with StopSignal() as stop:
             while self.state.epoch < self.epochs:
@@ -207,12 +207,12 @@ class Loop:
         return {name: float(value) for name, value in results.items()}
 
     def _check_weights(self):
-        """Raise an error if training diverged: the last step can ruin the weights although its loss is finite."""
+        """Raise an error if training diverged: the last step can ruin the weights even though its loss is finite."""
         if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self.model.weights):
             raise self.diverged("The weights are")
 
     def diverged(self, subject: str) -> RecNetError:
-        """Return the error of a training whose loss or weights are not finite."""
+        """Return the error for a loss or weights that are not finite."""
         return RecNetError(
             f"{subject} not finite at step {self.state.step}. Lower optimizer.learning_rate or set optimizer.clip, and "
             f"start a new run with --set output=FOLDER. The checkpoints in {self.checkpoints.folder} are from earlier "
@@ -303,7 +303,7 @@ class _StepCallback(keras.callbacks.Callback):
 
 
 def total_steps(config: Config, steps_per_epoch: int) -> int:
-    """Return the number of optimizer steps of the whole training."""
+    """Return the number of optimizer steps of the whole training run."""
     return config.steps if config.steps is not None else config.epochs * steps_per_epoch
 
 

@@ -105,7 +105,7 @@ def _checkpoint_to_resume(
     checkpoint = checkpoints.newest(log)
     if checkpoint is None:
         raise ConfigError(
-            f"{folder}: this folder has no checkpoint to resume from. Start the run without --resume, or give the "
+            f"{folder}: this folder has no checkpoint to resume from. Start the run without --resume, or pass the "
             f"folder of the run: --set output=FOLDER"
         )
     before = with_current_defaults(checkpoint.state["config"])

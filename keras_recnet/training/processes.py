@@ -1,4 +1,4 @@
-"""The processes of a training on several hosts or devices, from arguments or from the environment of the job."""
+"""The training processes on several hosts or devices, from arguments or from the environment of the job."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from keras_recnet.parallel import Shard
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
-    """The processes of a training.
+    """The training processes.
 
     Attributes:
         count: number of processes.
@@ -36,7 +36,7 @@ def find_processes(
     *,
     environment: Mapping[str, str] = os.environ,
 ) -> Processes:
-    """Determine the processes of this training from arguments or, where these are None, from environment variables.
+    """Determine the processes of this training run from arguments or, where these are None, from environment variables.
 
     Number of processes: `JAX_NUM_PROCESSES`, `KERAS_DISTRIBUTION_NUM_PROCESSES` or, inside `srun`,
     `SLURM_STEP_NUM_TASKS`. Index: `JAX_PROCESS_ID`, `KERAS_DISTRIBUTION_PROCESS_ID`, `SLURM_PROCID` or, in an indexed
@@ -78,5 +78,5 @@ def _slurm_coordinator(environment):
     nodes = re.match(r"([^,\[]+)(?:\[(\d+))?", environment.get("SLURM_STEP_NODELIST", ""))
     if not nodes or "SLURM_JOB_ID" not in environment:
         return None
-    # a port of the upper range, so that the jobs on a host rarely share one
+    # a port in the upper range, so that two jobs on a host rarely use the same one
     return f"{nodes[1]}{nodes[2] or ''}:{61440 + int(environment['SLURM_JOB_ID']) % 4096}"

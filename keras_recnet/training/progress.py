@@ -8,7 +8,7 @@ class Progress:
     """Displays step, loss, images or groups per second, and the remaining time.
 
     Args:
-        total_steps: steps of the whole training.
+        total_steps: steps of the whole training run.
         batch_size: images or groups per step.
         start_step: step that the run starts or resumes from.
         interval: seconds between two lines if the output is not a terminal.

@@ -41,7 +41,7 @@ def train(
         The folder of the preset.
 
     Raises:
-        RecNetError: if the configuration, the data, the disk or the output folder do not allow the training.
+        RecNetError: if training cannot start because of the configuration, the data, the disk or the output folder.
         SystemExit: with status 130 on SIGINT or SIGTERM, after a checkpoint was written.
     """
     config, command = _load(config_path, overrides)
@@ -67,8 +67,8 @@ def preview(config_path: str | os.PathLike, overrides: Sequence[str] = (), count
     """Draw the first training batches of a configuration, to check what the network is trained on.
 
     Writes a contact sheet `preview/batch-001.png`, … for each batch to the output folder: the augmented images, with
-    their masks tinted red. For groups, each row is a group; the frames are green for own images, blue for own
-    composites, red for distractors and orange for composites that are distractors.
+    their masks tinted red. For groups, each row is a group; frames are green for images of the group, blue for
+    composites with such an image, red for distractors, and orange for composites that are distractors.
 
     Args:
         config_path: name of a shipped configuration, or path of a YAML file.
@@ -80,7 +80,7 @@ def preview(config_path: str | os.PathLike, overrides: Sequence[str] = (), count
         The folder of the sheets.
 
     Raises:
-        RecNetError: if the configuration, the data or the disk do not allow the training.
+        RecNetError: if the batches cannot be drawn because of the configuration, the data or the disk.
     """
     config, command = _load(config_path, overrides)
     stream = stream or sys.stderr

@@ -45,7 +45,8 @@ Row = tuple[str, list[Cell]]  # a label and images
 def draw_preview(rows: list[Row], path: str | os.PathLike) -> None:
     """Write a training batch as a PNG file, with a row per group and the masks tinted red.
 
-    The frames are green (own images), blue (own composites), red (distractors) and orange (composites as distractors).
+    Frames are green (images of the group), blue (composites with such an image), red (distractors) or orange
+    (composites that are distractors).
 
     Args:
         rows: the label and the images of each row.

@@ -120,7 +120,7 @@ def _run(config, prepared, command, processes, stream):
 
 
 def _shard(data: Data, processes: Processes) -> None:
-    """Let each process read its part of the data; all of the validation data if it has too few batches."""
+    """Let each process read its part of the training data and, if there are enough batches, of the validation data."""
     data.training.shard = processes.shard
     if data.validation is not None and data.validation.steps_per_epoch >= processes.count:
         data.validation.shard = processes.shard
@@ -267,7 +267,7 @@ def _make_deterministic() -> None:
 
 
 def describe_device(processes: int = 1) -> str:
-    """Describe the devices and the backend of the training."""
+    """Describe the devices and the backend used for training."""
     backend = keras.backend.backend()
     others = f", in {processes} processes" if processes > 1 else ""
     # `list_devices("gpu")` is an error on JAX without a GPU

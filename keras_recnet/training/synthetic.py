@@ -1,4 +1,4 @@
-"""Synthetic images of shapes with masks, to test a training without data."""
+"""Synthetic images of shapes with masks, to test training without data."""
 
 import os
 from pathlib import Path
@@ -66,5 +66,5 @@ def write_groups(folder: str | os.PathLike, count: int, seed: int, size: int = 4
 def _write(folder, name, image, mask):
     for kind, pixels in (("images", image[..., ::-1]), ("masks", mask)):
         path = Path(folder, kind, name)
-        with atomic_path(path) as temporary:  # another process of the training may read it
+        with atomic_path(path) as temporary:  # another training process may read it
             cv2.imwrite(str(temporary), pixels)

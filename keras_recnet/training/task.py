@@ -168,7 +168,7 @@ class TrainingTask:
         raise NotImplementedError
 
     def _changes(self, preset: presets.Preset, arguments: dict, allowed: tuple[str, ...] = ()) -> dict:
-        """Return the arguments of the model in which it may differ from the preset.
+        """Return the arguments of the model that may differ from those of the preset.
 
         Raises:
             ConfigError: if another argument differs from the preset's.
@@ -185,7 +185,7 @@ class TrainingTask:
 
 
 def warmup_steps(options: OptimizerConfig, steps: int) -> int:
-    """Return the number of warm-up steps in a training of `steps` steps.
+    """Return the number of warm-up steps when training for `steps` steps.
 
     Raises:
         ConfigError: if the warm-up is too long or not supported by the schedule.
@@ -199,7 +199,7 @@ def warmup_steps(options: OptimizerConfig, steps: int) -> int:
         return round(warmup * steps)
     if warmup >= steps:
         raise ConfigError(
-            f"optimizer.warmup_steps: {warmup} must be less than the {steps} steps of the training. "
+            f"optimizer.warmup_steps: {warmup} must be less than the {steps} training steps. "
             f"Use --set optimizer.warmup_steps=0.1 for a tenth of the steps, or train longer."
         )
     return warmup

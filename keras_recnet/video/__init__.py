@@ -1,8 +1,8 @@
-"""Saliency maps, cutouts and overlays of videos. PyAV, the extra `video`, reads and writes the files."""
+"""Saliency maps, cutouts and overlays of videos. PyAV (the extra `video`) reads and writes the files."""
 
 # Output kinds of a video: those of an image that have the image's size and need no Keras.
 KINDS = ("mask", "binary", "cutout", "overlay", "heatmap")
-# Suffixes by which an input is taken for a video; the container and codecs are detected from its contents.
+# Inputs with these suffixes are treated as videos; the container and codecs are detected from the contents.
 SUFFIXES = frozenset(
     (
         *(".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),

@@ -52,7 +52,7 @@ class VideoReader:
 
     Attributes:
         size: `(height, width)` of the upright frames.
-        count: approximate number of frames; None if the file does not say.
+        count: approximate number of frames; None if the file does not contain it.
         rate: average frame rate.
         time_base: unit of the time stamps in seconds.
         audio: the first audio stream, or None.
@@ -104,7 +104,7 @@ class VideoReader:
         if height * width > max_pixels:
             raise ImageError(
                 f"{self.path}: refused, frames of {width} × {height} pixels are more than the limit of {max_pixels:,}. "
-                f"If you trust the file, raise it (--max-pixels {width * height})."
+                f"If you trust the file, raise the limit (--max-pixels {width * height})."
             )
 
     def _describe(self, frame):

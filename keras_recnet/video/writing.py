@@ -16,11 +16,11 @@ _CODECS = {
     ".webm": (
         "libvpx-vp9",
         ("yuv420p", "yuva420p"),
-        # constant quality; `auto-alt-ref`, frames that are not shown, cannot have an alpha channel
+        # constant quality; no `auto-alt-ref`: these hidden frames cannot have an alpha channel
         {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1", "auto-alt-ref": "0"},
     ),
     ".mov": ("prores_ks", ("yuv422p10le", "yuva444p10le"), {"vendor": "apl0"}),
-    # no B-frames, because the MP4 muxer computes a wrong duration of their last frames if the frame rate varies
+    # no B-frames, because the MP4 muxer computes the wrong duration for their last frames if the frame rate varies
     ".mp4": ("libx264", ("yuv420p", None), {"crf": "20", "preset": "veryfast", "bf": "0"}),
 }
 _AUDIO_CODECS = {".webm": "libopus", ".mov": "aac", ".mp4": "aac"}

@@ -17,7 +17,7 @@ from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.group_folders import file_name_of
 from keras_recnet.pipelines.pair_reading import PipelineDataError
 
-# pycocotools runs out of memory on larger coordinates, and hangs or crashes on NaN and on runs with a wrong sum.
+# pycocotools runs out of memory on larger coordinates, and hangs or crashes on NaN and on run lengths with a wrong sum.
 LARGEST_COORDINATE = 1e6
 # Keys that every entry needs, and their types.
 REQUIRED = {
@@ -117,7 +117,7 @@ def select(
     if not names:
         raise PipelineDataError(
             [*selection.problems, f"{annotations}: no image of these categories is left in {folder}"],
-            f"Check the folder, the categories, and the fraction of an image they cover ({area[0]:g}…{area[1]:g}).",
+            f"Check the folder and the categories. Objects must cover {area[0]:g}…{area[1]:g} of the image.",
         )
     return selection
 
@@ -138,7 +138,7 @@ def _read(path):
             raise ValueError("it needs lists of images, annotations and categories")
     except (OSError, ValueError, RecursionError) as error:
         raise PipelineDataError(
-            [f"{path}: not COCO annotations ({error})"], "Give a file such as instances_train2017.json."
+            [f"{path}: not COCO annotations ({error})"], "Pass a file such as instances_train2017.json."
         ) from None
     problems = [
         f"{path}: `{name}` of {key}[{index}] must be {kind}. "
@@ -180,7 +180,7 @@ def _categories(categories, requested, path):
 
 
 def _images(entries, folder, path, selection):
-    """Return {id: CocoImage} of the existing images; the others become problems of the selection."""
+    """Return {id: CocoImage} of the existing images, and add a problem to the selection for each of the others."""
     images, taken = {}, {}
     for number, entry in entries.items():
         file_name, width, height = (entry.get(key) for key in ("file_name", "width", "height"))
@@ -192,7 +192,7 @@ def _images(entries, folder, path, selection):
         if name in taken:
             selection.problems.append(f"{file}: would get the same name as {taken[name]}")
         elif not os.path.isfile(file):  # unlike `Path.is_file`, never raises
-            selection.problems.append(f"{file}: no such file, though the annotations name it")
+            selection.problems.append(f"{file}: listed in the annotations, but the file does not exist")
         else:
             taken[name] = file
             images[number] = CocoImage(name, file, (int(width), int(height)))
@@ -225,10 +225,10 @@ def _encoded(rle, annotation, image, problems):
             raise ValueError(f"its size is {size[1]}×{size[0]}, not the image's")
         runs = _runs(runs) if isinstance(runs, str) else runs
         if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != width * height:
-            raise ValueError("its run lengths do not add up to the image")
+            raise ValueError("its run lengths do not add up to the size of the image")
         return rle.frPyObjects({"size": size, "counts": runs}, height, width)
     except Exception as error:  # the C code raises exceptions of every kind on malformed input
-        reason = "there is none" if isinstance(error, KeyError) else error
+        reason = "it is missing" if isinstance(error, KeyError) else error
         problems.append(f"{image.path}: annotation {annotation['id']} has no usable segmentation ({reason})")
         return None
 

@@ -85,7 +85,8 @@ def make_coco_groups(
         area: smallest and largest fraction of an image that a category may cover, because tiny objects and objects that
             fill the image are not salient *(ours)*.
         category_map: CSV file `name,category` with the category in the list for some of COCO's names, such as
-            `sheep,bovid`; the other names stay as they are. Groups of one category give each other no distractors.
+            `sheep,bovid`; the other names stay as they are. Groups of the same category provide no distractors for each
+            other.
         seed: seed of both draws, 0 or more.
         workers: processes that compute features.
         progress: called as `progress(stage, done, total)`; see `stage_bars`.
@@ -210,7 +211,7 @@ def _claim(out, annotations):
         known = None
     if known not in (None, digest):
         raise PipelineDataError(
-            [f"{out}: contains groups made from other annotations than {annotations}"], "Choose a new folder."
+            [f"{out}: contains groups made from annotations other than {annotations}"], "Choose a new folder."
         )
     if known is None:
         with atomic_path(path) as temporary:

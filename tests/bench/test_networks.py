@@ -174,7 +174,7 @@ def test_an_unsuitable_saved_model_raises_an_error(saved_model, tmp_path):
 
 def test_a_damaged_litert_file_raises_an_error(tmp_path):
     (tmp_path / "model.tflite").write_bytes(b"\0\0\0\0TFL3 damaged")
-    with pytest.raises(PresetError, match=r"model\.tflite: not the LiteRT file"):
+    with pytest.raises(PresetError, match=r"model\.tflite: not a LiteRT file"):
         load("litert", tmp_path / "model.tflite")
 
 

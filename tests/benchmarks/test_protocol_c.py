@@ -97,7 +97,7 @@ def test_the_same_list_and_files_give_the_same_bytes(protocol_c, groups, tmp_pat
 
 def test_other_files_than_those_of_the_list_are_reported(protocol_c, groups, tmp_path):
     lines = protocol_c.draw(groups, read)
-    with pytest.raises(ValueError, match="Line 2 makes no composite"):
+    with pytest.raises(ValueError, match="Line 2 gives no composite"):
         protocol_c.write_folders(lines, lambda name: (read(name)[0], np.zeros((80, 100), np.uint8)), tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_a_finished_job_is_not_repeated_and_new_images_are_added(run, links, tmp
     assert (out / "new.png").is_file()
 
 
-def test_other_settings_or_foreign_files_are_refused(run, links, tmp_path):
+def test_other_settings_or_unrelated_files_are_refused(run, links, tmp_path):
     photos, out = links(2), tmp_path / "out"
     assert run(photos, "-o", out, "--format", "parquet")[0] == 0
     status, _, stderr = run(photos, "-o", out, "--format", "parquet", "--flip")
@@ -189,14 +189,14 @@ def kill(monkeypatch, tmp_path):
     return kill
 
 
-def test_images_that_kill_their_actor_get_an_error_and_the_others_maps(run, links, kill, tmp_path):
+def test_images_that_kill_their_actor_get_an_error_and_the_others_get_maps(run, links, kill, tmp_path):
     photos, out = links(20), tmp_path / "out"
     killers = {str(photos / name) for name in ("0005.jpg", "0006.jpg")}
     deaths = kill(killers.__contains__, limit=6)
     status, _, stderr = run(photos, "-o", out, "--format", "parquet", "--actors", 1)
     assert status == 1
     assert "18 of 20 images" in stderr
-    assert f"{photos / '0005.jpg'}: the process was killed each time that it read this image" in stderr
+    assert f"{photos / '0005.jpg'}: the process was killed each time it read this image" in stderr
     rows = table(out)
     assert sorted(row["path"] for row in rows) == sorted(map(str, photos.iterdir()))
     assert {row["path"] for row in rows if row["error"]} == killers

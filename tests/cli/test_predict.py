@@ -138,7 +138,7 @@ def test_an_output_file_has_the_format_of_its_suffix(run, save_photo, tmp_path, 
 
 @pytest.fixture
 def known_map(monkeypatch):
-    """Function that replaces the map of every image by boxes: `known_map((left, top, right, bottom), …)`."""
+    """Function that replaces the map of every image with boxes: `known_map((left, top, right, bottom), …)`."""
 
     def replace(*boxes):
         def predict(self, decoded, **_):
@@ -465,7 +465,7 @@ def test_too_little_memory_for_one_image_does_not_stop_the_others(run, save_phot
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_ctrl_c_leaves_whole_files_and_exits_130(tiny_preset, save_photo, tmp_path):
+def test_ctrl_c_leaves_complete_files_and_exits_with_130(tiny_preset, save_photo, tmp_path):
     data = save_photo("large.jpg", (1500, 2000), quality=90).read_bytes()
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -517,7 +517,7 @@ def test_three_shards_together_equal_one_run(run, many, tmp_path):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_shard_without_images_is_no_error(run, save_photo, tmp_path):
+def test_a_shard_without_images_is_not_an_error(run, save_photo, tmp_path):
     photo = save_photo("photo.jpg")
     status, _, stderr = run(photo, "-o", tmp_path / "out", "--shard", "1/2")
     assert (status, stderr) == (0, "Nothing to do: 1 image, none of them in shard 1/2.\n")

@@ -103,9 +103,9 @@ def test_a_list_of_names_may_have_suffixes_and_a_byte_order_mark(make_set, tmp_p
     assert list(pair(data_set(folder, names=names)).masks) == ["b.2", "c"]
 
 
-def test_a_split_selects_the_images_that_a_training_did_not_see(make_set):
+def test_a_split_selects_the_images_that_training_did_not_use(make_set):
     folder = make_set([f"{group}/{number}" for group in ("cat", "dog") for number in range(6)], images=True)
-    groups = find_groups(images=folder / "images", masks=folder / "masks")  # as in a training
+    groups = find_groups(images=folder / "images", masks=folder / "masks")  # as in training
     for part, half in zip(("train", "test"), split_groups(groups, seed=3), strict=True):
         pairs = pair(data_set(folder, grouped=True, split=(3, part)))
         assert set(pairs.masks) == set(pairs.maps["ours"]) == {one.name for group in half for one in group.pairs}

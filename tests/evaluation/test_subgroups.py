@@ -25,7 +25,7 @@ def groups(make_set):
 
 @pytest.fixture
 def noise(tmp_path):
-    """A folder of five images, each of its own size."""
+    """A folder of five images of different sizes."""
     for number in range(5):
         save(np.full((20 + number, 30, 3), 200, np.uint8), tmp_path / "noise" / f"{number}.png")
     return tmp_path / "noise"
@@ -42,7 +42,7 @@ def members(data_set):
     return drawn
 
 
-def test_each_draw_has_other_images_of_the_group_in_random_order(groups, tmp_path):
+def test_each_draw_has_different_images_of_the_group_in_random_order(groups, tmp_path):
     drawn = members(draw_subgroups(groups, Subgroups(3, draws=30), tmp_path / "out"))
     assert list(drawn) == ["cats", "dogs"]
     for group, draws in drawn.items():
@@ -86,7 +86,7 @@ def test_noise_images_are_added_at_random_positions_with_black_masks(groups, noi
         assert drawn == ("noise_" not in name.name)
 
 
-def test_images_of_the_group_are_no_noise(groups, tmp_path):
+def test_images_of_the_group_are_not_used_as_noise(groups, tmp_path):
     data_set = draw_subgroups(groups, Subgroups(4, draws=10, noise=2, noise_from=groups.images), tmp_path / "out")
     for group, draws in members(data_set).items():
         for names in draws.values():
@@ -109,7 +109,7 @@ def test_subgroups_are_predicted_and_scored(groups, noise, tmp_path, monkeypatch
     values = {name: record.values for name, record in result.records["rcau_lite0"].items()}
     cats = np.mean([own["mae"] for name, own in values.items() if name.startswith("cats/") and "mae" in own])
     assert result.groups["rcau_lite0"]["cats"].values["mae"] == pytest.approx(cats)
-    # other draws and other noise images get other maps
+    # different draws and different noise images get different maps
     folders = {result.data_set.maps["rcau_lite0"]}
     for options in ({"noise": 1, "noise_from": groups.images}, {}, {"seed": 1}):
         folders.add(run(**options).data_set.maps["rcau_lite0"])

@@ -68,7 +68,7 @@ def evaluation(make_set, tmp_path, monkeypatch):
 
 def test_latex_is_escaped_and_marks_published_rows(evaluation):
     latex = tables.latex(evaluation)
-    assert r"\caption{R\&D. $^\dagger$~as published by the papers, not measured here.}" in latex
+    assert r"\caption{R\&D. $^\dagger$~as published in the papers, not measured here.}" in latex
     assert r"    a\_b & " in latex
     assert r"    50\% & " in latex
     assert r"    RecNet$^\dagger$ & 0.035 & -- & -- & -- & 0.942 & -- & 0.914 & --" in latex

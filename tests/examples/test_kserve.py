@@ -78,7 +78,7 @@ def photos(photographs, tmp_path):
 
 
 def assert_equal_maps(saliency_map, expected, limit=0.5001):
-    """Compare a map from the server, which has 8 bits, with a local map. `limit`: largest difference, of 255."""
+    """Compare an 8-bit map from the server with a local map. `limit`: largest difference, in units of 1/255."""
     assert saliency_map.shape == expected.shape
     assert np.ptp(saliency_map) > 0.1
     assert np.abs(saliency_map - expected).max() <= limit / 255
@@ -121,7 +121,7 @@ def test_wrong_names_versions_and_requests_are_reported(server, client, photogra
         assert not caught.value.temporary
     with RestClient(MODEL, server, version=1) as versioned:
         assert not versioned.is_ready()
-        with pytest.raises(ServerError, match=r"HTTP 404: .*KServe has no versions of a model, so omit it"):
+        with pytest.raises(ServerError, match=r"HTTP 404: .*KServe models have no versions, so omit it"):
             versioned(photographs[0])
     for body in ('{"instances": [{"images": [1]}]}', '{"instances": 3}', "[]", '{"instances": [{"image_bytes": {}}]}'):
         with pytest.raises(ServerError, match=r"HTTP 400: .*instances") as caught:

@@ -17,7 +17,7 @@ def contents(folder):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Replace the conversion by one that writes a small file, and the verification by one that always passes."""
+    """Replace the conversion with one that writes a small file, and the verification with one that always passes."""
 
     def convert(**job):
         inner = {"savedmodel": "saved_model.pb", "onnx": "model.onnx"}.get(job["kind"], "")

@@ -55,7 +55,7 @@ def test_maps_equal_those_of_keras_for_any_batch_size(exported, format, tiny_pre
     assert expected.std() > 0.01
 
 
-def test_the_description_has_the_tensors_and_the_verification(exported, format):
+def test_the_description_lists_the_tensors_and_the_verification_results(exported, format):
     description = json.loads((exported / "export.json").read_text())
     assert description["signatures"]["serving_default"] == {
         "inputs": {"image": {"dtype": "float32", "shape": [None, 64, 64, 3], "meaning": "RGB in 0…255"}},
@@ -107,7 +107,7 @@ def test_a_group_network_has_a_file_per_signature(format, tiny_group_model, tmp_
     np.testing.assert_allclose(maps["saliency"], expected, atol=1e-5)
 
 
-def test_another_precision_and_missing_packages_are_refused(tiny_preset, tmp_path, monkeypatch):
+def test_an_unsupported_precision_and_missing_packages_are_refused(tiny_preset, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"must be one of \('float32',\)\. Received: precision='float16'"):
         export_model(tiny_preset, tmp_path / "out", format="onnx", precision="float16")
     found = exporting.importlib.util.find_spec

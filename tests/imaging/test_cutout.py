@@ -34,7 +34,7 @@ def test_alpha_is_finer_than_the_map(side):
     assert (rgba[..., 3] == 0).mean() > 0.65
 
 
-def test_half_transparent_pixels_lose_the_background_color():
+def test_semitransparent_pixels_lose_the_background_color():
     rgb, alpha = scene(240, softness=10)
     rgba = cutout(rgb, alpha.astype(np.float32)).astype(int)
     rim = (rgba[..., 3] > 80) & (rgba[..., 3] < 200)

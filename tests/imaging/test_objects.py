@@ -68,7 +68,7 @@ def test_a_hole_is_filled_with_its_rim():
     np.testing.assert_array_equal(fill_holes(ring), filled.astype(np.float32))
 
 
-def test_an_opening_at_a_side_or_a_corner_is_no_hole():
+def test_an_opening_at_a_side_or_a_corner_is_not_a_hole():
     bay = drawn("00000", "0###0", "0#000", "0###0", "00000")
     np.testing.assert_array_equal(fill_holes(bay), bay)
     diagonal = drawn("00000", "0###0", "0#0#0", "0##00", "00000")

@@ -63,7 +63,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tree):
     assert found("in/a[1].jpg") == [("in/a[1].jpg", "a[1].jpg")]
 
 
-def test_an_image_that_is_named_twice_is_listed_once(tree):
+def test_an_image_that_is_given_twice_is_listed_once(tree):
     tree("in/a.jpg", "in/b.jpg")
     assert [path for path, _ in found("in/b.jpg", "in", "./in/a.jpg")] == ["in/b.jpg", "in/a.jpg"]
 

@@ -161,7 +161,7 @@ def test_an_invalid_litert_file_is_refused_without_a_crash(copy):
     preset = presets.find(copy)
     (copy / "model.tflite").write_bytes(b"no network" * 100)
     presets.write_config(copy, preset.config, list(preset.config["files"]))
-    with pytest.raises(PresetError, match=r"model\.tflite: not the LiteRT file"):
+    with pytest.raises(PresetError, match=r"model\.tflite: not a LiteRT file"):
         Predictor(copy)
 
 

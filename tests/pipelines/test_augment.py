@@ -57,7 +57,7 @@ def test_image_and_mask_stay_aligned(mask_scale):
 # Color
 
 
-def test_color_leaves_the_mask_alone():
+def test_color_changes_do_not_affect_the_mask():
     for row in RANDOM.random((20, Augment.DRAWS)):
         image, mask = Augment(**STILL)([PICTURE], (60, 80), row)
         np.testing.assert_array_equal(mask, PICTURE[..., 3])

@@ -75,7 +75,7 @@ def test_filling_the_cache_finds_every_fault(faulty):
     assert_reports(caught.value, messages)
 
 
-def test_several_faults_of_one_pair_are_reported_in_one_round(folders, save_pair):
+def test_several_faults_of_one_pair_are_reported_together(folders, save_pair):
     images, masks = folders
     save_pair("damaged image, wrong mask size")
     path = images / "damaged image, wrong mask size.jpg"

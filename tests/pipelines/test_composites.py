@@ -13,7 +13,7 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def picture(color, shape=(60, 80), box=(20, 40, 30, 55)):
-    """A grey image with a rectangle of one colour, and its mask."""
+    """A gray image with a rectangle of one color, and its mask."""
     image, mask = np.full((*shape, 3), 128, np.uint8), np.zeros(shape, np.uint8)
     top, bottom, left, right = box
     image[top:bottom, left:right] = color
@@ -22,7 +22,7 @@ def picture(color, shape=(60, 80), box=(20, 40, 30, 55)):
 
 
 def of_color(image, color):
-    """Where an image has about this colour."""
+    """Where an image has about this color."""
     return np.abs(image.astype(int) - color).max(-1) < 60
 
 
@@ -34,7 +34,7 @@ def test_the_masks_of_a_mosaic_cover_the_objects(seed):
     assert not ((first > 0) & (second > 0)).any()
     for mask, color in ((first, RED), (second, BLUE)):
         here = of_color(image, color)
-        # edges are blended, so the colour alone is a little smaller than the mask
+        # edges are blended, so the area of the color is a little smaller than the mask
         assert (here & (mask > 0)).sum() >= 0.98 * here.sum()
         assert (mask > 0).sum() <= 1.15 * here.sum()
         assert here.mean() > 0.02

@@ -137,7 +137,7 @@ def test_missing_and_ambiguous_folders_are_reported(tmp_path):
 
 @pytest.mark.parametrize("arguments", [{}, {"images": "a"}, {"root": "r", "images": "a", "masks": "b"}])
 def test_a_root_or_both_folders_are_required(arguments):
-    with pytest.raises(ValueError, match=r"Give `root`, or `images` and `masks`\. Received: "):
+    with pytest.raises(ValueError, match=r"Pass `root`, or `images` and `masks`\. Received: "):
         find_groups(**arguments)
 
 
@@ -171,7 +171,7 @@ def test_listed_names_without_files_are_reported(folders, save_pair, tmp_path):
     assert "no image of this name" in caught.value.problems[1]
 
 
-def test_bad_lines_missing_files_and_damaged_files_are_reported_in_one_round(folders, save_pair, tmp_path):
+def test_bad_lines_missing_files_and_damaged_files_are_reported_together(folders, save_pair, tmp_path):
     for name in ("1", "2"):
         save_pair(name)
     (folders[1] / "2.png").write_bytes(b"")

@@ -61,7 +61,8 @@ def test_cmyk_is_converted_to_rgb(tmp_path):
 @pytest.mark.parametrize("extension", [".png", ".tif", ".jpg"])
 def test_the_exif_orientation_is_applied(orientation, extension, tmp_path):
     image = Image.fromarray(np.kron(RGB, np.ones((8, 8, 1), np.uint8)))
-    # The tag names the turn that makes the stored image upright, so the image is stored with the inverse turn.
+    # The tag contains the rotation that makes the stored image upright, so the image is stored with the inverse
+    # rotation.
     inverse = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -55,7 +55,7 @@ def test_every_missing_partner_is_reported(folders, save_pair):
     ]
 
 
-def test_faults_of_every_kind_are_reported_in_one_round(folders, save_pair):
+def test_faults_of_every_kind_are_reported_together(folders, save_pair):
     images, masks = folders
     for name in ("good", "lonely", "empty", "size", "twice"):
         save_pair(name)
@@ -81,7 +81,7 @@ def test_faults_of_every_kind_are_reported_in_one_round(folders, save_pair):
             assert expected[index] in problem
 
 
-def test_missing_folders_and_unreadable_lists_are_reported_in_one_round(tmp_path):
+def test_missing_folders_and_unreadable_lists_are_reported_together(tmp_path):
     images, masks, names, exclude = (tmp_path / name for name in ("images", "masks", "names.txt", "exclude.txt"))
     with pytest.raises(PipelineDataError) as caught:
         find_pairs(images, masks, names=names, exclude=exclude)
@@ -223,7 +223,7 @@ def test_an_unusable_list_is_reported(folders, save_pair, tmp_path, content, mes
             find_pairs(*folders, **{argument: path})
 
 
-@pytest.mark.skipif("KERAS_RECNET_DATA" not in os.environ, reason="KERAS_RECNET_DATA names no folder with DUTS-TR")
+@pytest.mark.skipif("KERAS_RECNET_DATA" not in os.environ, reason="KERAS_RECNET_DATA is not a folder with DUTS-TR")
 def test_duts_is_split_into_validation_and_training_images():
     root = Path(os.environ["KERAS_RECNET_DATA"]) / "DUTS-TR"
     validation = find_pairs(root / "images", root / "masks", names=root / "validation.txt")

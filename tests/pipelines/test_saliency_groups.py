@@ -295,7 +295,7 @@ def test_a_share_of_the_groups_is_small(groups):
         assert sizes[size] / 800 == pytest.approx(0.1, abs=0.03)
 
 
-def test_small_groups_have_fewer_distractors_than_own_images(groups):
+def test_small_groups_have_fewer_distractors_than_images_of_the_group(groups):
     data = make(groups, small_group_share=1.0, distractors=2)
     for epoch in range(40):
         for group, pairs, distractors in members_of(data, epoch):
@@ -353,7 +353,7 @@ def test_the_mask_of_a_composite_shows_the_object_of_the_group(colored, cache):
     assert set(seen) == {(False, 0), (False, None), (True, 0), (True, 1), (True, None)}
 
 
-def test_composites_have_their_share_of_own_images_and_of_distractors(groups):
+def test_composites_have_their_share_of_the_groups_images_and_of_distractors(groups):
     groups = groups[:1] + groups[2:3] + groups[5:]
     data = make(groups, composites=plan_composites(groups, 60), composite_share=0.4, batch_size=1, distractors=2)
     own, distractors = [], []
@@ -384,7 +384,7 @@ def test_an_image_and_a_composite_with_it_are_in_one_group_only_if_other_images_
             assert not parts & plain or len(group) - len(parts) < len(plain)
 
 
-def test_images_with_several_objects_are_no_distractors_and_not_in_composites(groups):
+def test_images_with_several_objects_are_neither_distractors_nor_in_composites(groups):
     groups = [replace(group, several_objects=group.name == "a") for group in groups]
     composites = plan_composites(groups, 100)
     assert not any(pair.name.startswith("a") for c in composites for pair in (c.first, c.second))

@@ -4,7 +4,7 @@ import pytest
 
 from keras_recnet.training import synthetic
 
-# a training of a few seconds; checkpoints are compared bit by bit
+# trains for a few seconds; checkpoints are compared bit by bit
 SMALL = [
     "init=random",
     "model.backbone=tiny",

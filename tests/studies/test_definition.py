@@ -92,7 +92,7 @@ def test_the_rows_of_rcau_differ_only_in_recurrent_unit_and_loss(tmp_path):
         assert (run.config.steps, run.config.batch_size, model.image_size) == (50000, 1, 224)
 
 
-def test_the_fusions_share_one_training(tmp_path):
+def test_the_fusions_share_one_training_run(tmp_path):
     assert [run.row.name for run in planned("recnet-fusion", tmp_path)] == ["recnet"]
     fusions = {row.published: row.fusion for row in definition.load("recnet-fusion").rows}
     assert fusions == {
@@ -103,7 +103,7 @@ def test_the_fusions_share_one_training(tmp_path):
     }
 
 
-def test_the_group_sizes_share_one_training(tmp_path):
+def test_the_group_sizes_share_one_training_run(tmp_path):
     (run,) = planned("rcau-groups", tmp_path)
     assert run.row.name == "all"
     assert {
@@ -155,7 +155,7 @@ def test_a_study_of_your_own_is_a_yaml_file(write, tmp_path):
         (
             "title: Mine",
             "title: Mine\npublished: {table: recnet_table3_fusion, data_set: ECSSD}",
-            "rows: one: no row of recnet_table3_fusion is named so. Did you mean 'Foreground'",
+            "rows: one: no row of recnet_table3_fusion has this name. Did you mean 'Foreground'",
         ),
     ],
 )

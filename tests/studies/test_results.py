@@ -58,8 +58,8 @@ def test_the_markdown_table_has_ours_and_the_papers_numbers_in_the_same_row(tabl
         "0.904 (+0.011) | 0.840 ± 0.000 (−0.010) | 0.933 (+0.019) |\n"
     ) in text
     assert "| row | compared with | MAE | MAE, paper | weighted F |" in text
-    assert "- MAE: 1 of 2 differences have the sign of the paper's.\n" in text
-    assert "- adaptive F: 1 of 2 differences have the sign of the paper's.\n" in text
+    assert "- MAE: 1 of 2 differences have the same sign as the paper's.\n" in text
+    assert "- adaptive F: 1 of 2 differences have the same sign as the paper's.\n" in text
     assert "- Not measured with every seed: background-ram.\n" in text
     assert "over the seeds 0, 1" in text
 

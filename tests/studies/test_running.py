@@ -103,7 +103,8 @@ def test_the_four_fusions_of_one_network_are_scored(study, tmp_path, scored):
     preset = tmp_path / "out" / "runs" / "recnet" / "seed-1" / "preset"
     assert not presets.find(preset).has(presets.LITERT)
     model = RecNet.from_preset(preset)
-    # after so short a training both branches say nearly the same; make the fusions of the scored maps differ clearly
+    # after such short training both branches predict nearly the same; make the fusions of the scored maps differ
+    # clearly
     bias = model.get_layer("background_head").logits.bias
     bias.assign(bias + 1.0)
     model.save_to_preset(preset)

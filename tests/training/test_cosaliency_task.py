@@ -301,7 +301,7 @@ def test_a_distractor_needs_no_mask(tmp_path, groups, model):
     assert source._files["masks"][0].any()
 
 
-def test_validation_images_are_in_no_training_composite(tmp_path):
+def test_no_training_composite_contains_a_validation_image(tmp_path):
     config = load("rcau_smoke", ["data.composites={count: 60}", "data.category_share=0.5", f"output={tmp_path}"])
     task = CoSaliencyTask(config)
     training, validation = task.find_files(tmp_path)
@@ -359,7 +359,7 @@ def test_groups_come_from_several_roots(tmp_path):
     assert training[0].pairs[0].name == "one/group000/0000"
 
 
-def test_an_image_that_one_root_holds_out_is_not_trained_on_in_another(tmp_path):
+def test_an_image_held_out_in_one_root_is_not_used_for_training_in_another(tmp_path):
     save_groups(tmp_path / "one", 4, seed=1)
     images, masks = tmp_path / "two/images/mixed", tmp_path / "two/masks/mixed"
     for folder, original in ((images, "images"), (masks, "masks")):
@@ -382,7 +382,7 @@ def test_a_preview_shows_the_images_of_the_first_batches(smoke, tmp_path):
     assert [path.name for path in sorted(folder.iterdir())] == [f"batch-{n:03d}.png" for n in range(1, 5)]
     assert not (tmp_path / "run/features").exists()
     assert not (tmp_path / "run/checkpoints").exists()
-    # the views are those of the training on cached features
+    # the views are those of training on cached features
     task = CoSaliencyTask(load("rcau_smoke", overrides))
     files, model = task.find_files(tmp_path / "run"), task.build_model()
     data = task._training_groups(files[0], FeatureSource(model, tmp_path / "features", mirrored=True, log=print))
@@ -471,7 +471,7 @@ def test_a_warm_up_that_is_too_long_is_an_error_before_the_data_is_read(smoke, t
     assert not (tmp_path / "run").exists()
 
 
-def test_keys_that_exclude_each_other_are_errors(smoke, tmp_path):
+def test_conflicting_keys_are_errors(smoke, tmp_path):
     single = tmp_path / "single"
     save_groups(single, 4, seed=1, category="shape")
     with pytest.raises(ConfigError, match=r"data.cache: features .* frozen.*model.freeze_pretrained=true"):
@@ -520,7 +520,7 @@ def test_a_list_defines_the_splits_and_held_out_images_are_never_trained_on(tmp_
 
 
 @pytest.mark.parametrize("cache", ["features", "memory", "null"])
-def test_damaged_files_for_training_and_validation_and_a_wrong_key_are_reported_in_one_round(tmp_path, cache):
+def test_damaged_files_for_training_and_validation_and_a_wrong_key_are_reported_together(tmp_path, cache):
     images, _ = synthetic.write_groups(tmp_path, 6, seed=1, size=3)
     names = sorted(path.relative_to(images).with_suffix("").as_posix() for path in images.rglob("*.png"))
     lines = [f"{name.split('/')[0]},{name},{'validation' if name < 'group002' else 'train'}" for name in names]

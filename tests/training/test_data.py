@@ -145,7 +145,7 @@ def test_all_faults_of_the_configuration_and_the_data_are_reported_together(phot
         assert message in str(info.value)
 
 
-def test_finetune_suits_20_pairs(photos, tmp_path):
+def test_finetune_works_on_20_pairs(photos, tmp_path):
     config = load("finetune", [f"data.root={photos}", f"output={tmp_path / 'run'}"])
     prepared = prepare(config, "", False, io.StringIO())
     assert prepared.task.steps_per_epoch(prepared.files[0]) == 2
@@ -172,7 +172,7 @@ def test_a_damaged_file_is_reported_before_training_with_and_without_the_cache(p
         task_of(f"data.root={photos}", f"data.cache={cache}").find_files(tmp_path)
 
 
-def test_damaged_files_for_training_and_validation_and_a_wrong_key_are_reported_in_one_round(photos, tmp_path):
+def test_damaged_files_for_training_and_validation_and_a_wrong_key_are_reported_together(photos, tmp_path):
     (photos / "validation.txt").write_text("0002\nabsent\n", encoding="utf-8")
     damage(photos / "images" / "0002.png")
     damage(photos / "images" / "0007.png")

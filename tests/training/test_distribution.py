@@ -17,13 +17,13 @@ from keras_recnet.training import run
 pytest.importorskip("jax")
 
 TIMEOUT = 400  # seconds per process; it takes about 15 on two idle cores
-# Compiling takes most of the time: without optimizations, and not again for the resumed training.
+# Compiling takes most of the time, so optimizations are off, and the resumed run reuses the compiled programs.
 FAST_COMPILATION = {
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-# the configurations with a backbone that is compiled in seconds
+# runs `keras-recnet` with a backbone that is compiled in seconds
 CODE = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -43,7 +43,7 @@ COMMON += ["checkpoint.steps=1", "checkpoint.keep=3"]
 
 @pytest.fixture
 def start():
-    """Start a training: `start(config, output, *arguments)` -> process."""
+    """Start a training run: `start(config, output, *arguments)` -> process."""
     started = []
 
     def start(config, output, *arguments):
@@ -95,7 +95,7 @@ def test_two_processes_train_like_one_even_if_one_is_killed(start, tmp_path, con
     processes[1].send_signal(signal.SIGKILL)
     # without it, the other one cannot compute the next step
     assert processes[0].wait(TIMEOUT) == 1
-    assert "Error: Another process of this training has ended" in processes[0].log.read_text()
+    assert "Error: Another process of this training run has ended" in processes[0].log.read_text()
     finish(alone)
     assert steps(killed)[-1] < steps(one)[-1]
     first, second = two(start, config, killed, "--resume")

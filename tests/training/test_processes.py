@@ -1,4 +1,4 @@
-"""The processes of a training, from arguments and environment variables."""
+"""The training processes, from arguments and environment variables."""
 
 import pytest
 

@@ -74,7 +74,7 @@ def test_a_preview_shows_the_augmented_images_of_the_first_batches(tiny, tmp_pat
     batches = task.build_data(files, model, print).training.epoch(0).as_numpy_iterator()
     for (images, masks), rows in zip(batches, task.preview(files, model), strict=False):
         cells = [cell for _, row in rows for cell in row]
-        # the cache of the training has the size of the files, so both crop from the same pixels
+        # the cache for training has the size of the files, so both crop from the same pixels
         np.testing.assert_array_equal(np.stack([cell.image for cell in cells]), images)
         np.testing.assert_array_equal(np.stack([cell.mask for cell in cells]), masks)
 

@@ -241,7 +241,7 @@ def test_a_damaged_part_is_skipped_and_counted(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"), [(b"", "not a video"), (b"text " * 1000, "not a video"), (None, "No such file")]
 )
-def test_a_file_that_is_no_video_is_named(tmp_path, data, message):
+def test_a_file_that_is_not_a_video_is_named(tmp_path, data, message):
     clip = tmp_path / "clip.mp4"
     if data is not None:
         clip.write_bytes(data)

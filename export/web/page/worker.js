@@ -150,7 +150,7 @@ async function load(task, progress) {
 }
 
 async function startRuntime(litert, wasm, content) {
-  // The page computes on the CPU. LiteRT.js would reserve the fastest GPU of the computer all the same.
+  // The page computes on the CPU. LiteRT.js would reserve the fastest GPU of the computer anyway.
   Object.defineProperty(navigator, "gpu", { value: { requestAdapter: async () => null }, configurable: true });
   const warn = console.warn;
   console.warn = () => {}; // that there is no GPU

@@ -27,7 +27,7 @@ FREE_KEYS = ("output", "checkpoint", "preset", "samples", "tensorboard", "distri
 
 
 class Config(Section):
-    """Configuration of the training of a RecNet.
+    """Training configuration of a RecNet.
 
     Attributes:
         task: `saliency` (single images) or `cosaliency` (groups).
@@ -35,13 +35,13 @@ class Config(Section):
             folder of a preset. A preset defines the architecture: only `image_size` and `fusion` of `model` can be
             changed.
         batch_size: images per step.
-        epochs: length of the training in epochs; set this or `steps`.
-        steps: length of the training in steps.
+        epochs: length of training in epochs; set this or `steps`.
+        steps: length of training in steps.
         ema: momentum of the exponential moving average of the weights, which is validated and saved; null disables it.
         seed: seed of the initial weights, the order of the data and the augmentation.
         precision: dtype policy of Keras.
         deterministic: makes runs with the same seed bit-identical (TensorFlow on a CPU), but slower.
-        distribution: `data_parallel` divides each batch among all devices, of several processes too; JAX only. See
+        distribution: `data_parallel` divides each batch among all devices of all processes; JAX only. See
             [Scaling](scaling.md).
         output: folder of the run; by default `runs/NAME` for the configuration NAME.
         samples: number of validation images on the sheet of sample maps, drawn after each epoch; training images if
@@ -73,7 +73,7 @@ class Config(Section):
     def _check(self):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
-                "set one of `epochs` and `steps`, the length of the training, and leave the other null. "
+                "set the length of training in either `epochs` or `steps`, and leave the other null. "
                 f"Received: epochs={self.epochs}, steps={self.steps}"
             )
         if self.data.validation == 0 and self.preset.weights == "best":
@@ -89,7 +89,7 @@ class Config(Section):
 
 
 class GroupConfig(Config):
-    """Configuration of the training of an RCAUNet.
+    """Training configuration of an RCAUNet.
 
     Attributes:
         task: `cosaliency`.
@@ -112,7 +112,7 @@ class InvalidValuesError(ConfigError):
     """Some keys or values of a configuration are invalid.
 
     Attributes:
-        data_config: a configuration with the same `data` section, to report faults of the files in the same round; None
+        data_config: a configuration with the same `data` section, to report faults of the files at the same time; None
             if the section is invalid, too.
     """
 
@@ -173,7 +173,7 @@ def _data_config(kind: type[Config], values: dict) -> Config | None:
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Return a line per dotted key in which two `Config.fixed()` differ, with both values."""
+    """Return a line with both values for each dotted key that differs between two `Config.fixed()`."""
     lines = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)

@@ -20,7 +20,7 @@ def _is_share(value):
 
 def _warmup(value):
     if not (_is_share(value) or (type(value) is int and value > 0)):
-        raise ValueError("must be a number of steps, or a share of the training below 1, such as 0.1")
+        raise ValueError("must be a number of steps, or a share of all steps below 1, such as 0.1")
     return value
 
 
@@ -144,7 +144,7 @@ class GroupFoldersConfig(FoldersConfig):
 
     Attributes:
         list: CSV file `group,name,split,category`. null uses `root/groups.csv`, or without it a group per subfolder.
-            Lines with other splits than `train` and `validation` are not used.
+            Lines with a split other than `train` and `validation` are not used.
     """
 
     list: str | None = None
@@ -307,8 +307,8 @@ class OptimizerConfig(Section):
         momentum: of SGD.
         schedule: how the learning rate decreases to 0: half a cosine, or `(1 − step / steps)^power`; or a constant.
         power: of the schedule `poly`.
-        warmup_steps: steps in which the learning rate rises from 0, a number or a share of all steps; with the schedule
-            `cosine` only.
+        warmup_steps: steps during which the learning rate rises from 0, a number or a share of all steps; with the
+            schedule `cosine` only.
         clip: maximum global norm of the gradients; null disables clipping.
     """
 
@@ -338,7 +338,7 @@ class CheckpointConfig(Section):
 
 
 class PresetConfig(Section):
-    """The preset written at the end of the training.
+    """The preset written at the end of training.
 
     Attributes:
         weights: `best` (the epoch with the lowest validation error) or `last`. Use `last` for groups: their validation

@@ -122,7 +122,7 @@ def find(name_or_path: str | os.PathLike) -> Path:
         return Path(name)
     raise ConfigError(
         f"There is no configuration or file {name!r}.{did_you_mean(name, shipped())} Shipped configurations: "
-        f"{', '.join(shipped())}. For your own, give the path of the YAML file."
+        f"{', '.join(shipped())}. To use your own, pass the path of the YAML file."
     )
 
 
@@ -195,7 +195,7 @@ def _note_places(node, prefix: str, source: str, places: dict[str, str]):
         key = f"{prefix}.{name}" if prefix else name
         place = f"{source}:{key_node.start_mark.line + 1}"
         if key_node.tag != "tag:yaml.org,2002:str":
-            raise ConfigError(f"{place}: {key}: a key must be a word.")
+            raise ConfigError(f"{place}: {key}: a key must be a string.")
         if key in places:
             raise ConfigError(f"{place}: {key}: is set twice, first at {places[key]}. Remove one of them.")
         places[key] = place

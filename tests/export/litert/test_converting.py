@@ -78,7 +78,7 @@ def test_the_preset_lists_the_file_and_keeps_other_entries(tiny_preset):
 def test_a_failed_conversion_is_reported_and_keeps_the_old_file(tiny_preset, tmp_path, monkeypatch):
     folder = shutil.copytree(tiny_preset, tmp_path / "copy")
     before = (folder / "model.tflite").read_bytes()
-    # replaces the converter, which takes long to start, by a process that fails at once
+    # replaces the converter, which is slow to start, with a process that fails immediately
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text("#!/bin/sh\necho the converter crashed >&2\nexit 139\n")
     (tmp_path / "python").chmod(0o755)

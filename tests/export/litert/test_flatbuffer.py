@@ -169,7 +169,7 @@ def test_the_file_of_a_group_preset_describes_its_features_and_its_state(tiny_gr
         assert meanings[*key, "foreground"] == "features of the image"
 
 
-def test_the_licence_is_the_section_about_it_in_the_card(tmp_path):
+def test_the_license_is_the_section_about_it_in_the_card(tmp_path):
     card = tmp_path / "CARD.md"
     assert metadata.licence(card) == metadata.NO_LICENCE
     card.write_text("# tiny\n\nSmall.\n\n## Data and licence\n\nFor research\nonly.\n\n## Training\n\nLong.\n")
@@ -178,7 +178,7 @@ def test_the_licence_is_the_section_about_it_in_the_card(tmp_path):
     assert metadata.licence(card) == metadata.NO_LICENCE
 
 
-def test_the_shipped_file_contains_its_licence():
+def test_the_shipped_file_contains_its_license():
     from keras_recnet import presets
 
     assert "DUTS-TR" in read_metadata(presets.find("recnet_lite0").file("model.tflite"))["licence"]

@@ -1,4 +1,4 @@
-"""Both clients against servers that fail according to a script."""
+"""Test both clients with servers that fail according to a script."""
 
 import base64
 import contextlib
@@ -88,7 +88,7 @@ def rest_server(script):
 
 @contextlib.contextmanager
 def grpc_server(script):
-    """A gRPC server with such a script: `GOOD`, `SLOW`, the bytes of a map or `(code, details)`."""
+    """A gRPC server whose answers are the entries of the script: `GOOD`, `SLOW`, bytes or `(code, details)`."""
     import grpc
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -124,7 +124,7 @@ def grpc_server(script):
         *((400, json.dumps({"error": NEIGHBOR})), (500, '{"error": "Tensor concat operation failed: x"}')),
     ],
 )
-def test_rest_repeats_a_request_after_a_temporary_failure(failure):
+def test_rest_retries_after_a_temporary_failure(failure):
     with connected(RestClient, [failure, failure, GOOD], retries=2) as client:
         assert client.send([b"x"]) == ANSWER
 
@@ -136,7 +136,7 @@ def test_rest_repeats_a_request_after_a_temporary_failure(failure):
         *(("FAILED_PRECONDITION", NEIGHBOR), ("INTERNAL", "Tensor concat operation failed: x")),
     ],
 )
-def test_grpc_repeats_a_request_after_a_temporary_failure(failure):
+def test_grpc_retries_after_a_temporary_failure(failure):
     with connected(GrpcClient, [failure, failure, GOOD], retries=2) as client:
         assert client.send([b"x"]) == ANSWER
 
@@ -179,7 +179,7 @@ def test_the_final_error_reports_the_number_of_attempts(kind, failure, message, 
         (GrpcClient, ("INVALID_ARGUMENT", "bad"), "INVALID_ARGUMENT: bad$"),
     ],
 )
-def test_does_not_repeat_a_request_after_a_permanent_failure(kind, failure, message):
+def test_does_not_retry_after_a_permanent_failure(kind, failure, message):
     with connected(kind, [failure]) as client, pytest.raises(ServerError, match=message):
         client.send([b"x"])
 
@@ -200,7 +200,7 @@ def test_rest_reports_an_answer_that_is_not_from_a_recnet(body):
 
 
 @pytest.mark.parametrize(("kind", "message"), [(RestClient, "1 answers for 2"), (GrpcClient, "of an image")])
-def test_reports_a_wrong_number_of_answers(kind, message):
+def test_reports_the_wrong_number_of_answers(kind, message):
     with connected(kind, [GOOD]) as client, pytest.raises(ServerError, match=message):
         client.send([b"x", b"y"])
 
@@ -228,7 +228,7 @@ def test_reports_an_invalid_address():
         *(np.zeros((5, 5), dtype) for dtype in (np.uint16, bool)),
     ],
 )
-def test_reports_a_map_of_a_wrong_size_or_type(kind, saliency_map):
+def test_reports_a_map_of_the_wrong_size_or_type(kind, saliency_map):
     with (
         connected(kind, [png(saliency_map)]) as client,
         pytest.raises(ServerError, match=r"image 0: .*the map is not an 8-bit gray PNG file of 5 × 5 pixels"),

@@ -52,7 +52,7 @@ def new_page(chromium):
 
 @pytest.fixture(scope="session")
 def shared_page(chromium, url):
-    """A page for most tests, because loading takes long. It has no errors and contacts no other server."""
+    """A page that most tests share, because loading is slow. It has no errors and contacts no other server."""
     page = chromium.new_page(viewport={"width": 1100, "height": 900}, accept_downloads=True)
     problems = watch(page, url)
     page.goto(url)

@@ -190,7 +190,8 @@ def test_existing_masks_and_features_are_reused(coco, tmp_path):
 def test_a_folder_made_from_other_annotations_is_refused(coco, tmp_path):
     make(coco, tmp_path / "out")
     coco.annotate(1, "cat", box(0, 0, 30, 30))
-    with pytest.raises(PipelineDataError, match=r"out: contains groups made from other annotations .*instances\.json"):
+    message = r"out: contains groups made from annotations other than .*instances\.json"
+    with pytest.raises(PipelineDataError, match=message):
         make(coco, tmp_path / "out")
 
 
@@ -216,11 +217,11 @@ def test_faulty_images_and_annotations_are_left_out_and_reported(coco, tmp_path)
     problems = [problem.partition(" Known: ")[0] for problem in result.problems]
     assert sorted(problems) == sorted(
         [
-            f"{folder / 'gone.png'}: no such file, though the annotations name it",
+            f"{folder / 'gone.png'}: listed in the annotations, but the file does not exist",
             f"{coco.path}: image 99 has no valid file_name, width and height",
             f"{folder / '0.png'}: annotation 14 has no usable segmentation (it is empty)",
             f"{folder / '0.png'}: annotation 15 has no usable segmentation (its size is 5×5, not the image's)",
-            f"{folder / '2.png'}: annotation 4 has no usable segmentation (there is none)",
+            f"{folder / '2.png'}: annotation 4 has no usable segmentation (it is missing)",
             f"{folder / 'broken.png'}: not an image of a known format.",
             f"{folder / 'other size.png'}: does not have the proportions 40×30 of its annotations",
         ]
@@ -308,7 +309,7 @@ def test_an_image_with_malformed_values_is_left_out_and_reported(coco, tmp_path,
 def test_an_impossible_file_name_is_reported_as_missing(coco, tmp_path, name):
     coco.images[0]["file_name"] = name
     (problem,) = make(coco, tmp_path / "out", categories=["dog"]).problems
-    assert problem.endswith("no such file, though the annotations name it")
+    assert problem.endswith("listed in the annotations, but the file does not exist")
 
 
 @pytest.mark.parametrize(
@@ -328,11 +329,11 @@ def test_an_impossible_file_name_is_reported_as_missing(coco, tmp_path, name):
             )
         ),
         *(
-            ({"size": [HEIGHT, WIDTH], "counts": value}, "its run lengths do not add up to the image")
+            ({"size": [HEIGHT, WIDTH], "counts": value}, "its run lengths do not add up to the size of the image")
             for value in ([10, 20], [1, 1200], [-1, 1201], [600.5, 599.5], ["1200"], [], "", "hello", "ooo", [[1200]])
         ),
         ({"size": [HEIGHT, WIDTH], "counts": 5}, "'int' object is not iterable"),
-        ({"size": [HEIGHT, WIDTH]}, "there is none"),
+        ({"size": [HEIGHT, WIDTH]}, "it is missing"),
         ("polygon", "string indices must be integers, not 'str'"),
         (7, "'int' object is not subscriptable"),
     ],
@@ -404,7 +405,7 @@ def test_the_command_reports_groups_and_skipped_images(coco, tmp_path, capfd):
     assert main.main([*arguments, "--categories", "dog, cat"]) == 1
     assert capfd.readouterr().err.splitlines()[-2:] == [
         "1 left out:",
-        f"  {coco.folder / '0.png'}: no such file, though the annotations name it",
+        f"  {coco.folder / '0.png'}: listed in the annotations, but the file does not exist",
     ]
 
 

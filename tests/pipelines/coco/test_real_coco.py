@@ -1,4 +1,4 @@
-"""Groups of real COCO images, and a training on them; skipped without the data."""
+"""Groups of real COCO images, and training on them; skipped without the data."""
 
 import io
 import json

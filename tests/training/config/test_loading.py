@@ -50,7 +50,9 @@ def test_sections_match_the_arguments_and_defaults_of_their_classes():
     assert ModelConfig().model_dump() == defaults(RecNet, "backbone_weights", "name")
     assert LossConfig().model_dump() == defaults(SaliencyLoss, "name")
     assert GroupModelConfig().model_dump() == defaults(RCAUNet, "backbone_weights", "recnet", "name")
-    assert GroupLossConfig().model_dump() == defaults(CoSaliencyLoss, "name", "reduction")
+    assert GroupLossConfig().model_dump(exclude={"classification_weight"}) == defaults(
+        CoSaliencyLoss, "name", "reduction"
+    )
     assert CoPerceptualConfig().model_dump() == defaults(CoPerceptualLoss, "features")
     assert set(AugmentConfig.model_fields) == set(defaults(Augment))
 
@@ -146,8 +148,8 @@ def test_extends_accepts_a_relative_path_and_a_shipped_name(write):
         ("epochs: 1\nprecision: float16", r"precision: must be one of .* Did you mean 'mixed_float16'\? Received"),
         ("epochs: 1\nmodel: vgg16", "mine.yaml:2: model: must be a mapping with keys such as backbone"),
         ("epochs: 1\nmodel: {image_size: 2.5}", "model.image_size: must be a number of pixels .* Received: 2.5"),
-        ("seed: 1", "one of `epochs` and `steps`"),
-        ("epochs: 1\nsteps: 2", "one of `epochs` and `steps`.* Received: epochs=1, steps=2"),
+        ("seed: 1", "either `epochs` or `steps`"),
+        ("epochs: 1\nsteps: 2", "either `epochs` or `steps`.* Received: epochs=1, steps=2"),
         ("epochs: 1\nepochs: 2", "mine.yaml:2: epochs: is set twice, first at .*mine.yaml:1"),
         ("epochs: [1", "mine.yaml:.*: invalid YAML"),
         ("- epochs", "mine.yaml: a configuration must be a mapping"),
@@ -161,8 +163,8 @@ def test_extends_accepts_a_relative_path_and_a_shipped_name(write):
         ("epochs: 1\nseed: " + 5000 * "[", "mine.yaml:2: invalid YAML: is nested too deeply"),
         ("epochs: 1\nseed: 2001-99-99", "mine.yaml:2: invalid YAML: the value cannot be read"),
         ("epochs: 1\nseed: !!int ''", "mine.yaml:2: invalid YAML: the value cannot be read"),
-        ("? [a, b]\n: 1", "mine.yaml:1: .*a key must be a word"),
-        ("1: 2\nepochs: 1", "mine.yaml:1: 1: a key must be a word"),
+        ("? [a, b]\n: 1", "mine.yaml:1: .*a key must be a string"),
+        ("1: 2\nepochs: 1", "mine.yaml:1: 1: a key must be a string"),
         ("extends: [smoke]", "mine.yaml:1: extends: must be the name or path"),
         ("extends: " + 5000 * "a", "There is no configuration or file"),
         ("extends: 3", "mine.yaml:1: extends: must be the name or path"),

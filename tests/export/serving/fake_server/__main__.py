@@ -3,7 +3,7 @@
     python tests/export/serving/fake_server NAME=FOLDER --batching export/serving/batching.config
 
 It implements the REST and gRPC APIs of TF Serving: the same paths, formats, codes and, if clients depend on them,
-messages. It batches requests like TF Serving's BatchingSession, faults included, and runs the model in a session, as
+messages. It batches requests like TF Serving's BatchingSession, bugs included, and runs the model in a session, as
 TF Serving does, not as TensorFlow 2 does in Python. It is for tests only: it is slow and has no limits.
 
 When it is ready, it writes its ports to standard output as a line of JSON. It serves until its standard input is

@@ -10,7 +10,7 @@ DEFAULT = "serving_default"
 
 
 class Model:
-    """The newest version in a folder.
+    """A SavedModel: the newest version in a folder.
 
     Args:
         name: name of the model for clients.
