@@ -20,6 +20,7 @@ from keras_recnet.pipelines.image_source import ImageSource as ImageSource
 from keras_recnet.pipelines.pair_reading import Pair as Pair
 from keras_recnet.pipelines.pair_reading import PipelineDataError as PipelineDataError
 from keras_recnet.pipelines.pair_reading import read_pair as read_pair
+from keras_recnet.pipelines.pairs import find_images as find_images
 from keras_recnet.pipelines.pairs import find_pairs as find_pairs
 from keras_recnet.pipelines.saliency_groups import SaliencyGroups as SaliencyGroups
 from keras_recnet.pipelines.saliency_pairs import SaliencyPairs as SaliencyPairs

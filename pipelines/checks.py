@@ -88,18 +88,21 @@ def for_all(function: Callable, items: Sequence, workers: int, progress: Progres
 
 def check_files(pair: Pair) -> None:
     """Raise the problems of a pair that can be seen without decoding."""
-    problems, sizes = [], []
-    for path in (pair.image,) if pair.mask is None else (pair.image, pair.mask):
+    problems, sizes = [], {}
+    for path in filter(None, (pair.image, pair.mask, pair.teacher_map)):
         try:
             with open_image(path) as file:
                 # Pillow would decode a PNG to find its orientation; to avoid that, both orientations are accepted.
                 either_way = file.format == "PNG" or turn_of(file) in SWAPPING
-                sizes.append([file.size, file.size[::-1]] if either_way else [file.size])
+                sizes[path] = [file.size, file.size[::-1]] if either_way else [file.size]
                 # Decoding does not check a PNG's checksums. `verify` closes the file, so it comes last.
                 file.verify()
         except ImageError as error:
             problems.append(str(error))
-    if len(sizes) == 2 and not any(same_proportions(mask, image) for image in sizes[0] for mask in sizes[1]):
-        problems.append(size_problem(pair, sizes[1][0], sizes[0][0]))
+    for path in (pair.mask, pair.teacher_map):
+        if path in sizes and pair.image in sizes:
+            mask_sizes, image_sizes = sizes[path], sizes[pair.image]
+            if not any(same_proportions(mask, image) for image in image_sizes for mask in mask_sizes):
+                problems.append(size_problem(path, mask_sizes[0], pair.image, image_sizes[0]))
     if problems:
         raise PipelineDataError(problems)

@@ -77,6 +77,27 @@ def find_pairs(
     return pairs
 
 
+def find_images(folder: str | os.PathLike, kind: str = "images") -> dict[str, Path]:
+    """Find the images in a folder and its subfolders.
+
+    Args:
+        folder: the folder.
+        kind: what the files are, for error messages.
+
+    Returns:
+        Name → path, sorted; a name is the path inside the folder without suffix.
+
+    Raises:
+        PipelineDataError: if the folder does not exist or has no images, or naming every file with the same name as
+            another.
+    """
+    problems = []
+    files = _files_by_name(folder, kind, problems, problems)
+    if problems:
+        raise PipelineDataError(problems)
+    return dict(sorted(files.items()))
+
+
 def _files_by_name(folder, kind, problems, same_names):
     """Return {name: path} of the images in a folder and its subfolders."""
     files = {}

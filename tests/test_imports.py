@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "export": BASE | {"imaging", "models"},
     # The clients for TF Serving, which need neither TensorFlow nor the rest of `export`.
     "export.serving": BASE | {"imaging"},
-    "training": BASE | CORE | {"imaging", "pipelines", "export"},
+    "training": BASE | CORE | {"imaging", "pipelines", "inference", "export"},
     "bulk": BASE | {"imaging", "inference"},
     "evaluation": BASE | {"imaging", "inference", "pipelines"},
     "studies": BASE | {"imaging", "training", "evaluation"},

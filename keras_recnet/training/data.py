@@ -88,6 +88,7 @@ class Place:
     Attributes:
         images: folder of images, or None.
         masks: folder of masks, or None.
+        unlabeled: folder of images without masks, or None.
         root: `root`, or None.
         keys: the entry.
         prefix: precedes the names of images and groups, so that names of different places differ. Empty if there is
@@ -96,6 +97,7 @@ class Place:
 
     images: Path | None
     masks: Path | None
+    unlabeled: Path | None
     root: Path | None
     keys: RootConfig | GroupRootConfig
     prefix: str = ""
@@ -123,7 +125,7 @@ def places(data: DataConfig | GroupDataConfig, draw: Callable[[], tuple[Path, Pa
         given = [*(key for key in given if key != "exclude"), *(["roots"] if data.roots else [])]
         if given:
             raise ConfigError(f"data.synthetic: draws its own images and cannot be combined with data.{given[0]}.")
-        return [Place(*draw(), None, single)]
+        return [Place(*draw(), None, None, single)]
     if not data.roots:
         return [_place(single, "data", "")]
     if given:
@@ -133,7 +135,7 @@ def places(data: DataConfig | GroupDataConfig, draw: Callable[[], tuple[Path, Pa
             "data.validation: must be a share of the images with data.roots. To hold out certain images, mark them in "
             f"the lists of the roots. Received: {data.validation!r}"
         )
-    names = [Path(entry.root or entry.images or "").resolve().name for entry in data.roots]
+    names = [Path(entry.root or entry.images or _unlabeled(entry) or "").resolve().name for entry in data.roots]
     prefixes = [f"{name}-{n}/" if names.count(name) > 1 else f"{name}/" for n, name in enumerate(names, start=1)]
     if len(names) == 1:
         prefixes = [""]
@@ -155,7 +157,12 @@ def _place(entry, key, prefix):
     )
     if (images is None) != (masks is None):
         raise ConfigError(f"{key}: set both {key}.images and {key}.masks, or {key}.root.")
-    return Place(images, masks, root, entry, prefix)
+    return Place(images, masks, _unlabeled(entry), root, entry, prefix)
+
+
+def _unlabeled(entry):
+    folder = getattr(entry, "unlabeled", None)  # groups have no such key
+    return None if folder is None else Path(folder)
 
 
 def names_of(pairs: Iterable[pipelines.Pair]) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
-from keras_recnet.training import sample_sheet, synthetic
+from keras_recnet.training import sample_sheet, synthetic, teacher
 from keras_recnet.training.data import HELD_OUT, Data, ProgressLog, fingerprint, names_of, places
 from keras_recnet.training.task import TrainingTask
 
@@ -21,6 +21,20 @@ class SaliencyTask(TrainingTask):
 
     usage = "predict PHOTO.jpg"
     unit = "images"
+
+    def check_keys(self):
+        config, data = self.config.teacher, self.config.data
+        if config is not None:
+            teacher.check(config)
+        elif any(entry.unlabeled is not None for entry in (data, *(data.roots or ()))):
+            raise ConfigError(f"data.unlabeled: images without masks need the maps of a teacher. {teacher.SOURCES}.")
+
+    def predict_targets(self, files, log):
+        config = self.config.teacher
+        if config is None or config.maps is not None:
+            return files
+        training, validation = files
+        return teacher.predict_maps(config, training, self._map_folder, log), validation
 
     def build_data(self, files, model, log):
         config, (training, validation) = self.config, files
@@ -40,12 +54,13 @@ class SaliencyTask(TrainingTask):
             images, masks = next(batches.as_numpy_iterator())
             return images, images, masks
 
+        unlabeled = sum(pair.mask is None for pair in training)
         return Data(
             training=train_data,
             validation=eval_data,
-            fingerprint=fingerprint(names_of(training), names_of(validation)),
+            fingerprint=fingerprint(names_of(training), names_of(validation), *self._teacher_names()),
             samples=samples,
-            counts=f"{len(training):,} training images, "
+            counts=f"{len(training):,} training images{f' ({unlabeled:,} without masks)' if unlabeled else ''}, "
             + (f"{len(validation):,} validation images" if validation else "no validation"),
         )
 
@@ -89,19 +104,33 @@ class SaliencyTask(TrainingTask):
             return {}
         return {"augment": pipelines.Augment(**data.augment.model_dump()), "cache_size": data.cache_size}
 
+    @property
+    def _map_folder(self):
+        return teacher.map_folder(self.config.teacher, self.config.output)
+
+    def _teacher_names(self):
+        """Return a list with the name of the folder of a teacher's maps, which depends on the teacher's weights."""
+        return [] if self.config.teacher is None else [[self._map_folder.name]]
+
     def _pairs(self, files):
         return files
 
     def _split(self, output, faults):
         config, data = self.config, self.config.data
-        pairs, listed, has_listed, validation = [], [], False, []
+        pairs, unlabeled, listed, has_listed, has_masks, validation = [], [], [], False, False, []
         for place in places(data, lambda: synthetic.write(output / "shapes", data.synthetic, config.seed)):
             folders, keys = (place.images, place.masks), place.keys
+            if place.unlabeled is not None:
+                with faults.collect():
+                    unlabeled += _unlabeled_pairs(place)
+                if place.images is None and keys.list is None:
+                    continue
             if place.images is None and keys.list is None:
                 raise ConfigError(
                     "data: no images are given. Use --set data.root=FOLDER (with the subfolders images and masks), or "
                     "set data.images and data.masks, or data.list."
                 )
+            has_masks = True
             with faults.collect():
                 pairs += place.renamed(pipelines.find_pairs(*folders, names=keys.list, exclude=keys.exclude))
             names = data.validation
@@ -120,10 +149,28 @@ class SaliencyTask(TrainingTask):
             validation = [pairs[index] for index in sorted(chosen)]
         held_out = {os.path.realpath(pair.image) for pair in validation}
         training = [pair for pair in pairs if os.path.realpath(pair.image) not in held_out]
+        with_mask = held_out | {os.path.realpath(pair.image) for pair in training}
+        training += [pair for pair in unlabeled if os.path.realpath(pair.image) not in with_mask]
         with faults.collect():
             if pairs and not training:
                 raise DataError(
                     f"data: {len(validation)} of {len(pairs)} images are held out for validation, and none is left for "
                     f"training. Add images, or change data.validation."
                 )
+        with faults.collect():
+            if not has_masks and data.validation != 0:
+                raise ConfigError(
+                    "data.validation: validation needs images with masks, and data.unlabeled has none. Add images with "
+                    "masks (--set data.root=FOLDER), or train without validation: --set data.validation=0 --set "
+                    "preset.weights=last"
+                )
+        if config.teacher is not None and config.teacher.maps is not None:
+            with faults.collect():
+                training = teacher.add_maps(training, Path(config.teacher.maps), config.teacher.weight)
         return training, validation
+
+
+def _unlabeled_pairs(place):
+    """Return the images without masks of a place; their names start with `unlabeled/`."""
+    images = pipelines.find_images(place.unlabeled)
+    return place.renamed(pipelines.Pair(f"unlabeled/{name}", path, None) for name, path in images.items())

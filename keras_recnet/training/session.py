@@ -33,8 +33,9 @@ def preview(config: Config, prepared: Prepared, count: int, stream) -> Path:
     folder = Path(config.output) / "preview"
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        files = prepared.task.predict_targets(prepared.files, lambda text: print(text, file=stream, flush=True))
         keras.utils.set_random_seed(config.seed)
-        batches = prepared.task.preview(prepared.files, prepared.task.build_model())
+        batches = prepared.task.preview(files, prepared.task.build_model())
         for number, rows in enumerate(itertools.islice(batches, count), start=1):
             sample_sheet.draw_preview(rows, folder / f"batch-{number:03d}.png")
     print(f"{count} training batches drawn: {folder}", file=stream, flush=True)
@@ -46,7 +47,6 @@ def run(config: Config, prepared: Prepared, command: str, processes: Processes, 
     policy = keras.config.dtype_policy()
     # a process may train several networks: free the earlier ones, and start from the same state as a new process
     keras.utils.clear_session()
-    keras.config.set_dtype_policy(config.precision)
     try:
         return _run(config, prepared, command, processes, stream)
     finally:
@@ -71,6 +71,10 @@ def _run(config, prepared, command, processes, stream):
     if distribution.is_main:
         checkpoints.remove_unfinished()
 
+    # before the seed is set and in float32, as in prediction; process 0 writes the maps
+    with distribution.main_first() if config.teacher is not None else contextlib.nullcontext():
+        files = task.predict_targets(prepared.files, log)
+    keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         _make_deterministic()
@@ -79,7 +83,7 @@ def _run(config, prepared, command, processes, stream):
     log(describe_device(processes.count))
     # process 0 writes the files of cached features
     with distribution.main_first() if config.data.cache == "features" else contextlib.nullcontext():
-        data = task.build_data(prepared.files, model, log)
+        data = task.build_data(files, model, log)
     _check_data(folder, data, checkpoint)
     _shard(data, processes)
     steps = total_steps(config, data.training.steps_per_epoch)

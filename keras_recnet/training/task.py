@@ -111,6 +111,18 @@ class TrainingTask:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model: {error}") from error
 
+    def predict_targets(self, files: tuple[list, list], log: Callable[[str], object]) -> tuple[list, list]:
+        """Return the training and validation files with the targets that a teacher predicts.
+
+        Args:
+            files: result of `find_files`.
+            log: called with lines about progress.
+
+        Raises:
+            RecNetError: if the teacher cannot be loaded, an image cannot be read, or a map cannot be written.
+        """
+        return files
+
     def build_data(self, files: tuple[list, list], model: "keras.Model", log: Callable[[str], object]) -> Data:
         """Build the datasets, and fill their caches.
 

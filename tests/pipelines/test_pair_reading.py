@@ -264,3 +264,86 @@ def test_an_image_without_a_mask_gets_an_empty_mask(folders, save_pair):
     (folders[0] / "a.jpg").unlink()
     with pytest.raises(PipelineDataError, match="no such file"):
         check_pairs([Pair("a", folders[0] / "a.jpg", None)])
+
+
+# Maps of a teacher
+
+
+@pytest.fixture
+def taught(tmp_path):
+    """Function that saves an image with a map, and a mask unless it is None: `taught(map, mask=None, weight=0.5)`."""
+
+    def taught(teacher_map, mask=None, weight=0.5, name="map.png", **options):
+        Image.fromarray(np.repeat(np.repeat(RGB[:2, :4], 4, 0), 4, 1)).save(tmp_path / "a.png")  # 16×8
+        if isinstance(teacher_map, np.ndarray):
+            teacher_map = Image.fromarray(teacher_map)
+        teacher_map.save(tmp_path / name, **options)
+        if mask is not None:
+            Image.fromarray(mask).save(tmp_path / "mask.png")
+        return Pair("a", tmp_path / "a.png", None if mask is None else tmp_path / "mask.png", tmp_path / name, weight)
+
+    return taught
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
+def test_a_map_and_a_mask_are_mixed_by_the_weight(taught, weight):
+    expected = weight * GRAY.astype(float) + (1 - weight) * MASK.astype(float)
+    np.testing.assert_allclose(read_pair(taught(GRAY, MASK, weight))[1], expected, atol=0.501)
+
+
+def test_without_a_mask_the_map_is_the_target_whatever_the_weight(taught):
+    for weight in (0.0, 0.3):
+        np.testing.assert_array_equal(read_pair(taught(GRAY, None, weight))[1], GRAY)
+
+
+def test_a_map_is_resized_to_the_mask(taught):
+    large = np.repeat(np.repeat(GRAY, 4, 0), 4, 1)
+    mask = np.repeat(np.repeat(MASK, 2, 0), 2, 1)
+    target = read_pair(taught(large, mask, 0.25))[1]
+    resized = np.asarray(Image.fromarray(large).resize((8, 4), Image.Resampling.BILINEAR)).astype(float)
+    np.testing.assert_allclose(target, 0.25 * resized + 0.75 * mask, atol=0.5)
+
+
+def test_the_values_of_a_map_are_taken_as_they_are(taught):
+    # as masks, these would be label numbers, and 0 and 255
+    for values in ([0, 3, 9, 14], [0, 7, 0, 7], [1, 1, 1, 1]):
+        dark = np.array([values, values], np.uint8)
+        np.testing.assert_array_equal(read_pair(taught(dark))[1], dark)
+    np.testing.assert_array_equal(read_pair(taught(GRAY.astype(np.uint16) * 257))[1], GRAY)
+    dark = np.array([[0, 200, 255, 2560]] * 2, np.uint16)
+    np.testing.assert_array_equal(read_pair(taught(dark))[1], [[0, 0, 0, 10]] * 2)
+    np.testing.assert_allclose(read_pair(taught((GRAY / 255).astype(np.float32), name="map.tif"))[1], GRAY, atol=1)
+    np.testing.assert_array_equal(read_pair(taught(Image.fromarray(GRAY).convert("RGB")))[1], GRAY)
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_a_map_with_other_proportions_than_its_image_is_an_error(taught, decode):
+    with pytest.raises(PipelineDataError, match=r"map.png: 4×4 pixels do not have the proportions of .*a.png, 16×8"):
+        check_pairs([taught(np.zeros((4, 4), np.uint8), MASK)], decode=decode)
+    check_pairs([taught(np.zeros((4, 8), np.uint8), MASK)], decode=decode)
+
+
+def test_a_map_that_cannot_be_used_is_reported_with_the_other_files(taught):
+    colors = np.zeros((8, 16, 3), np.uint8)
+    colors[:, :5], colors[:, 5:10], colors[:, 10:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    with pytest.raises(PipelineDataError, match=r"map.png: a color image, not a saliency map"):
+        read_pair(taught(colors))
+    pair = taught(GRAY, MASK)
+    pair.mask.write_bytes(b"")
+    pair.teacher_map.unlink()
+    for decode in (False, True):
+        with pytest.raises(PipelineDataError) as caught:
+            check_pairs([pair], decode=decode)
+        assert [problem.partition(": ")[2] for problem in caught.value.problems] == [
+            "the file is empty (0 bytes). Copy it again.",
+            "no such file. Check the path.",
+        ]
+
+
+def test_a_map_of_the_stored_image_is_rotated_with_it(tmp_path):
+    stored = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
+    Image.fromarray(stored).convert("RGB").save(tmp_path / "a.png", exif=with_orientation(6))
+    for saved in (stored, np.rot90(stored, -1)):
+        Image.fromarray(saved).save(tmp_path / "map.png")
+        target = read_pair(Pair("a", tmp_path / "a.png", None, tmp_path / "map.png"))[1]
+        np.testing.assert_array_equal(target, np.rot90(stored, -1))

@@ -1,7 +1,7 @@
 """Training configurations: their keys, reading and validation."""
 
 import os
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import pydantic
 from pydantic import BaseModel, Field
@@ -19,6 +19,7 @@ from keras_recnet.training.config.schema import (
     OptimizerConfig,
     PresetConfig,
     Section,
+    TeacherConfig,
 )
 from keras_recnet.training.config.yaml_source import Settings, read
 
@@ -34,6 +35,7 @@ class Config(Section):
         init: initial weights: `imagenet` (pretrained backbone), `random`, a file of backbone weights, or the name or
             folder of a preset. A preset defines the architecture: only `image_size` and `fusion` of `model` can be
             changed.
+        teacher: distillation from a stronger network; null trains on the masks alone.
         batch_size: images per step.
         epochs: length of training in epochs; set this or `steps`.
         steps: length of training in steps.
@@ -54,6 +56,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
+    teacher: TeacherConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     batch_size: Count = 16
     epochs: Count | None = None
@@ -103,6 +106,7 @@ class GroupConfig(Config):
     model: GroupModelConfig = GroupModelConfig()
     data: GroupDataConfig = GroupDataConfig()
     loss: GroupLossConfig = GroupLossConfig()
+    teacher: ClassVar[None] = None  # not a key
 
 
 CONFIGS = {"saliency": Config, "cosaliency": GroupConfig}

@@ -133,10 +133,12 @@ class RootConfig(FoldersConfig):
     Attributes:
         list: text file with the names to use; null uses all images.
         exclude: text file with names to leave out.
+        unlabeled: folder of images without masks, which are trained on the maps of the `teacher`; null uses none.
     """
 
     list: str | None = None
     exclude: str | None = None
+    unlabeled: str | None = None
 
 
 class GroupFoldersConfig(FoldersConfig):
@@ -294,6 +296,25 @@ class GroupLossConfig(Section):
     co_perceptual: CoPerceptualConfig | None = None
     co_perceptual_weight: NotNegative | None = None
     start_epoch: Annotated[int, Field(ge=0)] = 0
+
+
+class TeacherConfig(Section):
+    """Knowledge distillation: a teacher's saliency maps as targets, for images with and without masks.
+
+    Set one of `preset`, `onnx` and `maps`. The target of an image with a mask is `weight · map + (1 − weight) · mask`,
+    of an image without a mask the map. Validation uses masks only. See [Distillation](finetuning.md#distillation).
+
+    Attributes:
+        preset: name or folder of a preset that predicts the maps before the training.
+        onnx: ONNX file of a saliency network that predicts the maps before the training.
+        maps: folder of maps.
+        weight: weight of the maps.
+    """
+
+    preset: str | None = None
+    onnx: str | None = None
+    maps: str | None = None
+    weight: Share = 0.5
 
 
 class OptimizerConfig(Section):

@@ -222,7 +222,7 @@ def test_errors_in_set_name_the_entry():
 
 
 def test_the_error_for_an_unknown_configuration_names_the_closest():
-    with pytest.raises(ConfigError, match=r"'smok'. Did you mean 'smoke'\? Shipped configurations: finetune"):
+    with pytest.raises(ConfigError, match=r"'smok'. Did you mean 'smoke'\? Shipped configurations: distill"):
         load("smok")
 
 
