@@ -22,7 +22,7 @@ const methods = {
   /** Load LiteRT.js and the network for the first photo; describe the site. */
   async start(progress) {
     description = await (await download("site.json", { cache: "no-cache" })).json();
-    await network(firstTask(), progress);
+    await warmUp(await network(firstTask(), progress));
     return description;
   },
 
@@ -144,9 +144,7 @@ async function load(task, progress) {
   });
   await runtime;
   const model = await litert.loadAndCompile(contents[0], { accelerator: "wasm" });
-  const result = describe(litert, model, entry);
-  await warmUp(result);
-  return result;
+  return describe(litert, model, entry);
 }
 
 async function startRuntime(litert, wasm, content) {
@@ -216,10 +214,10 @@ function describe(litert, model, { attention }) {
   };
 }
 
-/** Run a network once, because WebAssembly is compiled to fast code while it runs. */
-async function warmUp({ run, imageSignature, size }) {
+/** Compute the map of a black photo twice, because WebAssembly is compiled to fast code while it runs. */
+async function warmUp({ size }) {
   for (let time = 0; time < 2; time++) {
-    await run(imageSignature, { image: { values: new Float32Array(size[0] * size[1] * 3), shape: [1, ...size, 3] } });
+    await mapAlone({ maps: {}, input: { size, rgb: new Uint8Array(size[0] * size[1] * 3) } });
   }
 }
 
