@@ -26,24 +26,22 @@ LABELED, HELD_OUT, UNLABELED = 12, 24, 100
 def data(tmp_path_factory):
     """A folder with 12 training and 24 validation images with masks, 100 without, and blurred masks as maps.
 
-    photos/images, photos/masks, photos/validation.txt; more/; maps/ and maps/unlabeled/.
+    photos/images, photos/masks, photos/validation.txt; more/; maps/ and maps/unlabeled/. The training images with masks
+    all show ellipses of one color, the others ellipses, rectangles and triangles of three colors.
     """
     folder = tmp_path_factory.mktemp("data")
-    images, masks = synthetic.write(folder / "all", LABELED + HELD_OUT + UNLABELED, seed=5)
-    for path in sorted(images.iterdir()):
-        number = int(path.stem)
-        mask = cv2.imread(str(masks / path.name), cv2.IMREAD_GRAYSCALE)
-        labeled = number < LABELED + HELD_OUT
-        for part in ("photos/images", "photos/masks", "more", "maps/unlabeled"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+    for part in ("photos/images", "photos/masks", "more", "maps/unlabeled"):
+        (folder / part).mkdir(parents=True)
+    for number in range(LABELED + HELD_OUT + UNLABELED):
+        training, labeled = number < LABELED, number < LABELED + HELD_OUT
+        image, mask = synthetic.draw(np.random.default_rng((5, number)), kind=0 if training else number % 3)
+        name = f"{number:04d}.png"
+        cv2.imwrite(str(folder / ("photos/images" if labeled else "more") / name), image[..., ::-1])
         if labeled:
-            shutil.move(path, folder / "photos/images" / path.name)
-            shutil.move(masks / path.name, folder / "photos/masks" / path.name)
-        else:
-            shutil.move(path, folder / "more" / path.name)
-        if number < LABELED or not labeled:
-            target = folder / "maps" / ("" if labeled else "unlabeled") / path.name
-            cv2.imwrite(str(target), cv2.GaussianBlur(mask, (0, 0), 2))
+            cv2.imwrite(str(folder / "photos/masks" / name), mask)
+        if training or not labeled:
+            blurred = cv2.GaussianBlur(mask, (0, 0), 1)
+            cv2.imwrite(str(folder / ("maps" if labeled else "maps/unlabeled") / name), blurred)
     held_out = [f"{number:04d}" for number in range(LABELED, LABELED + HELD_OUT)]
     (folder / "photos/validation.txt").write_text("\n".join(held_out), encoding="utf-8")
     return folder
@@ -88,13 +86,16 @@ def run(tiny, tmp_path, data):
 
 
 def test_the_student_of_a_good_teacher_beats_the_same_student_trained_on_a_few_masks(run, data):
-    options = ["epochs=null", "steps=120", "batch_size=4", "data.augment={flip: 0.5, min_crop: 0.75}", "ema=null"]
-    options += ["optimizer.learning_rate=5e-3", "optimizer.backbone_learning_rate=null"]
-    masks = run("masks", *options)
+    options = ["epochs=null", "steps=200", "batch_size=4", "data.augment={flip: 0.5, min_crop: 0.75}", "ema=null"]
+    options += ["model.integration_filters=32", "model.head_filters=32"]
+    options += [f"optimizer.{key}" for key in ("learning_rate=5e-3", "backbone_learning_rate=null", "warmup_steps=0.2")]
+    # each image several times per epoch, because an epoch takes longer than its few steps
+    masks = run("masks", *options, "data.root=null", f"data.roots=[{', '.join([f'{{root: {data}/photos}}'] * 8)}]")
+    assert "96 training images, 192 validation images; 200 steps" in run.output
     maps = run("maps", *options, f"data.unlabeled={data}/more", f"teacher.maps={data}/maps")
-    assert "112 training images (100 without masks), 24 validation images; 120 steps" in run.output
+    assert "112 training images (100 without masks), 24 validation images; 200 steps" in run.output
     errors = [min(float(row["val_mae"]) for row in rows) for rows in (masks, maps)]
-    assert errors[1] < 0.8 * errors[0]  # 0.039 and 0.069
+    assert errors[1] < 0.6 * errors[0]  # 0.061…0.063 and 0.021…0.023 with the seeds 1 to 4
 
 
 def test_targets_are_the_mixed_maps_and_masks_of_numpy(data, tmp_path):
