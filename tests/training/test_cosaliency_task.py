@@ -466,7 +466,7 @@ def test_an_output_folder_that_is_a_file_is_an_error(smoke, tmp_path):
 
 
 def test_a_warm_up_that_is_too_long_is_an_error_before_the_data_is_read(smoke, tmp_path):
-    with pytest.raises(ConfigError, match=r"optimizer.warmup_steps: 6 must be less than the 6 steps"):
+    with pytest.raises(ConfigError, match=r"optimizer.warmup_steps: 6 must be less than the 6 training steps"):
         smoke("steps=6", "epochs=null", "optimizer.warmup_steps=6", "optimizer.schedule=cosine")
     assert not (tmp_path / "run").exists()
 

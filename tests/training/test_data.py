@@ -151,7 +151,7 @@ def test_finetune_works_on_20_pairs(photos, tmp_path):
     assert prepared.task.steps_per_epoch(prepared.files[0]) == 2
     assert warmup_steps(config.optimizer, 2 * config.epochs) == 2
     config = load("finetune", [f"data.root={photos}", f"output={tmp_path / 'run'}", "optimizer.warmup_steps=20"])
-    with pytest.raises(ConfigError, match="warmup_steps: 20 must be less than the 20 steps"):
+    with pytest.raises(ConfigError, match="warmup_steps: 20 must be less than the 20 training steps"):
         prepare(config, "", False, io.StringIO())
 
 
@@ -199,5 +199,7 @@ def test_damaged_files_for_training_and_validation_and_a_wrong_key_are_reported_
 def test_a_warm_up_that_is_too_long_is_reported_together_with_damaged_files(photos, tmp_path):
     damage(photos / "images" / "0002.png")
     overrides = [f"data.root={photos}", f"output={tmp_path / 'run'}", "optimizer.warmup_steps=99"]
-    with pytest.raises(ConfigError, match=r"(?s)warmup_steps: 99 must be less than the 20 steps.*0002.png: cannot be"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)warmup_steps: 99 must be less than the 20 training steps.*0002.png: cannot be"
+    ):
         train("finetune", overrides, stream=io.StringIO())

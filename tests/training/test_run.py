@@ -319,7 +319,11 @@ def test_sgd_poly_clipping_one_rate_no_ema_and_a_short_last_epoch_work(smoke, tm
         (["model.backbone=resnet"], ConfigError, "model: `backbone` must be one of .* Received: backbone='resnet'"),
         (["model.image_size=60"], ConfigError, "model: `image_size` must be a multiple of"),
         (["data.validation=0"], ConfigError, "preset.weights: the best epoch cannot be chosen without validation"),
-        (["optimizer.warmup_steps=16"], ConfigError, "optimizer.warmup_steps: 16 must be less than the 16 steps"),
+        (
+            ["optimizer.warmup_steps=16"],
+            ConfigError,
+            "optimizer.warmup_steps: 16 must be less than the 16 training steps",
+        ),
         (["optimizer.schedule=poly"], ConfigError, "optimizer.warmup_steps: is supported with schedule: cosine only"),
     ],
 )
