@@ -5,8 +5,8 @@ import numpy as np
 from keras_recnet.bench.candidates import Candidate
 from keras_recnet.bench.networks import MAP, Concurrent, Network
 from keras_recnet.errors import ConfigError
+from keras_recnet.inference.onnx_session import TYPES, open_session
 
-TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 CHANNELS = (1, 3, 4)
 
 
@@ -18,7 +18,7 @@ class Onnx(Network):
 
     def __init__(self, candidate: Candidate, threads: int):
         self._file = candidate.source
-        session = self._session(threads)
+        session = open_session(self._file, threads=threads)
         if len(session.get_inputs()) != 1:
             names = ", ".join(node.name for node in session.get_inputs())
             raise ConfigError(f"{self._file}: must have one input, an image. Received: {names}")
@@ -41,21 +41,8 @@ class Onnx(Network):
 
     def burst(self, images):
         if self._single_threaded is None:
-            self._single_threaded, self._concurrent = self._session(1), Concurrent(self.threads)
+            self._single_threaded, self._concurrent = open_session(self._file, threads=1), Concurrent(self.threads)
         self._concurrent(lambda: self._single_threaded.run(None, self._inputs), images)
-
-    def _session(self, threads):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors
-        try:
-            return onnxruntime.InferenceSession(self._file, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base class
-            if type(error).__module__.split(".")[0] != "onnxruntime":
-                raise
-            raise ConfigError(f"{self._file}: not an ONNX file that ONNX Runtime can load ({error}).") from error
 
 
 def _noise(shape, dtype):

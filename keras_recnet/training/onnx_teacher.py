@@ -8,9 +8,8 @@ import numpy as np
 from keras_recnet.errors import ConfigError
 from keras_recnet.imaging.reading import MAX_PIXELS, DecodedImage
 from keras_recnet.imaging.resizing import resize, resize_map
+from keras_recnet.inference.onnx_session import CPU, CUDA, TYPES, open_session
 
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 # mean and standard deviation of ImageNet's RGB values in 0…1, with which PyTorch's pretrained backbones are used
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -41,7 +40,7 @@ class OnnxTeacher:
 
     def __init__(self, file: str | os.PathLike):
         self.file, self.engine = os.fspath(file), self
-        self._session = self._load()
+        self._session = open_session(self.file, (CUDA, CPU), key="teacher.onnx: ")
         inputs = self._session.get_inputs()
         self._input, self._dtype = inputs[0].name, TYPES.get(inputs[0].type)
         shape = [length if isinstance(length, int) and length > 0 else None for length in inputs[0].shape]
@@ -64,7 +63,7 @@ class OnnxTeacher:
         """Compute the map, float32 `(h, w)`, of an image, uint8 `(height, width, 3)`."""
         image = rgb
         if self._channels_first:
-            if self._dtype != np.uint8:
+            if self._dtype != "uint8":
                 image = (rgb / np.float32(255) - IMAGENET_MEAN) / IMAGENET_STD
             image = np.ascontiguousarray(image.transpose(2, 0, 1))
         with self._lock:
@@ -79,23 +78,6 @@ class OnnxTeacher:
         if values.min() < -1e-3 or values.max() > 1 + 1e-3:
             values = 1 / (1 + np.exp(-np.clip(values, -50, 50)))
         return values
-
-    def _load(self):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        available = onnxruntime.get_available_providers()
-        try:
-            return onnxruntime.InferenceSession(
-                self.file, options, providers=[name for name in PROVIDERS if name in available]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions have no common base class
-            if type(error).__module__.split(".")[0] != "onnxruntime":
-                raise
-            raise ConfigError(
-                f"teacher.onnx: {self.file}: not an ONNX file that ONNX Runtime can load ({error})."
-            ) from error
 
     def _error(self, message):
         shapes = ", ".join(f"{node.type}{list(node.shape)}" for node in self._session.get_inputs())
