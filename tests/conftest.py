@@ -166,6 +166,21 @@ def processes():
         process.wait()
 
 
+@pytest.fixture(scope="session")
+def maps_in_parts():
+    """Function that computes the maps of a group part by part: `maps_in_parts(engine, images)`."""
+    from keras_recnet.inference.group_stream import GroupStream
+
+    def compute(engine, images):
+        with GroupStream(engine) as stream:
+            for image in images:
+                stream.add(engine.encode(image))
+            stream.finish()
+            return np.stack([stream.decode(engine.encode(image)).saliency for image in images])
+
+    return compute
+
+
 @pytest.fixture
 def save_photo(tmp_path):
     """Function that saves an image of a bright disk: `save_photo(name, size=(height, width), **options)`."""

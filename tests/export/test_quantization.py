@@ -22,7 +22,6 @@ from keras_recnet.export import (
 from keras_recnet.export.litert import converting, flatbuffer, signatures
 from keras_recnet.imaging.reading import read
 from keras_recnet.inference.group_engines import KerasGroupEngine, LiteRTGroupEngine
-from keras_recnet.inference.group_stream import GroupStream
 from keras_recnet.layers.group_normalization import ChannelGroupNormalization
 
 pytest.importorskip("ai_edge_quantizer", reason="int8 needs ai-edge-quantizer")
@@ -323,23 +322,17 @@ def test_the_state_and_the_correction_of_a_group_stay_in_floating_point(exported
     assert set(kernels) == {flatbuffer.schema.TensorType.FLOAT16}
 
 
-def test_int8_features_and_maps_of_a_group_are_close_to_those_of_keras(exported_group, group_model, photographs):
+def test_int8_features_and_maps_of_a_group_are_close_to_those_of_keras(
+    exported_group, group_model, photographs, maps_in_parts
+):
     litert, in_keras = LiteRTGroupEngine(exported_group[0], threads=1), KerasGroupEngine(group_model)
     images = [read(photo, fit=(64, 64)).rgb for photo in photographs[:4]]
     for name, expected in in_keras.encode(images[0]).items():
         received = litert.encode(images[0])[name]
         assert 0 < np.linalg.norm(received - expected) < 0.2 * np.linalg.norm(expected), name
-    received, expected = (maps_of_group(engine, images) for engine in (litert, in_keras))
+    received, expected = (maps_in_parts(engine, images) for engine in (litert, in_keras))
     assert 0 < np.abs(received - expected).mean() < 0.02
-    assert np.abs(expected - maps_of_group(in_keras, images[:1])).mean() > 0.01
-
-
-def maps_of_group(engine, images):
-    with GroupStream(engine) as group:
-        for image in images:
-            group.add(engine.encode(image))
-        group.finish()
-        return np.stack([group.decode(engine.encode(image)).saliency for image in images])
+    assert np.abs(expected - maps_in_parts(in_keras, images[:1])).mean() > 0.01
 
 
 def test_an_int8_recurrent_network_keeps_its_state_in_float32(make_group_model, group_photos, tmp_path):

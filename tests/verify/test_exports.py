@@ -16,7 +16,6 @@ from keras_recnet.export import export_model
 from keras_recnet.imaging.reading import read
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.inference.group_engines import LiteRTGroupEngine
-from keras_recnet.inference.group_stream import GroupStream
 from keras_recnet.inference.predictor import Predictor
 from keras_recnet.models import RCAUNet, RecNet
 
@@ -76,7 +75,7 @@ def test_the_shipped_int8_file_is_close_to_keras(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 7, 50])
 @pytest.mark.parametrize("name", [name for name in SHIPPED if presets.find(name).config["class"] == "RCAUNet"])
-def test_a_streamed_group_in_litert_equals_the_group_in_keras(name, count, photographs):
+def test_a_streamed_group_in_litert_equals_the_group_in_keras(name, count, photographs, maps_in_parts):
     preset = presets.find(name)
     engine = LiteRTGroupEngine(preset.file(presets.LITERT), threads=2)
     random = np.random.default_rng(count)
@@ -85,11 +84,7 @@ def test_a_streamed_group_in_litert_equals_the_group_in_keras(name, count, photo
         rgb = read(photographs[index % len(photographs)]).rgb
         top, left = (int(random.integers(0, side // 4)) for side in rgb.shape[:2])
         images.append(resize(rgb[top:, left:], engine.size))
-    with GroupStream(engine) as stream:
-        for image in images:
-            stream.add(engine.encode(image))
-        stream.finish()
-        received = np.stack([stream.decode(engine.encode(image)).saliency for image in images])
+    received = maps_in_parts(engine, images)
     inputs = {"images": np.stack(images)[None].astype("float32"), "mask": np.ones((1, count), bool)}
     inference = RCAUNet.from_preset(name).to_inference()
     expected = keras.ops.convert_to_numpy(inference.predict_on_batch(inputs))[0, ..., 0]

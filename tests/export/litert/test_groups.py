@@ -6,7 +6,6 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_recnet import presets
 from keras_recnet.export.litert import converting
 from keras_recnet.inference.group_engines import KerasGroupEngine, LiteRTGroupEngine
-from keras_recnet.inference.group_stream import GroupStream
 from keras_recnet.layers import GroupCorrection
 from keras_recnet.models import RecNet
 
@@ -23,14 +22,6 @@ def group(count):
 def whole(model, images):
     inputs = {"images": np.stack(images)[None].astype("float32"), "mask": np.ones((1, len(images)), "bool")}
     return keras.ops.convert_to_numpy(model.to_inference()(inputs))[0, ..., 0]
-
-
-def streamed(engine, images):
-    with GroupStream(engine) as stream:
-        for image in images:
-            stream.add(engine.encode(image))
-        stream.finish()
-        return np.stack([stream.decode(engine.encode(image)).saliency for image in images])
 
 
 def test_the_file_has_three_signatures_with_names_and_a_fixed_size(interpreter):
@@ -53,18 +44,18 @@ def test_the_file_is_small_and_needs_no_flex_operations(tiny_group_preset):
 
 
 @pytest.mark.parametrize("count", [1, 7, 50])
-def test_streaming_equals_the_whole_group_in_keras(tiny_group_model, tiny_group_preset, count):
+def test_streaming_equals_the_whole_group_in_keras(tiny_group_model, tiny_group_preset, count, maps_in_parts):
     engine = LiteRTGroupEngine(tiny_group_preset / "model.tflite", threads=1)
     images = group(count)
     expected = whole(tiny_group_model, images)
     assert expected.std() > 0.01
-    difference = np.abs(streamed(engine, images) - expected)
+    difference = np.abs(maps_in_parts(engine, images) - expected)
     assert difference.mean() < 2e-3  # weights are rounded to float16
     assert difference.max() < 0.05
 
 
 @pytest.mark.parametrize("version", ["edge", "rcau", "gru", "mean", None])
-def test_every_version_streams_groups_of_any_size(group_file, version):
+def test_every_version_streams_groups_of_any_size(group_file, version, maps_in_parts):
     model, file = group_file(version)
     engine = LiteRTGroupEngine(file, threads=1)
     assert (engine.state_shapes == {}) == (version is None)
@@ -72,7 +63,7 @@ def test_every_version_streams_groups_of_any_size(group_file, version):
         images = group(count)
         expected = whole(model, images)
         assert expected.std() > 1e-3
-        np.testing.assert_allclose(streamed(engine, images), expected, atol=1e-4)
+        np.testing.assert_allclose(maps_in_parts(engine, images), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("version", ["edge", "rcau", "gru", "mean", None])
@@ -83,7 +74,7 @@ def test_litert_and_keras_have_the_same_features_and_state(group_file, version):
     assert litert.step_features == in_keras.step_features
 
 
-def test_a_group_of_one_image_has_the_map_of_recnet(group_file):
+def test_a_group_of_one_image_has_the_map_of_recnet(group_file, maps_in_parts):
     model, file = group_file("edge")
     (image,) = group(1)
     recnet = RecNet(model.backbone_name, model.image_size, backbone_weights=None, **model.recnet)
@@ -91,7 +82,7 @@ def test_a_group_of_one_image_has_the_map_of_recnet(group_file):
     for weight in recnet.weights:
         weight.assign(source[weight.path])
     expected = keras.ops.convert_to_numpy(recnet.to_inference()(image[None].astype("float32")))[..., 0]
-    np.testing.assert_allclose(streamed(LiteRTGroupEngine(file, threads=1), [image]), expected, atol=2e-4)
+    np.testing.assert_allclose(maps_in_parts(LiteRTGroupEngine(file, threads=1), [image]), expected, atol=2e-4)
 
 
 def test_a_saturated_map_is_finite_with_float16_constants(tmp_path):
