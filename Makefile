@@ -11,8 +11,8 @@
 # make bench        speed of prediction, of the training pipeline and of the evaluation
 #
 # Each target creates .venv if it is missing. `make demo` installs what prediction needs; the others, except
-# `make test-oldest` and `make test-kserve`, add the developer tools to the same .venv. PYTHON=python3.12 selects an interpreter; the default
-# is the first suitable one.
+# `make test-oldest` and `make test-kserve`, add the developer tools to the same .venv. PYTHON=python3.12 selects an
+# interpreter; the default is the first suitable one.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
