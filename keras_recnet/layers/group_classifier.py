@@ -51,7 +51,8 @@ class GroupClassifier(keras.layers.Layer):
         logits, embedding, masks, group = inputs
         height, width, channels = embedding.shape[2:]
         pool = masks.shape[2] // height, masks.shape[3] // width
-        weights = ops.average_pool(ops.reshape(masks, (-1, *masks.shape[2:])), pool)
+        # Keras' default strides fail on JAX for a tuple
+        weights = ops.average_pool(ops.reshape(masks, (-1, *masks.shape[2:])), pool, strides=pool)
         embedding = ops.reshape(embedding, (-1, height, width, channels))
         mean = unit_length(ops.sum(weights * embedding, axis=(1, 2)))
         classes = self.scale * ops.matmul(mean, ops.transpose(unit_length(ops.transpose(self.vectors))))
