@@ -52,7 +52,10 @@ def test_train_reports_an_error_without_a_traceback(monkeypatch, capfd, error, s
         (["recnet_lite0", "--set", "data.root=gone"], "data.root: gone: no such folder"),
         (["finetune", "--set", "init=recnet_lite", "--set", "data.root=gone"], "Did you mean 'recnet_lite0'"),
         (["finetune", "--set", "data.root=gone", "--resume", "--set", "output=gone"], "no checkpoint to resume from"),
-        (["smoke", "--set", "optimizer.warmup_steps=99", "--set", "output=gone"], "99 must be less than the 16 training steps"),
+        (
+            ["smoke", "--set", "optimizer.warmup_steps=99", "--set", "output=gone"],
+            "99 must be less than the 16 training steps",
+        ),
     ],
 )
 def test_train_reports_a_wrong_command_before_it_loads_tensorflow(tmp_path, arguments, message):
