@@ -33,11 +33,12 @@ class CoSaliencyTask(TrainingTask):
                     "loss.co_perceptual: needs the images, which `data.cache: features` does not keep. Use --set "
                     "data.cache=memory, or --set loss.co_perceptual=null."
                 )
-            if config.loss.classification_weight and not self._cached_features:
-                raise ConfigError(
-                    "loss.classification_weight: is implemented for cached features only. Use --set "
-                    "data.cache=features, or --set loss.classification_weight=0."
-                )
+            for key in self._embedding_keys:
+                if not self._cached_features:
+                    raise ConfigError(
+                        f"{key}: is implemented for cached features only. Use --set data.cache=features, or --set "
+                        f"{key}=0."
+                    )
         faults.raise_all()
 
     def steps_per_epoch(self, training):
@@ -51,11 +52,12 @@ class CoSaliencyTask(TrainingTask):
                 "data.cache: features can only be cached if the network that computes them is frozen. Use --set "
                 "model.freeze_pretrained=true, or --set data.cache=memory."
             )
-        if self.config.loss.classification_weight and model.recnet is None:
-            raise ConfigError(
-                "loss.classification_weight: only the edge version (a network that starts from a saliency preset) has "
-                "an embedding to classify. Use --set loss.classification_weight=0."
-            )
+        for key in self._embedding_keys:
+            if model.recnet is None:
+                raise ConfigError(
+                    f"{key}: only the edge version (a network that starts from a saliency preset) has the embedding "
+                    f"that this trains. Use --set {key}=0."
+                )
         train_source, eval_source = self._sources(model, log)
         train_data = self._training_groups(training, train_source)
         self._groups = len(train_data.group_names)
@@ -75,6 +77,13 @@ class CoSaliencyTask(TrainingTask):
             counts=f"{len(training):,} training groups ({len(names):,} images), "
             + (f"{len(validation):,} validation groups ({len(held_out):,} images)" if validation else "no validation"),
         )
+
+    def initialize(self, model, data, log):
+        steps = self.config.embedding_steps
+        if steps > 0:
+            from keras_recnet.training.embedding import pretrain_embedding
+
+            pretrain_embedding(model, data.training.source, steps, self.config.seed, log)
 
     def preview(self, files, model):
         data = self._training_groups(files[0], self._preview_source(model.image_size))
@@ -143,6 +152,15 @@ class CoSaliencyTask(TrainingTask):
             raise ConfigError(f"data: {error}") from error
 
     @property
+    def _embedding_keys(self):
+        """Keys of the configuration that need an embedding and cached features."""
+        keys = {
+            "loss.classification_weight": self.config.loss.classification_weight,
+            "embedding_steps": self.config.embedding_steps,
+        }
+        return [key for key, value in keys.items() if value]
+
+    @property
     def _cached_features(self):
         return self.config.data.cache == "features"
 
@@ -157,7 +175,13 @@ class CoSaliencyTask(TrainingTask):
             from keras_recnet.training.feature_cache import FeatureSource
 
             return (
-                FeatureSource(model, self._feature_folder / "training", mirrored=True, log=log),
+                FeatureSource(
+                    model,
+                    self._feature_folder / "training",
+                    mirrored=True,
+                    imagenet=self.config.embedding_steps > 0,
+                    log=log,
+                ),
                 FeatureSource(model, self._feature_folder / "validation", log=log),
             )
         augment = None if data.augment is None else pipelines.Augment(**data.augment.model_dump())

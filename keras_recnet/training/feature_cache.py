@@ -17,7 +17,7 @@ from keras_recnet.training.checkpoints import check_disk
 from keras_recnet.training.data import ProgressLog, fingerprint
 
 MANIFEST, PARTIAL = "features.json", "features.partial.json"
-MASKS = "masks"
+MASKS, IMAGENET = "masks", "imagenet"
 BATCH_SIZE = 16  # of the frozen network
 CHUNK = 256  # images read from the files at once
 
@@ -32,12 +32,14 @@ class FeatureSource:
     `model.from_features()`, without gray levels: a network that learns gray edges at this size has soft edges at full
     size.
 
-    `read` returns the outputs of `model.pretrained` for one image.
+    `read` returns the outputs of `model.pretrained` for one image, and `read_imagenet` that of
+    `model.imagenet_features()`.
 
     Args:
         model: an `RCAUNet` with frozen `pretrained` part.
         folder: folder of the feature files.
         mirrored: whether to use an image's mirror image half of the time; never in `evaluation()`.
+        imagenet: whether to keep the features of the backbone with ImageNet weights, too.
         log: called with lines about progress.
 
     Raises:
@@ -46,22 +48,34 @@ class FeatureSource:
     """
 
     def __init__(
-        self, model: keras.Model, folder: str | os.PathLike, *, mirrored: bool = False, log: Callable[[str], object]
+        self,
+        model: keras.Model,
+        folder: str | os.PathLike,
+        *,
+        mirrored: bool = False,
+        imagenet: bool = False,
+        log: Callable[[str], object],
     ):
         self.network = model.pretrained
+        if imagenet:
+            image = keras.Input(model.pretrained.input.shape[1:])
+            outputs = {**model.pretrained(image), IMAGENET: model.imagenet_features()(image)}
+            self.network = keras.Model(image, outputs)
+            self.network.jit_compile = False  # on a CPU, compilation takes longer than it saves
         self.input_size = model.image_size
         self.image_size = tuple(model.from_features().output_shape[2:4])
         self.folder = Path(folder)
         self.mirrored = mirrored
         self.log = log
-        outputs = model.pretrained.output
-        self.inputs = {name: (tuple(outputs[name].shape[1:]), np.float16) for name in sorted(outputs)}
+        self._shapes = {name: tuple(self.network.output[name].shape[1:]) for name in sorted(self.network.output)}
+        self.inputs = {name: (shape, np.float16) for name, shape in self._shapes.items() if name != IMAGENET}
 
     def open(self, pairs: Sequence[Pair | CompositePair], workers: int) -> None:
         """Open the feature files of all pairs, and compute the features if necessary."""
+        self.pairs = pairs
         self._rows = {pair: row for row, pair in enumerate(pairs)}
         views = 1 + self.mirrored
-        shapes = {name: (views, len(pairs), *shape) for name, (shape, _) in self.inputs.items()}
+        shapes = {name: (views, len(pairs), *shape) for name, shape in self._shapes.items()}
         objects = 1 + any(isinstance(pair, CompositePair) for pair in pairs)
         shapes[MASKS] = (len(pairs), objects, *self.image_size)
         manifest = {
@@ -95,6 +109,10 @@ class FeatureSource:
         masks = self._files[MASKS][row]
         return {name: self._files[name][view, row] for name in self.inputs}, masks[..., ::-1] if view else masks
 
+    def read_imagenet(self, pair: Pair | CompositePair, draws: bool) -> np.ndarray:
+        """Return the ImageNet features of one pair; those of its mirror image if `draws` is true."""
+        return self._files[IMAGENET][int(draws), self._rows[pair]]
+
     def _compute(self, shapes, manifest, row):
         """Compute the features from a row on."""
         dtypes = {name: np.uint8 if name == MASKS else np.float16 for name in shapes}
@@ -119,8 +137,8 @@ class FeatureSource:
                     files[MASKS][place, index] = 255 * (resize(mask, self.image_size) >= 128)
             for view in range(1 + self.mirrored):
                 outputs = self.network.predict_on_batch(images[:, :, ::-1] if view else images)
-                for name in self.inputs:
-                    files[name][view, row:end] = outputs[name]
+                for name, values in outputs.items():
+                    files[name][view, row:end] = values
             row = end
             progress(row, total)
             if row % CHUNK == 0:

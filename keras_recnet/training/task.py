@@ -137,6 +137,15 @@ class TrainingTask:
         """
         raise NotImplementedError
 
+    def initialize(self, model: "keras.Model", data: Data, log: Callable[[str], object]) -> None:
+        """Train a part of the network before the first step of a new run.
+
+        Args:
+            model: result of `build_model`.
+            data: result of `build_data`.
+            log: called with lines about progress.
+        """
+
     def preview(self, files: tuple[list, list], model: "keras.Model") -> Iterator[list[Row]]:
         """Yield the rows of a contact sheet for each training batch, as augmented images with their masks.
 

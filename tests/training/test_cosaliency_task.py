@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_recnet import pipelines
+from keras_recnet import backbones, pipelines
 from keras_recnet.errors import ConfigError, DataError, DiskError
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.models import RCAUNet, RecNet
@@ -15,6 +15,7 @@ from keras_recnet.training import feature_cache, synthetic
 from keras_recnet.training.config.loading import load
 from keras_recnet.training.cosaliency_task import CoSaliencyTask
 from keras_recnet.training.data import names_of
+from keras_recnet.training.embedding import pretrain_embedding
 from keras_recnet.training.feature_cache import FeatureSource
 from keras_recnet.training.run import train
 
@@ -100,8 +101,9 @@ def test_the_edge_version_is_trained_and_fine_tuned_on_features_and_on_images(tm
         "checkpoint.steps": 2,
         "checkpoint.keep": 9,
     }
+    config["embedding_steps"] = 2
     if cache == "memory":
-        config["loss.classification_weight"] = 0
+        config["loss.classification_weight"] = config["embedding_steps"] = 0
     overrides = [f"{key}={value}" for key, value in config.items()]
     train("rcau_lite0", overrides, False, io.StringIO())
     whole = RCAUNet.from_preset(tmp_path / "run/preset").get_weights()
@@ -199,6 +201,38 @@ def test_batches_hold_the_features_of_their_images(model, data):
             np.testing.assert_allclose(targets[i, n, ..., 0], target, atol=1e-6)
         assert inputs["mask"][i].numpy().tolist() == [True] * len(pairs) + [False] * (4 - len(pairs))
     assert views == {1, -1}
+
+
+def test_the_embedding_learns_to_predict_the_imagenet_features(tmp_path, groups, make_group_model):
+    pairs = [pair for group in groups for pair in group.pairs]
+    teacher = backbones.efficientnet_lite0(64)
+
+    def pretrained(steps):
+        model = make_group_model("edge")
+        source = FeatureSource(model, tmp_path / "features", mirrored=True, imagenet=True, log=print)
+        source.open(pairs, workers=1)
+        before = {weight.path: np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights}
+        pretrain_embedding(model, source, steps, seed=3, log=lines.append)
+        changed = {
+            weight.path for weight in model.weights if (keras.ops.convert_to_numpy(weight) != before[weight.path]).any()
+        }
+        return model, source, changed
+
+    lines = []
+    model, source, changed = pretrained(1)
+    first = float(lines[-1].split("mean cosine ")[1].split()[0])
+    # the features are those of the backbone with ImageNet weights, also of the mirror image
+    image = resize(pipelines.read_pair(pairs[0])[0], (64, 64))
+    for view, pixels in enumerate((image, image[:, ::-1])):
+        expected = teacher(pixels[None].astype("float32"))["P5"][0]
+        np.testing.assert_allclose(source.read_imagenet(pairs[0], view), expected, atol=5e-2, rtol=1e-2)
+    model, _, changed = pretrained(80)
+    assert float(lines[-1].split("mean cosine ")[1].split()[0]) > first + 0.3
+    assert changed
+    assert all("embedding_" in path for path in changed)
+    again, _, _ = pretrained(80)
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def binary(mask):
@@ -480,6 +514,10 @@ def test_conflicting_keys_are_errors(smoke, tmp_path):
         smoke("loss.co_perceptual={weights: null}")
     with pytest.raises(ConfigError, match=r"loss.classification_weight: is implemented for cached features only"):
         smoke("loss.classification_weight=0.1", "data.cache=memory")
+    with pytest.raises(ConfigError, match=r"embedding_steps: is implemented for cached features only"):
+        smoke("embedding_steps=9", "data.cache=memory")
+    with pytest.raises(ConfigError, match=r"embedding_steps: only the edge version"):
+        smoke("embedding_steps=9", "loss.co_perceptual=null")
     with pytest.raises(ConfigError, match=r"loss.classification_weight: only the edge version"):
         smoke("loss.classification_weight=0.1", "loss.co_perceptual=null")
     with pytest.raises(ConfigError, match=r"data: no groups are given"):

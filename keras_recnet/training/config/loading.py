@@ -99,6 +99,8 @@ class GroupConfig(Config):
         init: as for `saliency`. With the preset of an RCAUNet, training continues from its weights, and nothing of
             `model` can be changed. With the preset of a RecNet, the edge version is built around it, and the defaults
             of `model` are those of `RCAUNet.from_recnet`.
+        embedding_steps: steps before the first one, in which only the embedding of the edge version is trained, to
+            predict the features of its backbone with ImageNet weights; with `data.cache: features` only.
         batch_size: groups per step.
     """
 
@@ -106,6 +108,7 @@ class GroupConfig(Config):
     model: GroupModelConfig = GroupModelConfig()
     data: GroupDataConfig = GroupDataConfig()
     loss: GroupLossConfig = GroupLossConfig()
+    embedding_steps: Annotated[int, Field(ge=0)] = 0
     teacher: ClassVar[None] = None  # not a key
 
 
