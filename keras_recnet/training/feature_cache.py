@@ -39,7 +39,7 @@ class FeatureSource:
         model: an `RCAUNet` with frozen `pretrained` part.
         folder: folder of the feature files.
         mirrored: whether to use an image's mirror image half of the time; never in `evaluation()`.
-        imagenet: whether to keep the features of the backbone with ImageNet weights, too.
+        imagenet: whether to keep the features of the backbone with ImageNet weights, too, in the subfolder `imagenet`.
         log: called with lines about progress.
 
     Raises:
@@ -56,30 +56,73 @@ class FeatureSource:
         imagenet: bool = False,
         log: Callable[[str], object],
     ):
-        self.network = model.pretrained
-        if imagenet:
-            image = keras.Input(model.pretrained.input.shape[1:])
-            outputs = {**model.pretrained(image), IMAGENET: model.imagenet_features()(image)}
-            self.network = keras.Model(image, outputs)
-            self.network.jit_compile = False  # on a CPU, compilation takes longer than it saves
         self.input_size = model.image_size
         self.image_size = tuple(model.from_features().output_shape[2:4])
-        self.folder = Path(folder)
         self.mirrored = mirrored
-        self.log = log
-        self._shapes = {name: tuple(self.network.output[name].shape[1:]) for name in sorted(self.network.output)}
-        self.inputs = {name: (shape, np.float16) for name, shape in self._shapes.items() if name != IMAGENET}
+        self._features = _FeatureFiles(model.pretrained, Path(folder), mirrored, log, mask_size=self.image_size)
+        self._imagenet = None
+        if imagenet:
+            network = model.imagenet_features()
+            network = keras.Model(network.input, {IMAGENET: network.output})
+            network.jit_compile = False  # on a CPU, compilation takes longer than it saves
+            self._imagenet = _FeatureFiles(network, Path(folder) / IMAGENET, mirrored, log)
+        self.inputs = {name: (shape, np.float16) for name, shape in self._features.shapes.items()}
 
     def open(self, pairs: Sequence[Pair | CompositePair], workers: int) -> None:
         """Open the feature files of all pairs, and compute the features if necessary."""
         self.pairs = pairs
         self._rows = {pair: row for row, pair in enumerate(pairs)}
-        views = 1 + self.mirrored
-        shapes = {name: (views, len(pairs), *shape) for name, shape in self._shapes.items()}
-        objects = 1 + any(isinstance(pair, CompositePair) for pair in pairs)
-        shapes[MASKS] = (len(pairs), objects, *self.image_size)
+        contents = fingerprint(_contents(pairs))
+        for features in (self._features, self._imagenet):
+            if features is not None:
+                features.open(pairs, contents)
+
+    def draw(self, random: np.random.Generator, count: int) -> Sequence[bool]:
+        """Return for each of `count` images whether to use its mirror image."""
+        return self.mirrored * _mirror(random, count)
+
+    def read(
+        self, pair: Pair | CompositePair, draws: bool | None = None
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Return the features and the masks of one pair; those of its mirror image if `draws` is true."""
+        row, view, files = self._rows[pair], int(draws or 0), self._features.files
+        masks = files[MASKS][row]
+        return {name: files[name][view, row] for name in self.inputs}, masks[..., ::-1] if view else masks
+
+    def read_imagenet(self, pair: Pair | CompositePair, draws: bool) -> np.ndarray:
+        """Return the ImageNet features of one pair; those of its mirror image if `draws` is true."""
+        return self._imagenet.files[IMAGENET][int(draws), self._rows[pair]]
+
+
+class _FeatureFiles:
+    """Files with the outputs of a frozen network for a list of images, and with their masks if `mask_size` is given.
+
+    Attributes:
+        shapes: shape of each output of the network for one image.
+        files: the opened files, by output: `(views, images, …)`; masks: `(images, objects, height, width)`.
+    """
+
+    def __init__(self, network, folder, mirrored, log, mask_size=None):
+        self.network = network
+        self.folder = folder
+        self.mirrored = mirrored
+        self.log = log
+        self.mask_size = mask_size
+        self.shapes = {name: tuple(network.output[name].shape[1:]) for name in sorted(network.output)}
+
+    def open(self, pairs: Sequence[Pair | CompositePair], contents: str) -> None:
+        """Open the files, and compute the features if they are missing or are not those of the pairs.
+
+        Args:
+            pairs: the images.
+            contents: changes if an image or a mask changes.
+        """
+        shapes = {name: (1 + self.mirrored, len(pairs), *shape) for name, shape in self.shapes.items()}
+        if self.mask_size is not None:
+            objects = 1 + any(isinstance(pair, CompositePair) for pair in pairs)
+            shapes[MASKS] = (len(pairs), objects, *self.mask_size)
         manifest = {
-            "images": fingerprint(_contents(pairs)),
+            "images": contents,
             "weights": _weights_sum(self.network),
             "shapes": {name: list(shape) for name, shape in shapes.items()},
         }
@@ -92,31 +135,15 @@ class FeatureSource:
                 # a run that has the old files open can still read them after they are unlinked
                 for name in (MANIFEST, PARTIAL, *(f"{name}.npy" for name in shapes)):
                     (self.folder / name).unlink(missing_ok=True)
-            self._compute(shapes, manifest, done)
+            self._compute(pairs, shapes, manifest, done)
             _write_json(self.folder / MANIFEST, manifest)
             (self.folder / PARTIAL).unlink(missing_ok=True)
-        self._files = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in shapes}
+        self.files = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in shapes}
 
-    def draw(self, random: np.random.Generator, count: int) -> Sequence[bool]:
-        """Return for each of `count` images whether to use its mirror image."""
-        return self.mirrored * _mirror(random, count)
-
-    def read(
-        self, pair: Pair | CompositePair, draws: bool | None = None
-    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-        """Return the features and the masks of one pair; those of its mirror image if `draws` is true."""
-        row, view = self._rows[pair], int(draws or 0)
-        masks = self._files[MASKS][row]
-        return {name: self._files[name][view, row] for name in self.inputs}, masks[..., ::-1] if view else masks
-
-    def read_imagenet(self, pair: Pair | CompositePair, draws: bool) -> np.ndarray:
-        """Return the ImageNet features of one pair; those of its mirror image if `draws` is true."""
-        return self._files[IMAGENET][int(draws), self._rows[pair]]
-
-    def _compute(self, shapes, manifest, row):
+    def _compute(self, pairs, shapes, manifest, row):
         """Compute the features from a row on."""
         dtypes = {name: np.uint8 if name == MASKS else np.float16 for name in shapes}
-        total = len(self._rows)
+        total = len(pairs)
         needed = sum(np.prod(shape) * dtypes[name]().itemsize for name, shape in shapes.items())
         check_disk(self.folder, needed * (total - row) // total)
         files = {
@@ -125,20 +152,21 @@ class FeatureSource:
             )
             for name, shape in shapes.items()
         }
-        reader = ImageSource(self.input_size, cache=None)
-        images_and_masks = ordered_map(reader.read, list(self._rows)[row:], workers=cores())
+        reader = ImageSource(self.network.input.shape[1:3], cache=None)
+        images_and_masks = ordered_map(reader.read, pairs[row:], workers=cores())
         progress = ProgressLog(self.log, "Computing features")
         while row < total:
             inputs, masks = zip(*(next(images_and_masks) for _ in range(min(BATCH_SIZE, total - row))), strict=True)
             images = np.stack([arrays["images"] for arrays in inputs]).astype(np.float32)
             end = row + len(images)
-            for place, objects in enumerate(masks, start=row):
-                for index, mask in enumerate(objects):
-                    files[MASKS][place, index] = 255 * (resize(mask, self.image_size) >= 128)
+            if MASKS in files:
+                for place, objects in enumerate(masks, start=row):
+                    for index, mask in enumerate(objects):
+                        files[MASKS][place, index] = 255 * (resize(mask, self.mask_size) >= 128)
             for view in range(1 + self.mirrored):
                 outputs = self.network.predict_on_batch(images[:, :, ::-1] if view else images)
-                for name, values in outputs.items():
-                    files[name][view, row:end] = values
+                for name in self.shapes:
+                    files[name][view, row:end] = outputs[name]
             row = end
             progress(row, total)
             if row % CHUNK == 0:

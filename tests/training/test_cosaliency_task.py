@@ -218,8 +218,12 @@ def test_the_embedding_learns_to_predict_the_imagenet_features(tmp_path, groups,
         }
         return model, source, changed
 
+    # adding them does not compute the other features again
+    FeatureSource(make_group_model("edge"), tmp_path / "features", mirrored=True, log=print).open(pairs, workers=1)
+    written = (tmp_path / "features/features.json").stat().st_mtime_ns
     lines = []
     model, source, changed = pretrained(1)
+    assert (tmp_path / "features/features.json").stat().st_mtime_ns == written
     first = float(lines[-1].split("mean cosine ")[1].split()[0])
     # the features are those of the backbone with ImageNet weights, also of the mirror image
     image = resize(pipelines.read_pair(pairs[0])[0], (64, 64))
@@ -316,14 +320,14 @@ def test_features_are_kept_until_the_weights_change(tmp_path, groups, model, dat
 
 
 def test_features_are_recomputed_if_masks_change_and_open_files_stay_readable(tmp_path, groups, model, data):
-    before = np.array(data.source._files["masks"])
+    before = np.array(data.source._features.files["masks"])
     path = sorted((tmp_path / "photos").rglob("masks/**/*.png"))[0]
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
     again = feature_source(tmp_path, model)
     again.open([pair for group in groups for pair in group.pairs], workers=1)
     changed = (np.array(again._files["masks"]) != before).reshape(len(before), -1).any(axis=1)
     assert changed.sum() == 1
-    np.testing.assert_array_equal(data.source._files["masks"], before)
+    np.testing.assert_array_equal(data.source._features.files["masks"], before)
 
 
 def test_a_distractor_needs_no_mask(tmp_path, groups, model):
@@ -331,8 +335,8 @@ def test_a_distractor_needs_no_mask(tmp_path, groups, model):
     mixed = [pipelines.Group("mixed", (*own, distractor), (*(False for _ in own), True))]
     source = feature_source(tmp_path, model, "mixed", mirrored=False)
     pipelines.SaliencyGroups(mixed, source, 1, images_per_group=4)
-    np.testing.assert_array_equal(source._files["masks"][-1], 0)
-    assert source._files["masks"][0].any()
+    np.testing.assert_array_equal(source._features.files["masks"][-1], 0)
+    assert source._features.files["masks"][0].any()
 
 
 def test_no_training_composite_contains_a_validation_image(tmp_path):
