@@ -325,7 +325,7 @@ def test_features_are_recomputed_if_masks_change_and_open_files_stay_readable(tm
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
     again = feature_source(tmp_path, model)
     again.open([pair for group in groups for pair in group.pairs], workers=1)
-    changed = (np.array(again._files["masks"]) != before).reshape(len(before), -1).any(axis=1)
+    changed = (np.array(again._features.files["masks"]) != before).reshape(len(before), -1).any(axis=1)
     assert changed.sum() == 1
     np.testing.assert_array_equal(data.source._features.files["masks"], before)
 
