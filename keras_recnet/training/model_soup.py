@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_recnet.errors import PresetError
-from keras_recnet.models.recnet import RecNet
+from keras_recnet.models import RCAUNet, RecNet, from_preset
 
 
-def average_presets(shares: Mapping[str | os.PathLike, float], **overrides) -> RecNet:
-    """Build a model soup: a RecNet with the weighted mean of the weights of several presets.
+def average_presets(shares: Mapping[str | os.PathLike, float], **overrides) -> RecNet | RCAUNet:
+    """Build a model soup: a model with the weighted mean of the weights of several presets.
 
     Training runs from the same initial weights often end in the same loss basin. The soup then predicts approximately
     the mean of their maps, at the cost of one network. Batch normalization statistics are averaged like weights. Check
@@ -39,7 +39,7 @@ def average_presets(shares: Mapping[str | os.PathLike, float], **overrides) -> R
     """
     if not shares or not all(math.isfinite(share) and share > 0 for share in shares.values()):
         raise ValueError(f"`shares` must map presets to positive numbers. Received: shares={shares!r}")
-    models = {preset: RecNet.from_preset(preset, **overrides) for preset in shares}
+    models = {preset: from_preset(preset, **overrides) for preset in shares}
     (first, model), *others = models.items()
     for preset, other in others:
         if _architecture(other) != _architecture(model):
@@ -50,4 +50,5 @@ def average_presets(shares: Mapping[str | os.PathLike, float], **overrides) -> R
 
 
 def _architecture(model):
-    return {key: value for key, value in model.get_config().items() if key not in ("name", "image_size")}
+    config = {key: value for key, value in model.get_config().items() if key not in ("name", "image_size")}
+    return model.task, config

@@ -41,9 +41,20 @@ def test_the_mean_of_one_preset_is_the_preset(presets):
         np.testing.assert_allclose(weight, 4.0, rtol=1e-7)
 
 
+def test_networks_for_groups_are_averaged(make_group_model, tmp_path):
+    for name, value in (("one", 1.0), ("four", 4.0)):
+        model = make_group_model("edge")
+        model.set_weights([np.full(weight.shape, value) for weight in model.get_weights()])
+        model.save_to_preset(tmp_path / name)
+    for variable in average_presets({tmp_path / "one": 2, tmp_path / "four": 1}).weights:
+        np.testing.assert_array_equal(np.asarray(variable), 2.0, err_msg=variable.path)
+
+
 def test_different_architectures_are_an_error(presets):
     with pytest.raises(PresetError, match=r"other: the architecture differs from that of .*one"):
         average_presets({presets / "one": 1, presets / "other": 1})
+    with pytest.raises(PresetError, match=r"rcau_lite0: the architecture differs"):
+        average_presets({presets / "one": 1, "rcau_lite0": 1})
 
 
 @pytest.mark.parametrize("shares", [{}, {"a": 0}, {"a": -1, "b": 2}, {"a": float("nan")}, {"a": float("inf")}])
