@@ -17,6 +17,7 @@ from keras_recnet.training.task import TrainingTask
 
 LIST = "groups.csv"
 TRAINING, VALIDATION = "train", "validation"  # values of the list's column `split`
+COMPOSITES_SEED = 1  # the same for all runs, so that runs with different seeds can use the same cached features
 
 
 class CoSaliencyTask(TrainingTask):
@@ -134,7 +135,7 @@ class CoSaliencyTask(TrainingTask):
         data, options = self.config.data, {}
         try:
             if data.composites is not None:
-                composites = pipelines.plan_composites(groups, data.composites.count, self.config.seed)
+                composites = pipelines.plan_composites(groups, data.composites.count, COMPOSITES_SEED)
                 options = {"composites": composites, "composite_share": data.composites.share}
             return pipelines.SaliencyGroups(
                 groups * data.passes,

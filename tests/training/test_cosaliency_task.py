@@ -410,6 +410,19 @@ def test_an_image_held_out_in_one_root_is_not_used_for_training_in_another(tmp_p
     assert names_of(training[-1].pairs) == ["images/mixed/group000"]
 
 
+def test_runs_with_different_seeds_use_the_same_cached_features(tmp_path, groups, model):
+    def composites(seed):
+        config = load("rcau_smoke", [*TINY, "data.composites={count: 20, share: 0.4}", f"seed={seed}"])
+        source = feature_source(tmp_path, model)
+        CoSaliencyTask(config)._training_groups(groups, source)
+        written.append((tmp_path / "features/P5.npy").stat().st_mtime_ns)
+        return [pair for pair in source.pairs if isinstance(pair, pipelines.CompositePair)]
+
+    written = []
+    assert composites(1) == composites(2) != []
+    assert written[0] == written[1]
+
+
 def test_a_preview_shows_the_images_of_the_first_batches(smoke, tmp_path):
     from keras_recnet.training.run import preview
 

@@ -171,7 +171,7 @@ class CompositesConfig(Section):
     """Composites: two images of different categories in one, side by side or one object pasted onto the other image.
 
     Attributes:
-        count: number of different composites.
+        count: number of different composites. They do not depend on `seed`.
         share: share of the images and of the distractors of a group that are composites.
     """
 
