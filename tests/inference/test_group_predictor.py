@@ -165,7 +165,7 @@ def test_the_shipped_preset_keeps_what_the_photos_have_in_common_and_removes_the
         ("flower_and_grace_hopper", np.s_[:, middle:]),
         ("cameraman", np.s_[:]),
     ):
-        assert maps[name][part].mean() > 0.7 * alone[name][part].mean() > 0.1
+        assert maps[name][part].mean() > 0.5 * alone[name][part].mean() > 0.1
     for name, part in (
         ("astronaut_and_cat", np.s_[:, middle:]),
         ("flower_and_grace_hopper", np.s_[:, :middle]),
