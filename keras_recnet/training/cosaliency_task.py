@@ -176,13 +176,7 @@ class CoSaliencyTask(TrainingTask):
             from keras_recnet.training.feature_cache import FeatureSource
 
             return (
-                FeatureSource(
-                    model,
-                    self._feature_folder / "training",
-                    mirrored=True,
-                    imagenet=self.config.embedding_steps > 0,
-                    log=log,
-                ),
+                FeatureSource(model, self._feature_folder / "training", mirrored=True, log=log),
                 FeatureSource(model, self._feature_folder / "validation", log=log),
             )
         augment = None if data.augment is None else pipelines.Augment(**data.augment.model_dump())

@@ -110,7 +110,7 @@ class DataParallel(SingleDevice):
         self._local = model
         replica = type(model).from_config(model.get_config())
         for variable, value in zip(replica.variables, model.variables, strict=True):
-            variable.assign(_to_numpy(value))
+            variable.assign(self._gather(_to_numpy(value))[0])  # of process 0, which may have trained a part already
         return replica
 
     def scope(self):

@@ -27,7 +27,7 @@ def pretrain_embedding(
 
     Args:
         model: an edge version (`RCAUNet.from_recnet`). Only the layers of its embedding are trained.
-        source: an open source with ImageNet features.
+        source: an open source; it keeps the ImageNet features of its images, too.
         steps: number of batches of 48 images.
         seed: seed of the order of the images and the initial W.
         log: called with lines about progress.
@@ -36,8 +36,8 @@ def pretrain_embedding(
         Ours; regression of a teacher's features: Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015.
     """
     embedding = model.embedding
-    batches = _Batches(source, list(embedding.input), steps, seed)
-    height, width, channels = batches[0][1].shape[1:]
+    targets = source.outputs_of(model.imagenet_features())
+    height, width, channels = targets.shape[2:]
     pool = embedding.output.shape[1] // height, embedding.output.shape[2] // width
     x = keras.layers.AveragePooling2D(pool, strides=pool)(embedding.output)
     kernel = keras.layers.Dense(channels, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed))
@@ -50,6 +50,7 @@ def pretrain_embedding(
     )
     progress = ProgressLog(log, "Training the embedding")
     callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress(batch + 1, steps))
+    batches = _Batches(source, list(embedding.input), targets, steps, seed)
     losses = student.fit(batches, shuffle=False, verbose=0, callbacks=[callback]).history["loss"]
     log(f"Trained the embedding for {steps:,} steps: mean cosine {-losses[-1]:.3f} with the ImageNet features")
 
@@ -57,9 +58,9 @@ def pretrain_embedding(
 class _Batches(keras.utils.PyDataset):
     """Features of random images, and their ImageNet features."""
 
-    def __init__(self, source, names, steps, seed):
+    def __init__(self, source, names, targets, steps, seed):
         super().__init__(workers=2, max_queue_size=4)
-        self.source, self.names, self.steps, self.seed = source, names, steps, seed
+        self.source, self.names, self.targets, self.steps, self.seed = source, names, targets, steps, seed
 
     def __len__(self):
         return self.steps
@@ -69,7 +70,6 @@ class _Batches(keras.utils.PyDataset):
         pairs = self.source.pairs
         chosen = random.choice(len(pairs), min(BATCH_SIZE, len(pairs)), replace=False)
         views = self.source.draw(random, len(chosen))
-        chosen = [(pairs[row], view) for row, view in zip(chosen, views, strict=True)]
-        read = [self.source.read(pair, view)[0] for pair, view in chosen]
+        read = [self.source.read(pairs[row], view)[0] for row, view in zip(chosen, views, strict=True)]
         inputs = {name: np.stack([arrays[name] for arrays in read]).astype(np.float32) for name in self.names}
-        return inputs, np.stack([self.source.read_imagenet(pair, view) for pair, view in chosen]).astype(np.float32)
+        return inputs, self.targets[views.astype(int), chosen].astype(np.float32)

@@ -17,7 +17,7 @@ from keras_recnet.training.checkpoints import check_disk
 from keras_recnet.training.data import ProgressLog, fingerprint
 
 MANIFEST, PARTIAL = "features.json", "features.partial.json"
-MASKS, IMAGENET = "masks", "imagenet"
+MASKS = "masks"
 BATCH_SIZE = 16  # of the frozen network
 CHUNK = 256  # images read from the files at once
 
@@ -32,14 +32,12 @@ class FeatureSource:
     `model.from_features()`, without gray levels: a network that learns gray edges at this size has soft edges at full
     size.
 
-    `read` returns the outputs of `model.pretrained` for one image, and `read_imagenet` that of
-    `model.imagenet_features()`.
+    `read` returns the outputs of `model.pretrained` for one image.
 
     Args:
         model: an `RCAUNet` with frozen `pretrained` part.
         folder: folder of the feature files.
         mirrored: whether to use an image's mirror image half of the time; never in `evaluation()`.
-        imagenet: whether to keep the features of the backbone with ImageNet weights, too, in the subfolder `imagenet`.
         log: called with lines about progress.
 
     Raises:
@@ -48,34 +46,22 @@ class FeatureSource:
     """
 
     def __init__(
-        self,
-        model: keras.Model,
-        folder: str | os.PathLike,
-        *,
-        mirrored: bool = False,
-        imagenet: bool = False,
-        log: Callable[[str], object],
+        self, model: keras.Model, folder: str | os.PathLike, *, mirrored: bool = False, log: Callable[[str], object]
     ):
         self.input_size = model.image_size
         self.image_size = tuple(model.from_features().output_shape[2:4])
+        self.folder = Path(folder)
         self.mirrored = mirrored
-        self._features = _FeatureFiles(model.pretrained, Path(folder), mirrored, log, mask_size=self.image_size)
-        self._imagenet = None
-        if imagenet:
-            network = model.imagenet_features()
-            network = keras.Model(network.input, {IMAGENET: network.output})
-            network.jit_compile = False  # on a CPU, compilation takes longer than it saves
-            self._imagenet = _FeatureFiles(network, Path(folder) / IMAGENET, mirrored, log)
+        self.log = log
+        self._features = _FeatureFiles(model.pretrained, self.folder, mirrored, log, mask_size=self.image_size)
         self.inputs = {name: (shape, np.float16) for name, shape in self._features.shapes.items()}
 
     def open(self, pairs: Sequence[Pair | CompositePair], workers: int) -> None:
         """Open the feature files of all pairs, and compute the features if necessary."""
         self.pairs = pairs
         self._rows = {pair: row for row, pair in enumerate(pairs)}
-        contents = fingerprint(_contents(pairs))
-        for features in (self._features, self._imagenet):
-            if features is not None:
-                features.open(pairs, contents)
+        self._fingerprint = fingerprint(_contents(pairs))
+        self._features.open(pairs, self._fingerprint)
 
     def draw(self, random: np.random.Generator, count: int) -> Sequence[bool]:
         """Return for each of `count` images whether to use its mirror image."""
@@ -89,9 +75,22 @@ class FeatureSource:
         masks = files[MASKS][row]
         return {name: files[name][view, row] for name in self.inputs}, masks[..., ::-1] if view else masks
 
-    def read_imagenet(self, pair: Pair | CompositePair, draws: bool) -> np.ndarray:
-        """Return the ImageNet features of one pair; those of its mirror image if `draws` is true."""
-        return self._imagenet.files[IMAGENET][int(draws), self._rows[pair]]
+    def outputs_of(self, network: keras.Model) -> np.ndarray:
+        """Return the output of another frozen network for all pairs, in the order of `pairs`.
+
+        It is kept in the same way as the features, in a subfolder with the name of the network.
+
+        Args:
+            network: model from images `(batch, height, width, 3)` to one tensor.
+
+        Returns:
+            An array in a file, `(views, pairs, …)`: the second view, if there is one, are the mirror images.
+        """
+        named = keras.Model(network.input, {network.name: network.output})
+        named.jit_compile = False  # on a CPU, compilation takes longer than it saves
+        outputs = _FeatureFiles(named, self.folder / network.name, self.mirrored, self.log)
+        outputs.open(self.pairs, self._fingerprint)
+        return outputs.files[network.name]
 
 
 class _FeatureFiles:

@@ -87,7 +87,7 @@ def _run(config, prepared, command, processes, stream):
     _check_data(folder, data, checkpoint)
     _shard(data, processes)
     steps = total_steps(config, data.training.steps_per_epoch)
-    if checkpoint is None:
+    if checkpoint is None and distribution.is_main:
         task.initialize(model, data, log)
     local_model = model
     model, train_model, eval_model = _compile(task, model, steps, distribution)

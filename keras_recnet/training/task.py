@@ -138,7 +138,7 @@ class TrainingTask:
         raise NotImplementedError
 
     def initialize(self, model: "keras.Model", data: Data, log: Callable[[str], object]) -> None:
-        """Train a part of the network before the first step of a new run.
+        """Train a part of the network before the first step of a new run, in process 0 only.
 
         Args:
             model: result of `build_model`.

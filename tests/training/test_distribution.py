@@ -128,3 +128,16 @@ def test_other_backends_and_flags_without_the_key_are_refused(tiny, tmp_path):
             run.train("smoke", [*overrides, "distribution=data_parallel"])
     with pytest.raises(ConfigError, match="several processes need --set distribution=data_parallel"):
         run.train("smoke", overrides, processes=2)
+
+
+def test_all_processes_start_with_the_weights_of_process_0(monkeypatch):
+    import keras
+
+    from keras_recnet.training.distribution import DataParallel
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    distribution = DataParallel.__new__(DataParallel)  # without connecting to other processes
+    monkeypatch.setattr(distribution, "_gather", lambda value: np.stack([np.full_like(value, 7), value]))
+    replica = distribution.replicate(model)
+    for weight in replica.weights:
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), 7)
