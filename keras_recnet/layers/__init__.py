@@ -2,6 +2,7 @@
 
 from keras_recnet.layers.consensus import ConsensusMaps, ImageSummary, UnitLength
 from keras_recnet.layers.conv_gru_cell import ConvGRUCell
+from keras_recnet.layers.feature_distillation import FeatureDistillation
 from keras_recnet.layers.feature_integration import FeatureIntegration
 from keras_recnet.layers.frozen_statistics import FrozenStatistics
 from keras_recnet.layers.fusion import FUSIONS, Fusion
@@ -20,6 +21,7 @@ __all__ = [
     "ChannelGroupNormalization",
     "ConsensusMaps",
     "ConvGRUCell",
+    "FeatureDistillation",
     "FeatureIntegration",
     "FrozenStatistics",
     "Fusion",

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_recnet import backbones
 from keras_recnet.layers import FrozenStatistics, GroupClassifier, MergeGroups, SplitGroups
 from keras_recnet.models import _rcaunet_edge as edge
 from keras_recnet.models import _rcaunet_parts as paper
@@ -206,21 +205,6 @@ class RCAUNet(PresetModel, GroupModel):
         projection = self._parts().projection
         inputs = {name: tensor for name, tensor in projection.input.items() if name != "branches"}
         return keras.Model(inputs, projection.output["embedding"], name="embedding")
-
-    def imagenet_features(self) -> keras.Model:
-        """Build the backbone with ImageNet weights, up to its coarsest side output.
-
-        Returns:
-            A frozen functional model from images `(batch, height, width, 3)`, RGB in 0…255, to features.
-
-        Raises:
-            WeightsError: if the weights cannot be loaded.
-        """
-        backbone = backbones.build(self.backbone_name, self.image_size, weights="imagenet")
-        coarsest = max(backbone.strides, key=backbone.strides.get)
-        features = keras.Model(backbone.input, backbone.output[coarsest], name="imagenet_features")
-        features.trainable = False
-        return features
 
     def from_features(self, groups: int | None = None, classification_weight: float = 0.1) -> keras.Model:
         """Return the model without its pretrained part, for training on precomputed features.

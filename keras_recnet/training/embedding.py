@@ -8,6 +8,7 @@ import numpy as np
 from keras_recnet.models import RCAUNet
 from keras_recnet.training.data import ProgressLog
 from keras_recnet.training.feature_cache import FeatureSource
+from keras_recnet.training.imagenet_features import imagenet_features
 
 BATCH_SIZE = 48
 LEARNING_RATE = 2e-3
@@ -36,7 +37,7 @@ def pretrain_embedding(
         Ours; regression of a teacher's features: Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015.
     """
     embedding = model.embedding
-    targets = source.outputs_of(model.imagenet_features())
+    targets = source.outputs_of(imagenet_features(model.backbone_name, model.image_size))
     height, width, channels = targets.shape[2:]
     pool = embedding.output.shape[1] // height, embedding.output.shape[2] // width
     x = keras.layers.AveragePooling2D(pool, strides=pool)(embedding.output)

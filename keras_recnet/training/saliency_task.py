@@ -75,10 +75,18 @@ class SaliencyTask(TrainingTask):
     def loss(self, model):
         from keras_recnet import losses
 
-        arguments = self.config.loss.model_dump()
+        arguments = self.config.loss.model_dump(exclude={"imagenet_weight"})
         if model.branches == "foreground" and "cooperative_weight" not in self.config.loss.model_fields_set:
             arguments["cooperative_weight"] = 0.0  # needs two branches
         return losses.SaliencyLoss(**arguments)
+
+    def train_model(self, model):
+        weight = self.config.loss.imagenet_weight
+        if not weight:
+            return model
+        from keras_recnet.training.imagenet_features import keep_imagenet_features
+
+        return keep_imagenet_features(model, weight)
 
     def eval_model(self, model):
         import keras

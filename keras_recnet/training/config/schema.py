@@ -257,8 +257,14 @@ class GroupDataConfig(GroupFoldersConfig):
 
 
 class LossConfig(Section):
-    """Constructor arguments of `keras_recnet.losses.SaliencyLoss`."""
+    """Constructor arguments of `keras_recnet.losses.SaliencyLoss`, and the distillation of ImageNet features.
 
+    Attributes:
+        imagenet_weight: weight of a loss that keeps the features of the backbone with ImageNet weights, see
+            `keras_recnet.layers.FeatureDistillation`. A network for groups needs them to tell kinds of objects apart.
+    """
+
+    imagenet_weight: NotNegative = 0.0
     cooperative_weight: NotNegative = 1.0
     cooperative_terms: Literal["both", "match", "overlap"] = "both"
     cross_entropy: Literal["plain", "structure"] = "plain"
