@@ -39,6 +39,9 @@ class Source(Protocol):
     def read(self, pair: Pair | CompositePair, draws=None) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         """Return the inputs and the masks of a pair, augmented by `draws` (an element of `draw`'s result) if given."""
 
+    def close(self) -> None:
+        """Free the memory of cached images; later reads decode the files."""
+
 
 class ImageSource:
     """Source of images and masks, resized and augmented.
@@ -125,6 +128,13 @@ class ImageSource:
         else:
             image, *masks = self.augment(planes, self.image_size, draws)
         return {"images": image}, masks
+
+    def close(self) -> None:
+        """Free the memory of the cache; later reads decode the files.
+
+        TensorFlow keeps functions of a `tf.data` dataset for the life of the process, and with them this source.
+        """
+        self._cached = None
 
 
 def _height_and_width(name, size):

@@ -35,6 +35,12 @@ class Data:
     samples: Callable[[int], tuple]
     counts: str
 
+    def close(self) -> None:
+        """Free the memory of cached images."""
+        for data in (self.training, self.validation):
+            if data is not None:
+                data.source.close()
+
 
 class Faults:
     """Collects the errors of several checks, to report them together.

@@ -75,6 +75,9 @@ class FeatureSource:
         masks = files[MASKS][row]
         return {name: files[name][view, row] for name in self.inputs}, masks[..., ::-1] if view else masks
 
+    def close(self) -> None:
+        """Do nothing: the features are read from files."""
+
     def outputs_of(self, network: keras.Model) -> np.ndarray:
         """Return the output of another frozen network for all pairs, in the order of `pairs`.
 

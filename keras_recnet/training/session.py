@@ -112,7 +112,11 @@ def _run(config, prepared, command, processes, stream):
         run_logs = logs.Logs(folder, state.step, config.tensorboard)
     progress = Progress(steps, config.batch_size, state.step, stream=stream, unit=task.unit)
     loop = Loop(config, model, train_model, eval_model, data, state, checkpoints, run_logs, progress, distribution)
-    if not _run_loop(loop, resume_command):
+    try:
+        finished = _run_loop(loop, resume_command)
+    finally:
+        data.close()  # several runs of a study share a process
+    if not finished:
         log(f"Stopped at step {state.step:,}; checkpoint written. Resume with: {resume_command}")
         raise SystemExit(130)
     preset = folder / "preset"

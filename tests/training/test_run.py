@@ -1,8 +1,10 @@
 import csv
 import errno
+import gc
 import io
 import os
 import signal
+import weakref
 
 import keras
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
+from keras_recnet.pipelines import image_source
+from keras_recnet.pipelines.cache import fill_cache
 from keras_recnet.training import checkpoints, logs, loop, progress, session
 from keras_recnet.training.checkpoints import read
 from keras_recnet.training.config.loading import load
@@ -35,6 +39,21 @@ def smoke(tiny, tmp_path):
         return stream.getvalue()
 
     return smoke
+
+
+def test_a_finished_run_frees_its_cached_images(smoke, monkeypatch):
+    caches = []
+
+    def fill(*arguments, **options):
+        array = fill_cache(*arguments, **options)
+        caches.append(weakref.ref(array))
+        return array
+
+    monkeypatch.setattr(image_source, "fill_cache", fill)
+    smoke("data.cache=memory")
+    gc.collect()
+    assert len(caches) == 2  # training and validation
+    assert [cache() for cache in caches] == [None, None]
 
 
 def test_a_run_writes_a_preset_checkpoints_logs_and_sample_sheets(smoke, tmp_path):
