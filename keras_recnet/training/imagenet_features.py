@@ -30,7 +30,7 @@ def imagenet_features(backbone: str, image_size: tuple[int, int], **arguments) -
 def keep_imagenet_features(model: RecNet, weight: float) -> keras.Model:
     """Return a model for training that distills the features of the backbone with ImageNet weights.
 
-    A backbone that is trained for saliency alone forgets kinds of objects, which a network for groups needs later.
+    Trained for saliency alone, a backbone forgets how kinds of objects differ, which co-saliency networks need.
 
     Args:
         model: a RecNet. The returned model has the same inputs, outputs and weights.

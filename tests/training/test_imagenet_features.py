@@ -13,11 +13,9 @@ def numpy(x):
     return keras.ops.convert_to_numpy(x)
 
 
-def small_recnet(**arguments):
+def small_recnet():
     keras.utils.set_random_seed(0)
-    return RecNet(
-        "efficientnet_lite0", 64, attention=None, integration_filters=4, head_filters=4, separable=True, **arguments
-    )
+    return RecNet("efficientnet_lite0", 64, attention=None, integration_filters=4, head_filters=4, separable=True)
 
 
 def test_the_loss_compares_the_coarsest_features_with_those_of_the_imagenet_weights():

@@ -260,8 +260,8 @@ class LossConfig(Section):
     """Constructor arguments of `keras_recnet.losses.SaliencyLoss`, and the distillation of ImageNet features.
 
     Attributes:
-        imagenet_weight: weight of a loss that keeps the features of the backbone with ImageNet weights, see
-            `keras_recnet.layers.FeatureDistillation`. A network for groups needs them to tell kinds of objects apart.
+        imagenet_weight: weight of a loss that keeps the backbone close to its ImageNet features, see
+            `keras_recnet.layers.FeatureDistillation`. Co-saliency networks need them to tell kinds of objects apart.
     """
 
     imagenet_weight: NotNegative = 0.0
