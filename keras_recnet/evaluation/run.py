@@ -104,7 +104,7 @@ def evaluate(
         >>> data_set = DataSet("ECSSD", "ECSSD/masks", {"ours": "maps/ours"}, images="ECSSD/images")
         >>> evaluation = evaluate([data_set], "results", presets=["recnet_lite0"])
         >>> evaluation.results[0].images["recnet_lite0"].values["mae"]
-        0.0297...
+        0.0303...
     """
     progress = options.get("progress", no_progress)
     if subgroups:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_recnet.layers.fusion import FUSIONS
+from keras_recnet.layers.fusion import fuse
 
 EPSILON = 1e-4  # smallest and largest probability, so that the logit is finite
 
@@ -22,8 +22,8 @@ class GroupCorrection(keras.layers.Layer):
         **kwargs: passed to `keras.layers.Layer`.
 
     Input shape:
-        A list: logits of both branches `(batch, height, width, 2)`; logit of (g + 1) / 2 and r, `(batch, h, w, 2)`,
-        upsampled to the size of the output; N, `(batch, 1)`.
+        A list: logits of the branches, `(batch, height, width, 1 or 2)`, see `Fusion`; logit of (g + 1) / 2 and r,
+        `(batch, h, w, 2)`, upsampled to the size of the output; N, `(batch, 1)`.
 
     Output shape:
         Logits, `(batch, height * upsampling, width * upsampling, 1)`.
@@ -39,8 +39,7 @@ class GroupCorrection(keras.layers.Layer):
         size = [side * self.upsampling for side in branches.shape[1:3]]
         if self.upsampling > 1:
             branches = ops.image.resize(branches, size, interpolation="bilinear")
-        foreground, background = ops.split(ops.sigmoid(branches), 2, axis=-1)
-        saliency = FUSIONS[self.fusion](foreground, background)
+        saliency = fuse(self.fusion, branches)
         # not clipped to 1 - EPSILON, which is 1 in the float16 files of LiteRT
         logit = ops.log(ops.maximum(saliency, EPSILON)) - ops.log(ops.maximum(1.0 - saliency, EPSILON))
         gate, residual = ops.split(ops.image.resize(correction, size, interpolation="bilinear"), 2, axis=-1)

@@ -13,6 +13,7 @@ from keras_recnet.models.recnet import RecNet
 
 CHANNELS = 128
 DECODER_FILTERS = (128, 64)
+FEATURE_STRIDE = 2  # of the logits in training on features: at 4, thin parts of objects are lost from the masks
 SUMS = ("consensus", "consensus_moments", "count")  # names of the state
 
 # Without normalization over positions, the embeddings of all positions have nearly the same direction.
@@ -27,7 +28,7 @@ def edge_parts(recnet: RecNet, *, channels, embedding_channels, decoder_filters)
     pretrained = keras.Model(
         recnet.input,
         {
-            "branches": recnet.coarse_logits,
+            "branches": recnet.logits_of(recnet.fusion),
             "foreground": recnet.foreground_features,
             **{name: recnet.side_outputs[name] for name in strides},
         },
@@ -54,7 +55,7 @@ def edge_parts(recnet: RecNet, *, channels, embedding_channels, decoder_filters)
         _group,
         _step(projection.output, state),
         decoder(recnet.head_stride, "decoder"),
-        decoder(1, "feature_decoder"),
+        decoder(recnet.head_stride // FEATURE_STRIDE, "feature_decoder"),
     )
 
 

@@ -218,8 +218,7 @@ class RCAUNet(PresetModel, GroupModel):
         Returns:
             A functional model that shares this model's weights. Input: a dict of the outputs of `pretrained`, each with
             leading dimensions `(batch, images)`, and `"mask"`. Output: this model's logits; those of the edge version
-            have RecNet's resolution before the last upsampling (stride 4 for `recnet_lite0`), which makes training
-            faster.
+            have half of the resolution, which makes training faster.
 
         Example:
             >>> features = model.pretrained.predict(images)  # once, for all images

@@ -8,6 +8,7 @@ from keras import layers
 
 from keras_recnet import backbones
 from keras_recnet.layers import FUSIONS, FeatureIntegration, Fusion, PredictionHead, ReciprocalAttention
+from keras_recnet.layers.fusion import SINGLE
 from keras_recnet.models.preset_model import PresetModel
 
 STRIDE = 8  # of the integrated features and of the attention
@@ -27,7 +28,7 @@ class RecNet(PresetModel, keras.Model):
     The defaults are the paper's network. The edge version (ours) of the preset `"recnet_lite0"` is
     `RecNet("efficientnet_lite0", 224, integration_filters=64, key_channels=64, value_channels=64,
     attention_normalize="each", scale_scores=True, head_filters=64, head_stride=4, separable=True,
-    normalization="batch", fusion="average")`.
+    normalization="batch", fusion="foreground")`.
 
     Args:
         backbone: name in `keras_recnet.backbones.BACKBONES`.
@@ -168,6 +169,7 @@ class RecNet(PresetModel, keras.Model):
         self.backbone = backbone_model
         self.side_outputs = side_outputs
         self.coarse_logits = joined
+        self._branch_logits = dict(zip(names, logits, strict=True))
         self.foreground_features = outputs[0][1]
         self.attention_layer = attention_layer
 
@@ -202,16 +204,22 @@ class RecNet(PresetModel, keras.Model):
             ValueError: if the fusion is unknown, or the model lacks the background branch that the fusion needs.
         """
         fusion = fusion or self.fusion
-        logits = self.outputs[0]
-        if self.branches == "both":
-            saliency = Fusion(fusion, name="saliency", dtype="float32")(logits)
-        elif fusion == "foreground":
-            saliency = layers.Activation("sigmoid", name="saliency", dtype="float32")(logits)
-        else:
+        upsampling = layers.UpSampling2D(self.head_stride, interpolation="bilinear", name="logits", dtype="float32")
+        logits = upsampling(self.logits_of(fusion))
+        saliency = Fusion(fusion, name="saliency", dtype="float32")(logits)
+        return keras.Model(self.input, saliency, name=f"{self.name}_inference")
+
+    def logits_of(self, fusion: str):
+        """Return the logits that a fusion needs, before the last upsampling: a symbolic tensor with 1 or 2 channels.
+
+        Raises:
+            ValueError: as for `to_inference`.
+        """
+        if self.branches != "both" and fusion != "foreground":
             raise ValueError(
                 f"`fusion` must be 'foreground' for a model with only this branch. Received: fusion={fusion!r}"
             )
-        return keras.Model(self.input, saliency, name=f"{self.name}_inference")
+        return self._branch_logits[SINGLE[fusion]] if fusion in SINGLE else self.coarse_logits
 
     def attention_map(self, image, pixel: tuple[int, int], direction: str = "foreground") -> np.ndarray:
         """Compute the attention weights of one pixel over all positions of the other branch.

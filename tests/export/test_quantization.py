@@ -205,6 +205,16 @@ def quantized(model, images):
     return Interpreter(model_content=content).get_signature_runner("serving_default")
 
 
+@pytest.mark.parametrize("fusion", ["foreground", "inverse_background"])
+def test_a_map_of_a_single_branch_can_be_quantized(fusion, tiny_model, photographs):
+    images = np.stack([read(photo, fit=tiny_model.image_size).rgb for photo in photographs])
+    inference = tiny_model.to_inference(fusion)
+    network = keras.Model({"image": inference.input}, {"saliency": inference.output})
+    runner, inputs = quantized(network, images), images[:1].astype("float32")
+    expected = keras.ops.convert_to_numpy(inference(inputs))
+    assert 0 < np.abs(runner(image=inputs)["saliency"] - expected).mean() < 0.02
+
+
 def test_a_dead_channel_keeps_its_bias():
     """A channel with an all-zero kernel has the value of its bias: 3, -2, or 6 after ReLU6."""
     image = keras.Input((8, 8, 3), name="image")

@@ -19,6 +19,13 @@ def test_fusion_equals_the_value_computed_by_hand(method):
     np.testing.assert_allclose(np.asarray(fused), EXPECTED[method], atol=1e-6)
 
 
+@pytest.mark.parametrize(("method", "channel"), [("foreground", 0), ("inverse_background", 1)])
+def test_the_channel_that_is_not_needed_can_be_left_out(method, channel):
+    logits = logits_of(FOREGROUND, BACKGROUND)
+    fused = Fusion(method)(logits[..., channel : channel + 1])
+    np.testing.assert_allclose(np.asarray(fused), EXPECTED[method], atol=1e-6)
+
+
 def test_subtract_is_never_negative():
     assert float(Fusion("subtract")(logits_of(0.2, 0.7))[0, 0, 0, 0]) == 0.0
 
@@ -33,7 +40,14 @@ def test_saving_and_loading_preserves_the_outputs(tmp_path):
     )
 
 
-@pytest.mark.parametrize("call", [lambda: Fusion("max"), lambda: Fusion()(np.zeros((1, 4, 4, 3)))])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Fusion("max"),
+        lambda: Fusion()(np.zeros((1, 4, 4, 1))),
+        lambda: Fusion("foreground")(np.zeros((1, 4, 4, 3))),
+    ],
+)
 def test_errors_name_the_received_value(call):
     with pytest.raises(ValueError, match="Received"):
         call()

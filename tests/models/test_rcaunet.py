@@ -139,7 +139,9 @@ def test_the_papers_decoder_supports_every_unit_and_group_size(unit):
         assert model(x).shape == (1, images, 32, 64, 1)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"attention": None}, {"fusion": "subtract"}, {"head_stride": 2}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"attention": None}, {"fusion": "subtract"}, {"fusion": "foreground"}, {"head_stride": 2}]
+)
 def test_the_initial_map_of_the_edge_version_is_recnets(arguments):
     source = recnet(**arguments)
     model = RCAUNet.from_recnet(source, SIZE, **EDGE)
@@ -260,14 +262,14 @@ def test_training_on_features_trains_the_model():
     model = edge(freeze_pretrained=True)
     x = groups()
     train_model, features = model.from_features(), features_of(model, x)
-    # the resolution of RecNet's branches
-    assert train_model.output.shape == (None, None, SIZE // 4, SIZE // 4, 1)
+    # half of the resolution of the images
+    assert train_model.output.shape == (None, None, SIZE // 2, SIZE // 2, 1)
     coarse = numpy(train_model(features))
-    fine = numpy(model(x)).reshape(2, 3, SIZE // 4, 4, SIZE // 4, 4).mean(axis=(3, 5))[..., None]
+    fine = numpy(model(x)).reshape(2, 3, SIZE // 2, 2, SIZE // 2, 2).mean(axis=(3, 5))[..., None]
     assert np.abs(sigmoid(coarse) - sigmoid(fine)).mean() < 0.02
     before = numpy(model(x))
     train_model.compile(keras.optimizers.Adam(1e-2), CoSaliencyLoss(), **QUICKLY)
-    train_model.fit(features, masks()[:, :, ::4, ::4], verbose=0)
+    train_model.fit(features, masks()[:, :, ::2, ::2], verbose=0)
     assert np.abs(numpy(model(x)) - before).max() > 1e-3
 
 

@@ -92,6 +92,15 @@ def test_every_fusion_of_table_3_equals_its_formula():
     np.testing.assert_allclose(numpy(model.to_inference()(images())), expected["average"], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("fusion", "other"), [("foreground", "background"), ("inverse_background", "foreground"), ("average", None)]
+)
+def test_a_head_that_the_fusion_does_not_need_is_not_computed(fusion, other):
+    names = {layer.name for layer in edge().to_inference(fusion).layers}
+    heads = {"foreground_head", "background_head"}
+    assert names & heads == heads - {f"{other}_head"}
+
+
 def multiplications(model):
     """Number of multiplications of all convolutions for one image, from the shapes of kernels and outputs."""
     total, convolution = 0, keras.layers.Conv2D.call
