@@ -6,7 +6,6 @@ import tensorflow as tf
 from keras_recnet.export.litert import signatures
 from keras_recnet.export.savedmodel import image_codec
 from keras_recnet.export.savedmodel.resizing import resize_rgb
-from keras_recnet.layers import Fusion
 from keras_recnet.presets import COSALIENCY
 
 MAX_PIXELS = 50_000_000  # the largest photos of phones have 48 or 50 million pixels
@@ -52,7 +51,7 @@ def _image_signatures(model, max_pixels):
             saliency = _resize(fusion(logits), shape)
             return {"foreground": foreground, "background": background, SALIENCY: saliency}
 
-        fusion = Fusion(model.fusion, dtype="float32")
+        fusion = inference.get_layer("saliency")  # of both channels, even if the map needs only one
         functions["branches"] = tf.function(branches, input_signature=[images])
     return functions
 
