@@ -21,7 +21,7 @@ ENGINES, PRECISIONS = ("litert", "keras", "savedmodel"), ("float16", "float32", 
     "engines",
     type=options.Choices(ENGINES),
     metavar="ENGINE[,ENGINE…]",
-    help=f"{', '.join(ENGINES)}.  [default: litert and keras, or the engine of the export]",
+    help=f"{', '.join(ENGINES)}.  [default: litert and, if installed, keras; or the engine of the export]",
 )
 @click.option(
     "--precision",

@@ -14,7 +14,7 @@ MAX_LISTED = 10  # maximum number of allowed faults to print
 
 @click.command(epilog=EXIT_STATUS)
 @click.option("--masks", type=click.Path(), metavar="DIR", help="Folder of masks (object white, background black).")
-@click.option("--maps", multiple=True, metavar="NAME=DIR", help="A method and the folder of its maps. Repeatable.")
+@click.option("--maps", multiple=True, metavar="[NAME=]DIR", help="A method and the folder of its maps. Repeatable.")
 @click.option(
     "--preset",
     "presets",

@@ -41,10 +41,10 @@ from keras_recnet.imaging import KINDS
     help="Fusion of the two branches; one other than the preset's needs Keras.  [default: the preset's]",
 )
 @click.option(
-    "--flip", is_flag=True, help="Average the map with that of the mirrored image: slightly better, half as fast."
+    "--flip", is_flag=True, help="Average the map with that of the mirrored image: softer maps, half as fast."
 )
 @options.jobs
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the LiteRT engine per image.  [default: cores]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the LiteRT engine per image.  [default: 1, with --jobs 1 all cores]")
 @options.max_pixels
 @options.skip_existing
 @options.shard

@@ -35,10 +35,10 @@ class GroupPredictor:
         engine: as in `Predictor`.
         precision: as in `Predictor`.
         size: input height and width of the network, one number or two; None: the preset's own. A different size needs
-            the Keras engine and a network whose recurrent co-attention unit has no spatial map.
+            the Keras engine, and a network without a recurrent unit with spatial attention.
         threads: number of threads of the LiteRT engine per image; cores // `threads` images are encoded in parallel.
         max_pixels: as in `Predictor`.
-        keep_features: number of images per group whose features are stored. `rcau_lite0` needs 0.8 MB of temporary
+        keep_features: number of images per group whose features are stored. `rcau_lite0` needs 0.9 MB of temporary
             disk space per image.
 
     Attributes:

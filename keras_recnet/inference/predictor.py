@@ -38,7 +38,7 @@ class Predictor:
         threads: number of threads of the LiteRT engine per image. None: all cores for a call, and one thread per image
             for `map`, which runs one image per core. With a number, calls and `map` both run cores // `threads` images
             in parallel; 1 gives the highest throughput in a server that calls from many threads.
-        flip: whether to average the maps of the image and its mirror image (test-time augmentation). Slightly better
+        flip: whether to average the maps of the image and its mirror image (test-time augmentation): softer
             maps in twice the time.
         max_pixels: images with more pixels are refused before they are decoded. Pillow's own limit
             (`PIL.Image.MAX_IMAGE_PIXELS`) applies too.

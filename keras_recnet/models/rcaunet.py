@@ -42,7 +42,8 @@ class RCAUNet(PresetModel, GroupModel):
     Args:
         backbone: name in `keras_recnet.backbones.BACKBONES`, with side outputs at stride 16 or coarser.
         image_size: height and width of the images, an integer or a pair; multiples of the backbone's stride. The
-            weights depend on the image size, because the recurrent unit has a dense layer over positions.
+            weights of a recurrent unit with spatial attention (`"rcau"`) fit only one image size, because it has a
+            dense layer over positions.
         backbone_weights: `"imagenet"`, the path of a weights file, or None for random values.
         recnet: None (the paper), or constructor arguments of the `RecNet` inside the network (edge version).
         recurrent_unit: `"rcau"`; `"gru"`, a convolutional GRU with 1×1 kernels (Table 2; the kernel size is ours);

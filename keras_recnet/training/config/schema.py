@@ -368,8 +368,8 @@ class PresetConfig(Section):
     """The preset written at the end of training.
 
     Attributes:
-        weights: `best` (the epoch with the lowest validation error) or `last`. Use `last` for groups: their validation
-            data has no distractors, so its error covers only half of the task.
+        weights: `best` (the epoch with the lowest validation error) or `last`. The validation data of groups has no
+            distractors.
         image_size: input size of the preset; null uses `model.image_size`.
         litert: whether to add a LiteRT file.
     """
