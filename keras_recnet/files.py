@@ -34,7 +34,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         ...     temporary.write_bytes(png)
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    # shortened, so that it is not longer than the limit if `path` is not
+    temporary = path.with_name(f".{path.stem[:32]}.{secrets.token_hex(4)}{path.suffix}")
     try:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +59,30 @@ def disk_errors(path: str | os.PathLike) -> Iterator[None]:
         if error.errno in (errno.EEXIST, errno.ENOTDIR):
             raise DiskError(f"{path}: a file exists where a folder is needed. Choose another folder.") from error
         raise
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, on_wait: Callable[[], object]) -> Iterator[None]:
+    """Let only one process at a time run the block, if the system and the file system support locks.
+
+    Args:
+        path: a file for the lock, which is created and kept.
+        on_wait: called once if another process has the lock.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        yield
+        return
+    with open(path, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # no locks on this file system
+            pass
+        yield
 
 
 def is_disk_full(error: OSError) -> bool:

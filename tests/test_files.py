@@ -1,11 +1,12 @@
 import errno
 import os
 import socket
+import threading
 
 import pytest
 
 from keras_recnet.errors import DataError, DiskError
-from keras_recnet.files import atomic_path, named_files, read_names, sha256, walk
+from keras_recnet.files import atomic_path, locked, named_files, read_names, sha256, walk
 
 
 def test_the_file_appears_when_it_is_complete(tmp_path):
@@ -119,3 +120,26 @@ def test_an_unusable_list_of_names_raises_an_error(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(DataError, match=rf"list\.txt: the list {message}"):
         read_names(path)
+
+
+def test_a_long_name_has_a_temporary_name_that_is_not_too_long(tmp_path):
+    path = tmp_path / f"{'é' * 120}.png"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"picture")
+    assert path.read_bytes() == b"picture"
+
+
+def test_only_one_process_at_a_time_holds_a_lock(tmp_path):
+    waited = []
+    with locked(tmp_path / "lock", on_wait=lambda: waited.append("a")):
+        thread = threading.Thread(target=lambda: _hold(tmp_path / "lock", waited))
+        thread.start()
+        thread.join(timeout=0.5)
+        assert waited == ["waiting"]
+    thread.join()
+    assert waited == ["waiting", "held"]
+
+
+def _hold(path, waited):
+    with locked(path, on_wait=lambda: waited.append("waiting")):
+        waited.append("held")

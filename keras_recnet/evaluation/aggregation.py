@@ -88,11 +88,11 @@ def means(records: Iterable[Record]) -> Means:
     )
 
 
-def by_group(records: Iterable[Record]) -> dict[str, Means]:
-    """Compute the means of each group. The group of a record is the first folder of its name."""
+def by_group(records: Iterable[Record], draws: bool = False) -> dict[str, Means]:
+    """Compute the means of each group. The group of a record is the folder of its name, without the draw."""
     groups = collections.defaultdict(list)
     for record in records:
-        groups[record.name.split("/")[0]].append(record)
+        groups[record.name.rsplit("/", 2 if draws else 1)[0]].append(record)
     return {name: means(members) for name, members in sorted(groups.items())}
 
 

@@ -55,6 +55,7 @@ class DataSet:
         split: `(seed, part)` scores only the part `"train"` or `"test"`, half of the images of each group; the split is
             that of `keras_recnet.pipelines.split_groups` and `data.split`. None scores all.
         shard: the part of the masks to score (in a grouped dataset, of the groups); None scores all.
+        draws: whether each group has a subfolder per draw, see `keras_recnet.evaluation.subgroups`.
     """
 
     name: str
@@ -66,6 +67,7 @@ class DataSet:
     names: Path | None = None
     split: tuple[int, str] | None = None
     shard: Shard | None = None
+    draws: bool = False
 
     @property
     def is_subset(self) -> bool:

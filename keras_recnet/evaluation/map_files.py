@@ -46,11 +46,12 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
         name: name of the image in error messages.
 
     Returns:
-        bool `(H, W)`: True where the value is above 128 of 255.
+        bool `(H, W)`: True where the value is above 128 of 255. If all values other than 0 are equal, as in a mask of
+        0 and 1, True where they are not 0, as in training.
 
     Raises:
-        ImageError: if the image cannot be decoded, or has nonzero values but none above 128 (saved with 0 and 1 or with
-            class labels, for example) and would count as an empty mask.
+        ImageError: if the image cannot be decoded, or has several values but none above 128 (class labels, for
+            example) and would count as an empty mask.
     """
     with open_image(data, name=name) as file:
         image = upright(file)
@@ -58,8 +59,11 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
             values = _scaled(gray_values(image), name)[0] * 255
         else:
             values, _ = _gray(without_alpha(image))
+    zero, largest = values == 0, values.max()
+    if (largest == 1 or zero.any()) and (zero | (values == largest)).all():
+        return ~zero
     mask = values > MASK_THRESHOLD
-    if not mask.any() and values.any():
+    if not mask.any():
         raise ImageError(
             f"{name}: no pixel is above {MASK_THRESHOLD}, so no object is marked. Save the mask with 0 and 255. "
             f"Received: values in {values.min():g}…{values.max():g}"

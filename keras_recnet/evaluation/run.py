@@ -269,7 +269,9 @@ def _aggregate(prepared, records, common_only, faults):
             reason = "the methods have no image in common" if common_only else f"no map of {method} could be scored"
             listed = "".join(f"\n  {fault.message}" for fault in faults[:20])
             raise DataError(f"{data_set.name}: {reason}.{listed}")
-    groups = {method: by_group(own.values()) for method, own in records.items()} if data_set.grouped else {}
+    groups = {}
+    if data_set.grouped:
+        groups = {method: by_group(own.values(), data_set.draws) for method, own in records.items()}
     return Result(
         data_set,
         prepared.pairs,

@@ -86,7 +86,8 @@ def draw_subgroups(data_set: DataSet, subgroups: Subgroups, out: str | os.PathLi
             f"number, or leave these groups out (--names). Received: {', '.join(small)}"
         )
     noise = files_by_name(subgroups.noise_from, SUFFIXES, "noise images") if subgroups.noise else {}
-    folder = _folder(data_set, subgroups, out, [str(images[name]) for name in masks])
+    files = [str(path) for name in masks for path in (images[name], masks[name])]
+    folder = _folder(data_set, subgroups, out, [*files, *map(str, noise.values())])
     for group, names in groups.items():
         group_noise = _other_files(noise, {os.path.realpath(images[name]) for name in names})
         if len(group_noise) < subgroups.noise:
@@ -105,7 +106,7 @@ def draw_subgroups(data_set: DataSet, subgroups: Subgroups, out: str | os.PathLi
                     link(masks[name], folder / "masks" / f"{place}{masks[name].suffix}")
     name = f"{data_set.name}, {subgroups}"
     return dataclasses.replace(
-        data_set, name=name, masks=folder / "masks", images=folder / "images", names=None, split=None
+        data_set, name=name, masks=folder / "masks", images=folder / "images", names=None, split=None, draws=True
     )
 
 

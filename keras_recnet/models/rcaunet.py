@@ -16,6 +16,15 @@ from keras_recnet.models.preset_model import PresetModel
 from keras_recnet.models.recnet import RecNet
 
 OWN_ARGUMENTS = ("backbone", "image_size", "backbone_weights", "name")  # of `RecNet`, which are arguments of `RCAUNet`
+UNIT_DEFAULTS = {
+    "recurrent_unit": "rcau",
+    "use_reset_gate": True,
+    "use_spatial_attention": True,
+    "use_channel_attention": True,
+    "use_bias": False,
+    "spatial_reduction": 1,
+    "update_bias": None,
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_recnet")
@@ -117,21 +126,26 @@ class RCAUNet(PresetModel, GroupModel):
                 f"`decoder_filters` must be {len(default)} numbers {'without' if recnet is None else 'with'} `recnet`. "
                 f"Received: decoder_filters={decoder_filters!r}"
             )
+        unit = {
+            "recurrent_unit": recurrent_unit,
+            "use_reset_gate": use_reset_gate,
+            "use_spatial_attention": use_spatial_attention,
+            "use_channel_attention": use_channel_attention,
+            "use_bias": use_bias,
+            "spatial_reduction": spatial_reduction,
+            "update_bias": update_bias,
+        }
+        if recnet is not None and unit != UNIT_DEFAULTS:
+            changed = ", ".join(f"{key}={value!r}" for key, value in unit.items() if value != UNIT_DEFAULTS[key])
+            raise ValueError(f"`recnet` builds a network without a recurrent unit. Received: {changed}")
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if recnet is None:
             parts = paper.paper_parts(
                 backbone,
                 size,
                 backbone_weights,
-                recurrent_unit=recurrent_unit,
-                rcau_options={
-                    "use_reset_gate": use_reset_gate,
-                    "use_spatial_attention": use_spatial_attention,
-                    "use_channel_attention": use_channel_attention,
-                    "use_bias": use_bias,
-                    "spatial_reduction": spatial_reduction,
-                    "update_bias": update_bias,
-                },
+                recurrent_unit=unit.pop("recurrent_unit"),
+                rcau_options=unit,
                 channels=channels,
                 decoder_filters=decoder_filters,
             )

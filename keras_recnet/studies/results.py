@@ -4,6 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
+from keras_recnet.errors import ConfigError
 from keras_recnet.evaluation.aggregation import METRICS, Metric
 from keras_recnet.evaluation.published import FINE_TUNED
 from keras_recnet.studies.definition import Study, StudyRow
@@ -99,6 +100,21 @@ def table(study: Study, rows: Sequence[StudyRow], data_set: str, scores: Scores,
     return Table(study.title, data_set, source, seeds, table_rows)
 
 
+def published_name(study: Study, data_set: str | None) -> str:
+    """Return the name of a dataset as in the study's published table; None: the study's own choice.
+
+    Raises:
+        ConfigError: if the table does not contain the dataset.
+    """
+    names = {row.data_set.casefold(): row.data_set for row in study.published_rows()}
+    if data_set is not None and data_set.casefold() not in names:
+        raise ConfigError(
+            f"The published table of this study has no dataset {data_set!r}. Choose one of: "
+            f"{', '.join(names.values())}."
+        )
+    return names[(data_set or study.published.data_set).casefold()]
+
+
 def mean(values: Mapping[int, float]) -> float | None:
     """Return the mean over the seeds, or None without values."""
     return statistics.fmean(values.values()) if values else None
@@ -114,8 +130,7 @@ def _published(study, data_set):
     if study.published is None:
         return None, {}
     every = study.published_rows()
-    names = {row.data_set.casefold(): row.data_set for row in every}
-    name = names.get((data_set or "").casefold(), study.published.data_set)
+    name = published_name(study, data_set)
     selected = [row for row in every if row.data_set == name]
     source = f"{selected[0].source}, {name}"
     if selected[0].fine_tuned:

@@ -90,7 +90,7 @@ def run_study(
     """
     stream = stream or sys.stderr
     data_sets = [dataclasses.replace(data_set, grouped=_needs_groups(runs)) for data_set in data_sets]
-    _check(data_sets)
+    _check(study, data_sets)
     evaluation_folder = out / "evaluation"
     of_rows = _data_sets_of_rows(study, rows, data_sets, evaluation_folder, noise_from)
     tables, faults = [], []
@@ -112,7 +112,7 @@ def _needs_groups(runs):
     return runs[0].config.task == presets.COSALIENCY
 
 
-def _check(data_sets):
+def _check(study, data_sets):
     """Find missing files before hours of training."""
     check_names(data_sets, "datasets")
     for data_set in data_sets:
@@ -120,6 +120,8 @@ def _check(data_sets):
             raise ConfigError(f"{data_set.name}: a study needs images. Add their folder (--images DIR).")
         if data_set.maps:
             raise ConfigError(f"{data_set.name}: a study scores its own maps. Remove `maps`.")
+        if study.published is not None:
+            results.published_name(study, data_set.published)
         masks_of(data_set)
         files_by_name(data_set.images, SUFFIXES, "images")
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,16 +124,22 @@ def plan(
     common = [*DEFAULTS, *overrides]
     data = load(config, common).data
     if getattr(data, "cache", None) == "features" and data.features is None:
-        common.append(f"data.features={out / 'features'}")  # rows differ only in layers after the cached features
+        # rows differ only in layers after the cached features
+        common.append(f"data.features={_quoted(out / 'features')}")
     runs = []
     for seed in seeds or [load(config, common).seed]:
         for row in map(study.row, networks):
             folder = out / "runs" / row.name / f"seed-{seed}"
-            entries = (*common, *row.set, f"seed={seed}", f"output={folder}")
+            entries = (*common, *row.set, f"seed={seed}", f"output={_quoted(folder)}")
             runs.append(Run(row, seed, config, entries, load(config, entries)))
     for run in runs:
         run.check()
     return runs
+
+
+def _quoted(path):
+    """Return a path as a YAML string, in which characters such as `#` have no meaning."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def seconds_left(runs: Sequence[Run]) -> float | None:

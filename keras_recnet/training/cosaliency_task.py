@@ -12,6 +12,7 @@ from keras_recnet.errors import ConfigError, DataError
 from keras_recnet.pipelines.group_lists import parse_group_list
 from keras_recnet.presets import COSALIENCY
 from keras_recnet.training import sample_sheet, synthetic
+from keras_recnet.training.config.schema import AugmentConfig
 from keras_recnet.training.data import HELD_OUT, Data, Faults, ProgressLog, fingerprint, names_of, places
 from keras_recnet.training.task import TrainingTask
 
@@ -33,6 +34,11 @@ class CoSaliencyTask(TrainingTask):
                 raise ConfigError(
                     "loss.co_perceptual: needs the images, which `data.cache: features` does not keep. Use --set "
                     "data.cache=memory, or --set loss.co_perceptual=null."
+                )
+            if self._cached_features and config.data.augment != AugmentConfig():
+                raise ConfigError(
+                    "data.augment: cached features are those of each image and of its mirror image, without other "
+                    "augmentation. Remove this key, or use --set data.cache=memory."
                 )
             for key in self._embedding_keys:
                 if not self._cached_features:
@@ -261,12 +267,19 @@ class CoSaliencyTask(TrainingTask):
             list_file = place.root / LIST
         training, validation, splits = [], [], set()
         with faults.collect():
+            if list_file is not None and self.config.data.split is not None:
+                raise ConfigError(
+                    "data.split: halves the images of each subfolder, as `keras-recnet evaluate --split-seed` does, "
+                    f"and cannot be combined with the list {list_file}. Set data.images and data.masks instead of "
+                    "data.root and data.list."
+                )
             if list_file is None:
                 training = pipelines.find_groups(images=images, masks=masks)
             else:
                 members, _ = parse_group_list(list_file)
                 splits = {member.split for group in members.values() for member in group}
-                split = TRAINING if TRAINING in splits else None
+                # without splits, all lines are used
+                split = TRAINING if splits - {""} else None
                 training = pipelines.read_groups(list_file, images, masks, split=split)
         if training and self.config.data.split is not None:
             halves = pipelines.split_groups(training, seed=self.config.data.split.seed)

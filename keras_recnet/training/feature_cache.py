@@ -9,14 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_recnet.files import atomic_path, sha256
+from keras_recnet.files import atomic_path, locked, sha256
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.parallel import cores, ordered_map
 from keras_recnet.pipelines import CompositePair, ImageSource, Pair
 from keras_recnet.training.checkpoints import check_disk
 from keras_recnet.training.data import ProgressLog, fingerprint
 
-MANIFEST, PARTIAL = "features.json", "features.partial.json"
+MANIFEST, PARTIAL, LOCK = "features.json", "features.partial.json", "lock"
 MASKS = "masks"
 BATCH_SIZE = 16  # of the frozen network
 CHUNK = 256  # images read from the files at once
@@ -48,7 +48,6 @@ class FeatureSource:
     def __init__(
         self, model: keras.Model, folder: str | os.PathLike, *, mirrored: bool = False, log: Callable[[str], object]
     ):
-        self.input_size = model.image_size
         self.image_size = tuple(model.from_features().output_shape[2:4])
         self.folder = Path(folder)
         self.mirrored = mirrored
@@ -130,6 +129,14 @@ class _FeatureFiles:
         }
         if _read_json(self.folder / MANIFEST) != manifest:
             self.folder.mkdir(parents=True, exist_ok=True)
+            waiting = f"Waiting for another run that computes features in {self.folder}"
+            with locked(self.folder / LOCK, on_wait=lambda: self.log(waiting)):
+                self._complete(pairs, shapes, manifest)
+        self.files = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in shapes}
+
+    def _complete(self, pairs, shapes, manifest):
+        """Compute the features, unless another run has done it in the meantime."""
+        if _read_json(self.folder / MANIFEST) != manifest:
             partial = _read_json(self.folder / PARTIAL) or {}
             done = partial.pop("rows", 0)
             if partial != manifest:
@@ -140,7 +147,6 @@ class _FeatureFiles:
             self._compute(pairs, shapes, manifest, done)
             _write_json(self.folder / MANIFEST, manifest)
             (self.folder / PARTIAL).unlink(missing_ok=True)
-        self.files = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in shapes}
 
     def _compute(self, pairs, shapes, manifest, row):
         """Compute the features from a row on."""

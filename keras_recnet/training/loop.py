@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-import resource
+import os
 import signal
 import sys
 import threading
@@ -59,7 +59,7 @@ class State:
 
 
 class StopSignal(keras.callbacks.Callback):
-    """Requests a stop on SIGINT or SIGTERM; a second signal raises KeyboardInterrupt.
+    """Requests a stop on SIGINT or SIGTERM, and says so; a second signal raises KeyboardInterrupt.
 
     As a callback of `evaluate`, it stops the evaluation.
 
@@ -91,6 +91,8 @@ class StopSignal(keras.callbacks.Callback):
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        # `print` is not allowed to interrupt itself
+        os.write(2, b"\nStopping after this step; once more stops at once, without a checkpoint.\n")
 
 
 @dataclasses.dataclass
@@ -308,6 +310,10 @@ def total_steps(config: Config, steps_per_epoch: int) -> int:
 
 
 def peak_memory_mb() -> float:
-    """Return the peak memory of this process in MB."""
+    """Return the peak memory of this process in MB; NaN on systems that do not report it, such as Windows."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)

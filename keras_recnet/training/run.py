@@ -57,9 +57,12 @@ def train(
         prepared = prepare(config, command, resume, stream)
         return _session().run(config, prepared, command, group, stream)
     except KeyboardInterrupt:
-        resumable = CheckpointFolder(Path(config.output) / "checkpoints").paths()
-        advice = f"Resume with: {command} --resume" if resumable else f"Start again with: {command}"
-        print(f"\nStopped; there was nothing new to save. {advice}", file=sys.stderr)
+        paths = CheckpointFolder(Path(config.output) / "checkpoints").paths()
+        if paths:
+            advice = f"The newest checkpoint is {paths[-1].name}. Resume with: {command} --resume"
+        else:
+            advice = f"There is no checkpoint yet. Start again with: {command}"
+        print(f"\nStopped at once. {advice}", file=sys.stderr)
         raise SystemExit(130) from None
 
 

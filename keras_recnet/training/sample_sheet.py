@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_recnet.files import atomic_path
+from keras_recnet.imaging.writing import encode, write
 
 CELL = 160
 GAP = 4
@@ -70,7 +70,7 @@ def draw_preview(rows: list[Row], path: str | os.PathLike) -> None:
             framed[frame:-frame, frame:-frame] = small
             top, start = y * side + GAP, left + x * side + GAP
             sheet[top : top + len(framed), start : start + len(framed)] = framed
-    _write(sheet, path)
+    write(encode(sheet), path)
 
 
 def choose(count: int, total: int) -> list[int]:
@@ -102,12 +102,4 @@ def draw(images: np.ndarray, masks: np.ndarray, maps: np.ndarray, path: str | os
     if len(rows) % 2:
         rows.append(np.full_like(rows[0], 90))
     sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:])], axis=1)
-    _write(sheet, path)
-
-
-def _write(sheet, path):
-    import cv2
-
-    with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
-            raise OSError(f"{path}: the sample sheet could not be written.")
+    write(encode(sheet), path)

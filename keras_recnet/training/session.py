@@ -79,6 +79,8 @@ def _run(config, prepared, command, processes, stream):
     if config.deterministic:
         _make_deterministic()
     model = task.build_model()
+    if config.preset.image_size is not None:
+        _at_preset_size(config, model)  # an error now, not after training
     _check_free_space(config, model, checkpoints)
     log(describe_device(processes.count))
     # process 0 writes the files of cached features
@@ -180,7 +182,7 @@ def build_optimizer(config: Config, model: keras.Model, steps: int) -> keras.opt
             )
         return ema.AdamW(schedule, weight_decay=options.weight_decay, global_clipnorm=options.clip, **average)
 
-    if options.backbone_learning_rate is None:
+    if options.backbone_learning_rate is None or not model.backbone.trainable_variables:
         return build(options.learning_rate)
     return optimizers.two_rates(model, build(options.backbone_learning_rate), build(options.learning_rate))
 
@@ -235,10 +237,7 @@ def _write_preset(
     else:
         row, weights = state.history[-1], last_weights
     keras.config.set_dtype_policy("float32")
-    arguments = model.get_config()
-    if config.preset.image_size is not None:
-        arguments["image_size"] = config.preset.image_size
-    final = type(model).from_config(arguments)
+    final = _at_preset_size(config, model)
     final.set_weights(weights)
     scores = {key: row[key] for key in row if key in ("epoch", "step") or key.startswith("val_")}
     final.save_to_preset(folder, training={"command": command, "seed": config.seed, config.preset.weights: scores})
@@ -250,6 +249,27 @@ def _write_preset(
         f"{config.preset.weights.capitalize()} epoch: {row['epoch']}{validation}\n"
         f"Preset: {folder}"
     )
+
+
+def _at_preset_size(config: Config, model: keras.Model) -> keras.Model:
+    """Return a new model with the image size of the preset, to which the weights of `model` fit.
+
+    Raises:
+        ConfigError: if the network cannot have this size, or its weights depend on the size.
+    """
+    arguments, size = model.get_config(), config.preset.image_size
+    if size is not None:
+        arguments["image_size"] = size
+    try:
+        final = type(model).from_config(arguments)
+    except ValueError as error:
+        raise ConfigError(f"preset.image_size: {error}") from error
+    if [weight.shape for weight in final.weights] != [weight.shape for weight in model.weights]:
+        raise ConfigError(
+            f"preset.image_size: the weights of this network fit only the size of model.image_size. Use --set "
+            f"preset.image_size=null. Received: {size!r}"
+        )
+    return final
 
 
 def _add_litert(folder: Path, log: Callable[[str], object]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from keras_recnet.files import atomic_path
+from keras_recnet.imaging import writing
 
 
 def draw(rng: np.random.Generator, side: int = 80, kind: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +64,5 @@ def write_groups(folder: str | os.PathLike, count: int, seed: int, size: int = 4
 
 
 def _write(folder, name, image, mask):
-    for kind, pixels in (("images", image[..., ::-1]), ("masks", mask)):
-        path = Path(folder, kind, name)
-        with atomic_path(path) as temporary:  # another training process may read it
-            cv2.imwrite(str(temporary), pixels)
+    for kind, pixels in (("images", image), ("masks", mask)):
+        writing.write(writing.encode(pixels), Path(folder, kind, name))

@@ -54,10 +54,19 @@ def test_an_empty_mask_is_valid():
     assert not read_mask(encoded(np.zeros((4, 5), np.uint8)), "m.png").any()
 
 
-@pytest.mark.parametrize("top", [1, 128])
-def test_a_mask_without_values_above_128_is_refused(top):
-    with pytest.raises(ImageError, match=rf"^m.png: no pixel is above 128.*Received: values in 0…{top}$"):
-        read_mask(encoded((VALUES > 128).astype(np.uint8) * top), "m.png")
+@pytest.mark.parametrize("top", [1, 76, 128, 255])
+def test_a_mask_of_two_values_marks_the_larger_one(top):
+    data = encoded((VALUES > 128).astype(np.uint8) * top)
+    np.testing.assert_array_equal(read_mask(data, "m.png"), VALUES > 128)
+
+
+def test_a_mask_of_ones_is_all_object():
+    assert read_mask(encoded(np.ones((4, 5), np.uint8)), "m.png").all()
+
+
+def test_a_mask_of_several_labels_is_refused():
+    with pytest.raises(ImageError, match=r"^m.png: no pixel is above 128.*Received: values in 0…2$"):
+        read_mask(encoded((VALUES // 100).astype(np.uint8)), "m.png")
 
 
 @pytest.mark.parametrize(

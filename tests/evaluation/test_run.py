@@ -76,7 +76,9 @@ def test_a_thousand_pairs_with_ten_faults_are_scored(make_set, tmp_path):
     nan[3, 3] = np.nan
     save(nan.astype(np.float32), maps / "0005.tif")
     (masks / "0006.png").write_bytes((masks / "0006.png").read_bytes()[:50])
-    save((draw(7, (16, 24))[0]).astype(np.uint8), masks / "0007.png")  # saved with 0 and 1
+    labels = draw(7, (16, 24))[0].astype(np.uint8)
+    labels[0, 0] = 2
+    save(labels, masks / "0007.png")  # class labels 0, 1 and 2
     (maps / "0008.png").unlink()
     np.save(maps / "0008.npy", np.full((16, 24), 3.0))
     (maps / "0009.png").chmod(0)

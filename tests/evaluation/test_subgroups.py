@@ -1,5 +1,6 @@
 """Random subgroups of groups, with noise images."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -137,3 +138,16 @@ def test_invalid_subgroups_are_reported(groups, noise, make_set, tmp_path):
     next((groups.images / "dogs").glob("1.*")).unlink()
     with pytest.raises(DataError, match=r"1.png: no image of this name in"):
         draw(groups, size=2)
+
+
+def test_other_masks_or_noise_images_give_another_folder(groups, noise, make_set, tmp_path):
+    def folder(data_set=groups):
+        how = Subgroups(3, noise=1, noise_from=noise)
+        return draw_subgroups(data_set, how, tmp_path / "out").images
+
+    first = folder()
+    assert folder() == first
+    masks = dataclasses.replace(groups, masks=make_set(NAMES, folder=tmp_path / "other") / "masks")
+    assert folder(masks) != first
+    save(np.full((20, 30, 3), 100, np.uint8), noise / "9.png")
+    assert folder() != first

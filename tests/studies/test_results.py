@@ -3,6 +3,7 @@ import io
 
 import pytest
 
+from keras_recnet.errors import ConfigError
 from keras_recnet.studies import definition, results, writing
 
 
@@ -99,3 +100,10 @@ def test_plots_are_written_per_data_set(table, tmp_path):
     assert names == {"table.md", "table.tex", "table.csv", "plot-MINE.png", "plot-MINE.svg"}
     svg = (tmp_path / "plot-MINE.svg").read_text(encoding="utf-8")
     assert all(text in svg for text in ("two-branches", "background-ram", "MAE (lower is better)", "ours", "paper"))
+
+
+def test_an_unknown_dataset_of_the_published_table_is_an_error(study):
+    assert results.published_name(study, None) == study.published.data_set
+    assert results.published_name(study, study.published.data_set.upper()) == study.published.data_set
+    with pytest.raises(ConfigError, match=r"no dataset 'ECSD'. Choose one of: .*ECSSD"):
+        results.published_name(study, "ECSD")

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import io
+import threading
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from keras_recnet import backbones, pipelines
 from keras_recnet.errors import ConfigError, DataError, DiskError
+from keras_recnet.files import locked
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.models import RCAUNet, RecNet
 from keras_recnet.training import feature_cache, synthetic
@@ -18,6 +20,7 @@ from keras_recnet.training.data import names_of
 from keras_recnet.training.embedding import pretrain_embedding
 from keras_recnet.training.feature_cache import FeatureSource
 from keras_recnet.training.run import train
+from keras_recnet.training.session import build_optimizer
 
 from .conftest import tiny_backbone
 
@@ -597,3 +600,73 @@ def test_damaged_files_for_training_and_validation_and_a_wrong_key_are_reported_
             "groups.csv, line 21: has no name",
         ):
             assert str(info.value).count(fault) == 1, fault
+
+
+def test_a_split_cannot_be_combined_with_a_list(tmp_path):
+    images, _ = synthetic.write_groups(tmp_path, 3, seed=1)
+    lines = [f"group00{group},group00{group}/000{index}" for group in range(3) for index in range(4)]
+    (tmp_path / "groups.csv").write_text("\n".join(["group,name", *lines]), encoding="utf-8")
+    overrides = [*LISTED, f"data.root={tmp_path}", "data.split={part: train}"]
+    with pytest.raises(
+        ConfigError, match=r"data.split: .* cannot be combined with the list .*groups.csv. Set data.images"
+    ):
+        CoSaliencyTask(load("rcau_smoke", overrides)).find_files(tmp_path / "run")
+    overrides[-2] = f"data.images={images}"
+    groups, _ = CoSaliencyTask(load("rcau_smoke", [*overrides, f"data.masks={tmp_path / 'masks'}"])).find_files(
+        tmp_path
+    )
+    assert all(len(group.pairs) == 2 for group in groups)
+
+
+@pytest.mark.parametrize("name", ["training", "Train", "test"])
+def test_a_list_with_splits_but_without_train_is_an_error(tmp_path, name):
+    synthetic.write_groups(tmp_path, 3, seed=1)
+    lines = [f"group00{group},group00{group}/000{index},{name}" for group in range(3) for index in range(4)]
+    (tmp_path / "groups.csv").write_text("\n".join(["group,name,split", *lines]), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"no line has the split 'train', only {name}"):
+        CoSaliencyTask(load("rcau_smoke", [*LISTED, f"data.root={tmp_path}"])).find_files(tmp_path / "run")
+
+
+@pytest.mark.parametrize("augment", ["null", "{brightness: 0.4}"])
+def test_cached_features_refuse_an_augmentation(smoke, augment):
+    with pytest.raises(ConfigError, match=r"data.augment: cached features are those of each image and of its mirror"):
+        smoke("data.cache=features", f"data.augment={augment}")
+
+
+def test_two_runs_that_compute_features_in_one_folder_wait_for_each_other(tmp_path, groups, model):
+    lines, sources = [], []
+
+    def compute():
+        source = FeatureSource(model, tmp_path / "shared", log=lines.append)
+        source.open([pair for group in groups for pair in group.pairs], 1)
+        sources.append(source)
+
+    with locked(tmp_path / "shared-lock", on_wait=lambda: None):
+        pass
+    (tmp_path / "shared").mkdir()
+    with locked(tmp_path / "shared" / "lock", on_wait=lambda: None):
+        thread = threading.Thread(target=compute)
+        thread.start()
+        thread.join(timeout=1)
+        assert thread.is_alive()
+        assert not list((tmp_path / "shared").glob("*.npy"))
+    thread.join()
+    assert lines[0] == f"Waiting for another run that computes features in {tmp_path / 'shared'}"
+    assert sources[0].read(groups[0].pairs[0])[0]
+
+
+def test_the_edge_version_refuses_arguments_of_a_recurrent_unit(tmp_path):
+    RecNet("tiny", 64, backbone_weights=None, integration_filters=4, attention=None, head_filters=4).save_to_preset(
+        tmp_path / "recnet"
+    )
+    overrides = [f"init={tmp_path / 'recnet'}", "model.recurrent_unit=gru", "model.use_bias=true"]
+    config = load("rcau_lite0", [*overrides, "model.image_size=64", "data.synthetic=12"])
+    with pytest.raises(ConfigError, match=r"without a recurrent unit. Received: recurrent_unit='gru', use_bias=True"):
+        CoSaliencyTask(config).build_model()
+
+
+def test_a_frozen_backbone_needs_no_learning_rate_of_its_own(tmp_path, model):
+    model.pretrained.trainable = False
+    config = load("rcau_smoke", ["optimizer.backbone_learning_rate=2e-4"])
+    assert not model.backbone.trainable_variables
+    assert float(build_optimizer(config, model, 10).learning_rate) <= config.optimizer.learning_rate

@@ -374,3 +374,18 @@ def test_finetune_lowers_the_loss_and_writes_a_preset_for_prediction(photos, tmp
     assert after["litert"].shape == (50, 70)
     assert np.abs(after["litert"] - before).max() > 0.01
     np.testing.assert_allclose(after["litert"], after["keras"], atol=0.01)
+
+
+def test_an_image_size_that_the_preset_cannot_have_is_an_error_before_the_training(smoke, tmp_path):
+    with pytest.raises(ConfigError, match=r"preset.image_size: .*must be a multiple of 8"):
+        smoke("preset.image_size=90")
+    assert not (tmp_path / "run/log.csv").exists()
+
+
+def test_the_first_ctrl_c_says_that_it_was_noticed(capfd):
+    with loop.StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        assert "Stopping after this step" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

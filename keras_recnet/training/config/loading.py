@@ -136,7 +136,9 @@ def names_backbone_weights(init: str) -> bool:
 def with_current_defaults(fixed: dict) -> dict:
     """Return `Config.fixed()` of an older run, with the defaults of keys that were added since."""
     try:
-        return CONFIGS[fixed.get("task", "saliency")].model_validate({"output": "", **fixed}, strict=False).fixed()
+        # `fixed` has no `preset`; without validation data, its default would be invalid
+        values = {"output": "", "preset": {"weights": "last"}, **fixed}
+        return CONFIGS[fixed.get("task", "saliency")].model_validate(values, strict=False).fixed()
     except (KeyError, pydantic.ValidationError):
         return fixed
 

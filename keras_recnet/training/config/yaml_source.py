@@ -98,7 +98,10 @@ def read(name_or_path: str | os.PathLike, overrides: list[str] | tuple[str, ...]
         key = key.strip()
         if not equals or not all(key.split(".")) or key.count(".") >= MAX_DEPTH:
             raise ConfigError(f"--set {entry}: must be of the form key=value, such as --set data.root=PHOTOS.")
-        value, places = _parse(text, f"--set {entry}", key)
+        value, places = text.strip(), {}
+        # a comment makes no sense here, but ` #` occurs in paths
+        if not re.search(r"(^|\s)#", text) or value[:1] in ("'", '"', "[", "{"):
+            value, places = _parse(text, f"--set {entry}", key)
         nested = value
         for part in reversed(key.split(".")):
             nested = {part: nested}

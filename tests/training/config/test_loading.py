@@ -246,3 +246,15 @@ def test_the_written_configuration_can_be_loaded(write):
 def test_all_keys_include_nested_ones():
     keys = all_keys(Config)
     assert {"init", "model.image_size", "data.augment.flip", "optimizer.backbone_learning_rate"} <= set(keys)
+
+
+def test_a_run_without_validation_gets_current_defaults_too():
+    fixed = load("smoke", ["data.validation=0", "preset.weights=last"]).fixed()
+    older = {key: value for key, value in fixed.items() if key != "ema"}
+    assert differences(with_current_defaults(older), fixed) == ["ema: None → 0.9"]
+
+
+@pytest.mark.parametrize("path", ["/photos/trip #1", "runs/a # b", "#1"])
+def test_a_path_on_the_command_line_may_contain_a_number_sign(path):
+    assert load("smoke", [f"output={path}"]).output == path
+    assert load("smoke", [f'output="{path}"']).output == path
