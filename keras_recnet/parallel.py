@@ -41,12 +41,19 @@ class Shard(NamedTuple):
         return f"{self.index}/{self.count}"
 
 
-def ordered_map(function: Callable, items: Iterable, *, workers: int, executor: Executor | None = None) -> Iterator:
+def ordered_map(
+    function: Callable,
+    items: Iterable,
+    *,
+    workers: int,
+    executor: Executor | None = None,
+    on_end: Callable[[], object] = lambda: None,
+) -> Iterator:
     """Yield `function(item)` for each item in order, computed by `workers` threads or by `executor`.
 
     At most `2 * workers` items are read ahead, so infinite iterables work and memory is bounded. An exception is raised
     in place of the item's result. On an exception, and when the iterator is closed, pending calls are cancelled.
-    The executor is shut down at the end, after running calls have finished.
+    The executor is shut down at the end, after running calls have finished; `on_end` is called before, to stop them.
     """
     executor = executor or ThreadPoolExecutor(workers, thread_name_prefix="keras_recnet")
     pending = collections.deque()
@@ -58,6 +65,7 @@ def ordered_map(function: Callable, items: Iterable, *, workers: int, executor: 
         while pending:
             yield pending.popleft().result()
     finally:
+        on_end()
         executor.shutdown(cancel_futures=True)
 
 

@@ -2,11 +2,13 @@
 
 import abc
 import contextlib
+import functools
 import io
 import itertools
 import os
 import random
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -119,7 +121,7 @@ class Client(abc.ABC):
             RequestImageError: if the image cannot be read or the server refuses it.
             ServerError: if the server fails.
         """
-        (saliency_map,) = self._maps([(0, image)])
+        (saliency_map,) = self._maps([(0, image)], threading.Event())
         if isinstance(saliency_map, RequestImageError):
             raise saliency_map
         return saliency_map
@@ -156,6 +158,9 @@ class Client(abc.ABC):
         Raises:
             ServerError: if the server fails.
         """
+        return self._send(files, threading.Event())
+
+    def _send(self, files, stop):
         for attempt in itertools.count(1):
             try:
                 answers = self._request(files)
@@ -167,7 +172,8 @@ class Client(abc.ABC):
                     raise error.with_message(f"{error} Tried {attempt} times.") from error
                 # randomized, so that clients that were refused at the same time do not all retry at the same time
                 pause = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
-                time.sleep(max(pause, min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)))
+                if stop.wait(max(pause, min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER))):
+                    raise
         if len(answers) != len(files):
             raise ServerError(
                 f"{self}: {len(answers)} answers for {len(files)} images. Check that the model is an exported RecNet."
@@ -209,13 +215,15 @@ class Client(abc.ABC):
     def _map(self, images, batch_size, jobs, errors):
         numbered = enumerate(map(snapshot, images))
         batches = iter(lambda: list(itertools.islice(numbered, batch_size)), [])
-        with contextlib.closing(ordered_map(self._maps, batches, workers=jobs)) as results:
+        stop = threading.Event()  # after an interruption, requests are not repeated
+        maps = functools.partial(self._maps, stop=stop)
+        with contextlib.closing(ordered_map(maps, batches, workers=jobs, on_end=stop.set)) as results:
             for saliency_map in itertools.chain.from_iterable(results):
                 if errors == "raise" and isinstance(saliency_map, RequestImageError):
                     raise saliency_map
                 yield saliency_map
 
-    def _maps(self, batch):
+    def _maps(self, batch, stop):
         """Return a map or a `RequestImageError` for each `(index, image)` of a batch."""
         results, waiting = {}, []
         for index, image in batch:
@@ -226,16 +234,16 @@ class Client(abc.ABC):
                 results[index] = RequestImageError(index, name, str(error).removeprefix(f"{name}: "))
                 continue
             if waiting and sum(len(other) for *_, other in waiting) + len(file) > self.max_request_bytes:
-                results |= self._maps_of_files(waiting)
+                results |= self._maps_of_files(waiting, stop)
                 waiting = []
             waiting.append((index, name, file))
         if waiting:
-            results |= self._maps_of_files(waiting)
+            results |= self._maps_of_files(waiting, stop)
         return [results[index] for index, _ in batch]
 
-    def _maps_of_files(self, files):
+    def _maps_of_files(self, files, stop):
         try:
-            answers = self.send([file for *_, file in files])
+            answers = self._send([file for *_, file in files], stop)
         except ServerError as error:
             first, last = (_label(index, name) for index, name, _ in (files[0], files[-1]))
             raise error.with_message(f"{first if len(files) == 1 else f'{first} to {last}'}: {error}") from error

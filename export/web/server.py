@@ -66,7 +66,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def send_head(self):
         path = Path(self.translate_path(self.path))
-        if not path.resolve().is_relative_to(self.server.folder):
+        # a name with a null byte raises a ValueError
+        if "\0" in os.fspath(path) or not path.resolve().is_relative_to(self.server.folder):
             self.send_error(404, "Not found")
             return None
         return super().send_head()

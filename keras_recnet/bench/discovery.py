@@ -42,7 +42,8 @@ def find(
         PresetError: if the preset or folder does not exist, or the preset lacks a file.
     """
     folder = Path(target)
-    if folder.is_dir() and not (folder / presets.CONFIG).is_file():
+    shipped = {preset.name for preset in presets.available()}
+    if target not in shipped and folder.is_dir() and not (folder / presets.CONFIG).is_file():
         return [_of_export(folder, engines, precisions, size)]
     return _PresetCandidates(presets.find(target), size, workspace, log).find(engines, precisions)
 

@@ -42,7 +42,8 @@ def litert_precision(file: str | os.PathLike) -> str:
     schema, model = _flatbuffer(file)
     graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
     types = Counter(graph.Tensors(index).Type() for graph in graphs for index in range(graph.TensorsLength()))
-    names = {"float16": schema.TensorType.FLOAT16, "int8": schema.TensorType.INT8}
+    # an int8 file may have some layers in float16
+    names = {"int8": schema.TensorType.INT8, "float16": schema.TensorType.FLOAT16}
     return next((name for name, number in names.items() if types[number]), "float32")
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import os
 import posixpath
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 from keras_recnet.bulk import storage
 from keras_recnet.errors import DataError
 from keras_recnet.imaging.reading import SUFFIXES
-from keras_recnet.inference.inputs import InputImage, find_images
+from keras_recnet.inference.inputs import InputImage, check_overwriting, find_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Item:
     outputs: list[str]
 
 
-def find_items(inputs: Iterable[str], out: str, *, grouped: bool) -> tuple[list[Item], list[tuple[str, str]]]:
+def find_items(
+    inputs: Iterable[str], out: str, *, grouped: bool, files: bool = True
+) -> tuple[list[Item], list[tuple[str, str]]]:
     """List the images or groups in `inputs`.
 
     Args:
@@ -36,12 +39,14 @@ def find_items(inputs: Iterable[str], out: str, *, grouped: bool) -> tuple[list[
             files and folders.
         out: the output folder, which is left out if it is inside an input folder.
         grouped: whether each folder that contains images is a group.
+        files: whether each map becomes a file in `out`.
 
     Returns:
         The items, and `(input, message)` for each input that matches no image.
 
     Raises:
-        DataError: if two maps would have the same path.
+        DataError: if two maps would have the same path, or a map would be written into the folder of its image or
+            overwrite a file of another program.
     """
     images, problems = {}, []
     for location in inputs:
@@ -66,6 +71,8 @@ def find_items(inputs: Iterable[str], out: str, *, grouped: bool) -> tuple[list[
             for key, image in images.items()
         }
     outputs = _outputs(images.values())
+    if files and storage.is_local(out):
+        _check_outputs(images, outputs, out)
     if not grouped:
         return [Item(key, [key], [output]) for key, output in zip(images, outputs, strict=True)], problems
     groups = collections.defaultdict(lambda: ([], []))
@@ -109,6 +116,18 @@ def _outputs(images):
                 f"both, or use different output folders."
             )
     return outputs
+
+
+def _check_outputs(paths, outputs, out):
+    """Raise an error if a map would be written into the folder of its image, or overwrite a file of another program."""
+    real_folder = functools.cache(os.path.realpath)
+    for path, output in zip(paths, outputs, strict=True):
+        target = os.path.join(out, output)
+        if storage.is_local(path) and real_folder(os.path.dirname(target)) == real_folder(os.path.dirname(path)):
+            raise DataError(
+                f"{out!r} is the folder of {path!r}, where maps would mix with the images. Choose another folder."
+            )
+        check_overwriting(target)
 
 
 def _stem(relative):

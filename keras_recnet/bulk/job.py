@@ -21,6 +21,7 @@ FORMATS = ("files", "parquet", "webdataset")
 SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
 # readers of parquet datasets ignore folders whose name starts with an underscore
 JOURNAL, SETTINGS, ATTEMPTS = "_journal", "settings.json", "attempts"
+_JOURNAL_NAME = re.compile(r"\d{8}\.json")  # other files may be leftovers of a killed process
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 1024  # images per block
 BLOCKS_PER_ACTOR = 8
 KILLS = 2  # an item that has killed this many actors gets an error and is skipped
@@ -73,9 +74,8 @@ class Job:
                 f"{'; '.join(changed)}. Choose another folder."
             )
         finished = {}
-        for name in names:
-            if name != SETTINGS:
-                finished |= json.loads(storage.read(storage.join(self.out, JOURNAL, name)))
+        for name in filter(_JOURNAL_NAME.fullmatch, names):
+            finished |= json.loads(storage.read(storage.join(self.out, JOURNAL, name)))
         return finished
 
     def run(self, finished: dict, *, advance: Callable[[float], object], written: list[str]) -> Iterator[Result]:
@@ -132,7 +132,11 @@ class Job:
         }
 
     def _parts(self):
-        return [name for name in storage.names_in(self.out) if name.startswith("part-")]
+        """Return the names of the blocks' files. With the format `files`, such a name is that of a photo's map."""
+        if self.format == "files":
+            return []
+        pattern = re.compile(r"part-\d{8}" + re.escape(SUFFIXES[self.format]))
+        return list(filter(pattern.fullmatch, storage.names_in(self.out)))
 
     def _clean(self):
         """Delete the parts and attempts of blocks that an interrupted run did not finish."""
@@ -149,7 +153,7 @@ class Job:
         actors = self.actors or default_actors(0)
         images = sum(len(item.paths) for item in items)
         size = min(LARGEST_BLOCK, max(SMALLEST_BLOCK, images // (BLOCKS_PER_ACTOR * actors)))
-        names = [name for name in storage.names_in(storage.join(self.out, JOURNAL)) if name != SETTINGS]
+        names = filter(_JOURNAL_NAME.fullmatch, storage.names_in(storage.join(self.out, JOURNAL)))
         number = 1 + max((int(name.partition(".")[0]) for name in names), default=-1)
         blocks, filled = {number: []}, 0
         for item in items:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from keras_recnet.bulk import storage
@@ -14,6 +15,7 @@ from keras_recnet.imaging.drawing import to_8_bits
 from keras_recnet.imaging.objects import object_box
 from keras_recnet.imaging.reading import raise_pillow_limit
 from keras_recnet.imaging.writing import encode
+from keras_recnet.inference.outputs import is_out_of_memory
 from keras_recnet.inference.predictor import read_snapshot
 from keras_recnet.parallel import ordered_map
 
@@ -125,7 +127,9 @@ class ImageWorker:
                     source, fit=self.predictor.engine.size, max_pixels=self.predictor.max_pixels, name=path
                 )
                 yield Row.of_map(path, self.predictor.predict(decoded))
-            except (ImageError, MissingExtraError, MemoryError) as error:
+            except (ImageError, MissingExtraError, MemoryError, cv2.error) as error:
+                if isinstance(error, cv2.error) and not is_out_of_memory(error):
+                    raise
                 yield Row(path, error=_message(path, error))
 
 

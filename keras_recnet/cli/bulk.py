@@ -63,7 +63,7 @@ def bulk(inputs, out, format, grouped, address, actors, preset, engine, size, fl
     description = preset
     if engine != "keras":  # report errors before Ray starts; the Keras engine might occupy this machine's GPU
         description = str(load_predictor(GroupPredictor if grouped else Predictor, preset, threads=1, **network))
-    items, problems = bulk_inputs.find_items(inputs, out, grouped=grouped)
+    items, problems = bulk_inputs.find_items(inputs, out, grouped=grouped, files=format == "files")
     if not items:
         return report(None, problems, 0, out=out, as_json=False)
     job = Job(items, out, format, grouped, {"preset": preset, **network}, actors)

@@ -86,7 +86,7 @@ def cosal(
 
     try:
         groups, problems = group_inputs.find_groups(folders, named, recursive=recursive, outside=out)
-        tasks = group_inputs.plan_group_jobs(groups, out, kinds)
+        tasks = group_inputs.plan_group_jobs(groups, out, kinds, skip_existing=skip_existing)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     tasks = options.selected_shard(tasks, shard, "group")

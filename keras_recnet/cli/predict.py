@@ -44,7 +44,11 @@ from keras_recnet.imaging import KINDS
     "--flip", is_flag=True, help="Average the map with that of the mirrored image: softer maps, half as fast."
 )
 @options.jobs
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the LiteRT engine per image.  [default: 1, with --jobs 1 all cores]")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of the LiteRT engine per image.  [default: 1, with --jobs 1 all cores]",
+)
 @options.max_pixels
 @options.skip_existing
 @options.shard
@@ -121,7 +125,7 @@ def predict(
 
     images, problems = find_images(inputs, outside=out)
     try:
-        tasks = plan_jobs(images, out, kinds)
+        tasks = plan_jobs(images, out, kinds, skip_existing=skip_existing)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     tasks = options.selected_shard(tasks, shard, "image")

@@ -69,7 +69,7 @@ def _command(client, default_url):
             raise click.UsageError("--json and -o - cannot both write to standard output.")
         images, problems = find_images(inputs, outside=out)
         try:
-            tasks = plan_jobs(images, out, ["mask"])
+            tasks = plan_jobs(images, out, ["mask"], skip_existing=skip_existing)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         if not tasks:

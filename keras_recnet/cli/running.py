@@ -55,6 +55,9 @@ def exit_status(command: click.Command, program: str, arguments: list[str] | Non
     except RecNetError as error:
         click.echo(f"Error: {error}", err=True)
         return NOT_STARTED if isinstance(error, _EARLY_ERRORS) else FAILED
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        return FAILED
 
 
 @contextlib.contextmanager
@@ -124,22 +127,26 @@ def report(
                     for result in results:
                         done += add(result)
                         skipped += result.skipped and result.is_image
+        status = FAILED if failures else 0
     except KeyboardInterrupt:
         say(f"Interrupted after {done} of {total} images. {len(written)} complete files were written. {resume}")
-        return INTERRUPTED
+        status = INTERRUPTED
     except DiskError as error:
         say(f"Error: {error} Stopped after {done} of {total} images; {len(written)} files were written.")
-        return FAILED
-    if run is not None and out != "-":
+        status = FAILED
+    else:
+        if run is None and failures:
+            status = NOT_STARTED
         in_groups = "" if groups is None else f" in {groups} group{'s' * (groups != 1)}"
         some_skipped = f" ({skipped} skipped)" if skipped else ""
         seconds = time.perf_counter() - start
-        say(f"{done} of {total} images{in_groups}{some_skipped} in {seconds:.1f} s ({network}) -> {out}")
+        if run is not None and out != "-":
+            say(f"{done} of {total} images{in_groups}{some_skipped} in {seconds:.1f} s ({network}) -> {out}")
     if notes:
         say(*(f"Note: {note}" for note in notes))
     if failures:
         say(f"{len(failures)} failed:", *(f"  {failure}" for failure in failures))
-    return FAILED if failures else 0
+    return status
 
 
 def say(*lines):

@@ -98,10 +98,11 @@ def on_background(rgba: np.ndarray, background: tuple[int, int, int] | np.ndarra
 def _cover(image, size):
     height, width = size
     scale = max(height / image.shape[0], width / image.shape[1])
-    enlarged = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
-    image = cv2.resize(image, enlarged, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
+    # cropped first: a narrow image, resized as a whole, could need any amount of memory
+    rows, columns = max(1, round(height / scale)), max(1, round(width / scale))
+    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+    part = image[top : top + rows, left : left + columns]
+    return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def _alpha_plane(colors, saliency_map):

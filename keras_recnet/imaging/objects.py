@@ -34,10 +34,12 @@ def object_center(saliency_map: np.ndarray) -> tuple[float, float] | None:
         `(x, y)` in pixels from the left and top edges, so the center of the first pixel is (0.5, 0.5). None if the map
         has no object.
     """
-    moments = cv2.moments(np.where(saliency_map >= THRESHOLD, saliency_map, np.float32(0)))
-    if not moments["m00"]:
+    weights = np.where(saliency_map >= THRESHOLD, saliency_map, np.float32(0))
+    of_columns, of_rows = (weights.sum(axis=axis, dtype=np.float64) for axis in (0, 1))
+    total = of_rows.sum()
+    if not total:
         return None
-    return moments["m10"] / moments["m00"] + 0.5, moments["m01"] / moments["m00"] + 0.5
+    return tuple(float(sums @ (np.arange(len(sums)) + 0.5) / total) for sums in (of_columns, of_rows))
 
 
 def largest_object(saliency_map: np.ndarray) -> np.ndarray:

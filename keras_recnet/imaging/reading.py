@@ -148,7 +148,7 @@ def open_image(source, *, max_pixels: int = MAX_PIXELS, name: str | None = None)
                 raise ImageError(f"{name}: the image has no pixels. Received: {width} × {height}")
             _scale_transparent_color(image)
             yield image
-    except (ImageError, MissingExtraError):
+    except (ImageError, MissingExtraError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file. Check the path.") from error
@@ -329,6 +329,8 @@ def _image_of(source, name):
         return source
     if hasattr(source, "__array__"):
         return _from_array(np.asarray(source), name)
+    if not source.seekable():  # a pipe
+        source = io.BytesIO(source.read())
     head = source.read(16)
     if not head:
         raise ImageError(f"{name}: the file is empty (0 bytes). Copy it again.")
@@ -341,6 +343,8 @@ def _image_of(source, name):
 def _to_rgb(image, name):
     """Return the image in RGB on white, its alpha channel or None, and the color profile of the result."""
     profile = image.info.get("icc_profile")
+    if profile and profile[16:20] == b"GRAY":
+        profile = None  # the result has colors
     if image.mode in DEEP_MODES:
         values, transparent = gray_values(image), image.info.get("transparency")
         image = Image.fromarray(gray_to_8_bits(values, name))

@@ -1,12 +1,14 @@
 """Encode images and write them to files atomically."""
 
 import io
+import math
 import os
 import sys
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from keras_recnet.errors import ImageError
 from keras_recnet.files import atomic_path, is_device
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -16,6 +18,7 @@ OPTIONS = {
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True},
 }
+LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 SOFTWARE = "keras_recnet"  # identifies PNG files written by this library
 
 
@@ -26,8 +29,17 @@ def encode(array: np.ndarray, path: str | os.PathLike = "", *, profile: bytes | 
         array: uint8 `(H, W)` gray, `(H, W, 3)` RGB or, except in JPEG, `(H, W, 4)` RGBA.
         path: the output file, of which only the suffix is used.
         profile: ICC profile of the colors, or None.
+
+    Raises:
+        ImageError: if the image is too large for the format.
     """
     format = FORMATS.get(os.path.splitext(path)[1].lower(), "PNG")
+    height, width = array.shape[:2]
+    if max(height, width) > LARGEST_SIDE.get(format, math.inf):
+        raise ImageError(
+            f"{os.fspath(path)}: {width} × {height} pixels are too many for {format}, which has at most "
+            f"{LARGEST_SIDE[format]} per side. Choose .png."
+        )
     file = io.BytesIO()
     text = PngImagePlugin.PngInfo()
     text.add_text("Software", SOFTWARE)

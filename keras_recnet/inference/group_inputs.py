@@ -105,16 +105,20 @@ def find_groups(
     return groups, problems
 
 
-def plan_group_jobs(groups: Iterable[ImageGroup], out: str, kinds: Iterable[str]) -> list[GroupJob]:
+def plan_group_jobs(
+    groups: Iterable[ImageGroup], out: str, kinds: Iterable[str], *, skip_existing: bool = False
+) -> list[GroupJob]:
     """Choose the files to write: `OUT/GROUP/…` for each image as in `plan_jobs`, and `OUT/GROUP.sheet.png`.
 
     Args:
         groups: the groups.
         out: a folder; for the sheet of one group also a PNG, JPEG or WebP file.
         kinds: the output types; `sheet` is drawn once per group.
+        skip_existing: as in `plan_jobs`.
 
     Raises:
         ValueError: as in `plan_jobs`.
+        DataError: as in `plan_jobs`.
     """
     groups, kinds = list(groups), list(kinds)
     image_kinds = [kind for kind in kinds if kind != "sheet"]
@@ -129,7 +133,8 @@ def plan_group_jobs(groups: Iterable[ImageGroup], out: str, kinds: Iterable[str]
             for group in groups
         ]
     # all groups in one call, so that clashes between groups are found
-    jobs = iter(plan_jobs([image for group in groups for image in group.images], out, image_kinds))
+    images = [image for group in groups for image in group.images]
+    jobs = iter(plan_jobs(images, out, image_kinds, skip_existing=skip_existing))
     return [
         GroupJob(
             group.name,

@@ -1,5 +1,7 @@
 """Co-saliency maps of a group, one image at a time, with any engine. Uses NumPy only."""
 
+import errno
+import os
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -181,11 +183,13 @@ class _FeatureFile:
         self._left -= 1
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the group)
+                # without a buffer, which could not be written later
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with the group)
                 self._shapes = {name: array.shape for name, array in features.items()}
             for name in self._shapes:
-                self._file.write(np.ascontiguousarray(features[name], "float32"))
-            self._file.flush()
+                array = np.ascontiguousarray(features[name], "float32")
+                if self._file.write(array) < array.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:  # if the disk is full, the other images are encoded again later
             self._left = 0
             return

@@ -1,6 +1,7 @@
 """Find the input images of a command, and plan its output files."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import glob
@@ -8,6 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from keras_recnet.errors import DataError
 from keras_recnet.files import is_device, walk
 from keras_recnet.imaging.reading import SUFFIXES
 from keras_recnet.imaging.writing import FORMATS, is_own_output
@@ -66,7 +68,9 @@ def find_images(inputs: Iterable[str], *, outside: str | None = None) -> tuple[l
     return list(images.values()), problems
 
 
-def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> list[ImageJob]:
+def plan_jobs(
+    images: Iterable[InputImage], out: str, kinds: Iterable[str], *, skip_existing: bool = False
+) -> list[ImageJob]:
     """Choose the files to write: `OUT/NAME.png` for a mask, `OUT/NAME.KIND.png` for other types.
 
     NAME is the image's name without its suffix. It keeps the suffix (`a.jpg.png`) if another image in the same folder
@@ -77,10 +81,12 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
         images: the images.
         out: a folder; for one image and one type also a PNG, JPEG or WebP file, or `-` for standard output.
         kinds: the output types.
+        skip_existing: whether existing files will not be overwritten.
 
     Raises:
         ValueError: if two outputs would have the same path, or an output would overwrite its image or be written into
             the image's own folder.
+        DataError: if an output in a folder would overwrite a file that this library has not written.
     """
     images, kinds = list(images), list(kinds)
     if out == STANDARD_STREAM or names_image_file(out):
@@ -108,8 +114,23 @@ def plan_jobs(images: Iterable[InputImage], out: str, kinds: Iterable[str]) -> l
                     f"{other!r} and {image.path!r} would both be written to {str(path)!r}. Pass the folder that "
                     f"contains both (or a quoted pattern), or use different output folders."
                 )
+            if not skip_existing:
+                check_overwriting(path)
         jobs.append(ImageJob(image.path, outputs))
     return jobs
+
+
+def check_overwriting(path: str | os.PathLike) -> None:
+    """Check that a file does not exist or was written by this library, so that it can be overwritten.
+
+    Raises:
+        DataError: if it is another file, such as a photo.
+    """
+    if os.path.exists(path) and not is_own_output(path):
+        raise DataError(
+            f"{os.fspath(path)}: exists, and was not written by keras-recnet, so it is not overwritten. Choose another "
+            f"output folder."
+        )
 
 
 def names_image_file(out: str) -> bool:
@@ -135,6 +156,9 @@ def _search(text, excluded, on_error):
         yield InputImage(text, Path(Path(text).name))
     elif glob.has_magic(text):
         base = os.path.join("", *_before_magic(text))
+        real_base = os.path.realpath(base or ".")
+        if excluded is not None and (excluded == real_base or not _inside(excluded, real_base)):
+            excluded = None  # `plan_jobs` refuses the folder of an image
         for match in sorted(glob.glob(text, recursive=True)):
             if os.path.isdir(match):
                 yield from _walk(match, base, excluded, on_error)
@@ -187,8 +211,9 @@ def _has_namesake(path, names_in):
 
 def _names_in(folder):
     names = collections.defaultdict(list)
-    for name in filter(_is_image, os.listdir(folder)):
-        names[_stem(name)].append(name)
+    with contextlib.suppress(PermissionError):  # a folder may be searchable but not readable
+        for name in filter(_is_image, os.listdir(folder)):
+            names[_stem(name)].append(name)
     return names
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from keras_recnet.errors import ImageError, MissingExtraError
@@ -19,6 +20,11 @@ from keras_recnet.parallel import cores, ordered_map
 
 # output types that show the image's colors and keep its ICC profile
 _COLOR_KINDS = ("cutout", "crop", "overlay", "attention")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether Python or OpenCV could not allocate memory."""
+    return isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem)
 
 
 @dataclasses.dataclass
@@ -67,7 +73,9 @@ class Result:
         start = time.perf_counter()
         try:
             yield
-        except MemoryError:
+        except (MemoryError, cv2.error) as error:
+            if not is_out_of_memory(error):
+                raise
             self.error = f"{self.source}: not enough memory for this image. Process fewer at a time (--jobs 1)."
         except (ImageError, MissingExtraError) as error:
             self.error = str(error)
@@ -207,7 +215,13 @@ def write_maps(
     """
     workers = workers or cores() + 1
 
-    def process(job):
+    def with_input(job):
+        # a thread that waits for standard input could not be interrupted
+        waits = job.source == STANDARD_STREAM and writer.missing(job.outputs)
+        return job, sys.stdin.buffer.read() if waits else None
+
+    def process(job_and_input):
+        job, from_input = job_and_input
         missing = writer.missing(job.outputs)
         if not missing:
             return Result(job.source, job.outputs, skipped=True)
@@ -215,7 +229,7 @@ def write_maps(
         with result.recording():
             data, name = job.source, job.source
             if job.source == STANDARD_STREAM:
-                data, name = sys.stdin.buffer.read(), "standard input"
+                data, name = from_input, "standard input"
             fit = predictor.engine.size if KINDS_OF_THE_MAP.issuperset(missing) else None
             decoded = read(data, fit=fit, max_pixels=predictor.max_pixels, name=name)
             if "attention" in missing and writer.pixel:
@@ -226,7 +240,7 @@ def write_maps(
             result.outputs, result.size = job.outputs, decoded.size
         return result
 
-    with contextlib.closing(ordered_map(process, jobs, workers=workers)) as results:
+    with contextlib.closing(ordered_map(process, map(with_input, jobs), workers=workers)) as results:
         for result in results:
             advance(1)
             yield result

@@ -84,7 +84,11 @@ class Preset:
         if not path.is_file():
             raise PresetError(f"{path}: missing, though {CONFIG} lists it. Copy the whole preset folder again.")
         expected = self.config["files"][file]
-        if path.stat().st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
+        try:
+            is_intact = path.stat().st_size == expected["bytes"] and sha256(path) == expected["sha256"]
+        except OSError as error:
+            raise PresetError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
+        if not is_intact:
             raise PresetError(
                 f"{path}: wrong checksum, the file is damaged or was changed. Copy the preset again, or reinstall "
                 f"keras-recnet if the preset ships with it."

@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Callable
 
+from keras_recnet.errors import ImageError
 from keras_recnet.files import atomic_path
 from keras_recnet.imaging.reading import DecodedImage
 from keras_recnet.imaging.resizing import resize, resize_map
 from keras_recnet.inference.inputs import STANDARD_STREAM
 from keras_recnet.inference.outputs import OutputWriter
 from keras_recnet.parallel import cores, ordered_map
+from keras_recnet.video.reading import import_av
 from keras_recnet.video.smoothing import MapSmoother
 from keras_recnet.video.writing import RawWriter, VideoWriter
 
@@ -58,8 +60,14 @@ def convert_video(
         return convert(RawWriter(sys.stdout.buffer), advance, stop)
     transparent = kind == "cutout" and drawing.background is None
     # PyAV could open the file itself, but would not report all write errors, such as those of a full disk
-    with atomic_path(out) as temporary, open(temporary, "wb") as file:
-        return convert(VideoWriter(file, out, reader, transparent=transparent), advance, stop)
+    av = import_av(out)
+    try:
+        with atomic_path(out) as temporary, open(temporary, "wb") as file:
+            return convert(VideoWriter(file, out, reader, transparent=transparent), advance, stop)
+    except av.FFmpegError as error:
+        raise ImageError(
+            f"{out}: the video cannot be written in this format ({error}). Try another suffix, such as .webm or .mov."
+        ) from error
 
 
 class _Conversion:

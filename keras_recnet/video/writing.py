@@ -23,6 +23,7 @@ _CODECS = {
     # no B-frames, because the MP4 muxer computes the wrong duration for their last frames if the frame rate varies
     ".mp4": ("libx264", ("yuv420p", None), {"crf": "20", "preset": "veryfast", "bf": "0"}),
 }
+_AAC_RATES = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
 _AUDIO_CODECS = {".webm": "libopus", ".mov": "aac", ".mp4": "aac"}
 _COPIED_AUDIO = {
     ".webm": {"opus", "vorbis"},
@@ -73,7 +74,9 @@ class VideoWriter:
             if self._copies:
                 self._audio = self._container.add_stream_from_template(source.audio)
             else:
-                rate = 48000 if suffix == ".webm" else source.audio.rate
+                rate = source.audio.rate
+                if suffix == ".webm" or rate not in _AAC_RATES:
+                    rate = 48000
                 self._audio = self._container.add_stream(_AUDIO_CODECS[suffix], rate=rate)
                 self._audio.codec_context.layout = "mono" if source.audio.channels == 1 else "stereo"
                 self._audio.codec_context.bit_rate = 128_000

@@ -77,3 +77,8 @@ def test_the_precision_and_signatures_of_a_litert_file_are_read(tiny_preset, tmp
     (tmp_path / "model.tflite").write_bytes(np.zeros(100, "uint8"))
     with pytest.raises(PresetError, match=r"model\.tflite: not a LiteRT file"):
         flops.count_litert(tmp_path / "model.tflite")
+
+
+def test_the_int8_files_of_both_presets_are_int8():
+    for name in ("recnet_lite0", "rcau_lite0"):
+        assert flops.litert_precision(presets.find(name).file("model.int8.tflite")) == "int8"

@@ -330,3 +330,26 @@ def test_a_file_that_cannot_be_written_or_a_wrong_preset_is_reported(run, links,
     status = main.main(["bulk", str(photos), "-o", str(tmp_path / "new"), "--preset", str(tiny_group_preset)])
     assert status == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_maps_are_not_written_over_photos(run, save_photo, tmp_path):
+    save_photo("photos/a.png", (30, 40))
+    save_photo("photos/raw/b.jpg", (30, 40))
+    save_photo("photos/b.png", (30, 40))
+    before = (tmp_path / "photos/a.png").read_bytes(), (tmp_path / "photos/b.png").read_bytes()
+    status, _, stderr = run(tmp_path / "photos", "-o", tmp_path / "photos")
+    assert status == 2
+    assert "is the folder of" in stderr
+    status, _, stderr = run(tmp_path / "photos/raw", "-o", tmp_path / "photos")
+    assert status == 2
+    assert "photos/b.png: exists, and was not written by keras-recnet" in stderr
+    assert before == ((tmp_path / "photos/a.png").read_bytes(), (tmp_path / "photos/b.png").read_bytes())
+
+
+def test_the_map_of_a_photo_named_like_a_part_is_kept(run, save_photo, tmp_path):
+    save_photo("photos/part-1.jpg", (30, 40))
+    assert run(tmp_path / "photos", "-o", tmp_path / "out")[0] == 0
+    save_photo("photos/new.jpg", (30, 40))
+    (tmp_path / "out/_journal/.00000001.ab12cd34.json").write_text("{")  # of a killed actor
+    assert run(tmp_path / "photos", "-o", tmp_path / "out")[0] == 0
+    assert files_below(tmp_path / "out") == ["new.png", "part-1.png"]

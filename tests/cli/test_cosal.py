@@ -92,7 +92,7 @@ def test_recursive_makes_a_group_of_each_subfolder(run, birds, save_photo, tmp_p
     assert "in 2 groups" in stderr
     assert "Note: deep/cats: a group of one image" in stderr
     status, _, stderr = run(birds.parent, "-o", tmp_path / "again")
-    assert status == 1
+    assert status == 2
     assert "Use --recursive to make each of them a group" in stderr
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -251,7 +252,7 @@ def test_a_search_skips_earlier_outputs(run, save_photo, tmp_path, monkeypatch):
         assert run(inputs, "-o", "again", "--type", "mask,cutout")[0] == 0
         assert files_below("again") == first
     status, _, stderr = run("cut", "-o", "more")
-    assert status == 1
+    assert status == 2
     assert "only earlier outputs" in stderr
     assert run("cut/a.png", "-o", "more")[0] == 0
 
@@ -388,7 +389,7 @@ def test_wrong_usage_starts_nothing(run, save_photo, tmp_path, monkeypatch, argu
 def test_the_error_names_an_input_without_images(run, tmp_path, inputs):
     (tmp_path / "empty").mkdir()
     status, _, stderr = run(tmp_path / inputs, "-o", tmp_path / "out")
-    assert status == 1
+    assert status == 2
     assert f"1 failed:\n  {tmp_path / inputs}: " in stderr
     assert not (tmp_path / "out").exists()
 
@@ -529,3 +530,48 @@ def test_an_invalid_shard_is_reported(run, save_photo, tmp_path, shard):
     status, _, stderr = run(save_photo("photo.jpg"), "-o", tmp_path / "out", "--shard", shard)
     assert status == 2
     assert f"must be I/N with 0 ≤ I < N: 0/3, 1/3 and 2/3 are the three parts. Received: '{shard}'" in stderr
+
+
+def test_failures_before_an_interruption_are_printed(run, many, tmp_path, monkeypatch):
+    original = outputs.OutputWriter.save
+
+    def interrupted(self, paths, *arguments):
+        if "40.png" in str(paths):
+            raise KeyboardInterrupt
+        original(self, paths, *arguments)
+
+    monkeypatch.setattr(outputs.OutputWriter, "save", interrupted)
+    (many / "00.jpg").write_bytes(b"no image")
+    status, _, stderr = run(many, "-o", tmp_path / "out")
+    assert status == 130
+    assert "Interrupted after" in stderr
+    assert "1 failed:\n" in stderr
+    assert "00.jpg: not an image of a known format" in stderr
+
+
+def test_a_missing_file_alone_starts_nothing(run, tmp_path):
+    status, _, stderr = run(tmp_path / "gone.jpg", "-o", tmp_path / "out")
+    assert status == 2
+    assert "gone.jpg: no such file" in stderr
+
+
+def test_an_image_for_which_opencv_has_no_memory_does_not_stop_the_others(run, many, tmp_path, monkeypatch):
+    original = outputs.OutputWriter.save
+
+    def fail(self, paths, *arguments):
+        if "40.png" in str(paths):
+            cv2.resize(np.zeros((1, 1), np.uint8), (2**20, 2**20))  # a terabyte
+        original(self, paths, *arguments)
+
+    monkeypatch.setattr(outputs.OutputWriter, "save", fail)
+    status, _, stderr = run(many, "-o", tmp_path / "out")
+    assert status == 1
+    assert "40.jpg: not enough memory for this image" in stderr
+    assert "49 of 54 images" in stderr
+
+
+def test_webp_and_jpeg_refuse_images_that_are_too_wide(run, save_photo, tmp_path):
+    photo = save_photo("wide.png", (2, 20_000))
+    status, _, stderr = run(photo, "-o", tmp_path / "wide.webp")
+    assert status == 1
+    assert "wide.webp: 20000 × 2 pixels are too many for WEBP, which has at most 16383 per side" in stderr

@@ -85,3 +85,10 @@ def test_a_background_image_covers_the_cutout_and_is_center_cropped(size):
     assert laid.shape == (20, 20, 3)
     brightest = np.unravel_index(laid[..., 0].argmax(), (20, 20))
     assert np.abs(np.array(brightest) - 10).max() <= 2
+
+
+def test_a_narrow_background_is_cropped_before_it_is_resized():
+    rgba = np.zeros((300, 400, 4), np.uint8)
+    background = np.zeros((20_000, 1, 3), np.uint8)
+    background[9_990:10_010] = 200  # enlarged as a whole, it would have ten billion values
+    assert (on_background(rgba, background) == 200).all()

@@ -93,3 +93,9 @@ def test_the_results_are_those_of_scipy():
             np.testing.assert_array_equal(largest_object(saliency_map) >= 0.5, objects == sizes.argmax() + 1)
         filled = ndimage.binary_fill_holes(saliency_map >= 0.5, np.ones((3, 3)))
         np.testing.assert_array_equal(fill_holes(saliency_map) >= 0.5, filled)
+
+
+@pytest.mark.parametrize("shape", [(40, 2), (2, 40), (1, 1), (30, 50)])
+def test_the_center_of_a_constant_map_is_that_of_the_image(shape):
+    center = object_center(np.full(shape, 0.8, np.float32))
+    assert center == pytest.approx((shape[1] / 2, shape[0] / 2))

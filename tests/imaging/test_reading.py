@@ -1,6 +1,8 @@
 import contextlib
 import io
+import os
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -351,3 +353,32 @@ def test_a_snapshot_of_a_16_bit_pgm_keeps_the_range_of_its_values(values, upper_
     header = f"P5\n{pixels.shape[1]} {pixels.shape[0]}\n65535\n".encode()
     image = Image.open(io.BytesIO(header + pixels.tobytes()))
     assert read(snapshot(image)).rgb[..., 0].tolist() == upper_bits
+
+
+def test_a_pipe_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    data = io.BytesIO()
+    Image.new("RGB", (5, 4), "red").save(data, "PNG")
+    thread = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(data.getvalue()))
+    thread.start()
+    decoded = read(tmp_path / "pipe")
+    thread.join()
+    assert decoded.rgb.shape == (4, 5, 3)
+
+
+def test_out_of_memory_is_not_reported_as_a_damaged_file(tmp_path, monkeypatch):
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(MemoryError):
+        read(tmp_path / "a.png")
+
+
+def test_the_profile_of_a_gray_image_is_not_kept(tmp_path):
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = b"GRAY"
+    Image.new("LA", (5, 4)).save(tmp_path / "a.png", icc_profile=bytes(profile))
+    assert read(tmp_path / "a.png").profile is None

@@ -1,4 +1,7 @@
+import errno
+import io
 import itertools
+import tempfile
 
 import keras
 import numpy as np
@@ -113,3 +116,23 @@ def test_the_first_order_is_the_given_one_and_a_seed_fixes_the_others():
 def test_the_error_contains_the_value_of_an_invalid_argument(model, bad):
     with pytest.raises(ValueError, match="Received"):
         bad(model)
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_full_disk_changes_no_map(model, monkeypatch, written):
+    class Full(io.FileIO):
+        """A disk that fills up while the features of the third image are written."""
+
+        def write(self, data):
+            if self.tell() > 2.5 * size:
+                if not written:
+                    raise OSError(errno.ENOSPC, "full")
+                return super().write(memoryview(data).cast("B")[:written])
+            return super().write(data)
+
+    images, size = photographs(), 10_000
+    expected = [saliency for saliency, _ in stream(model, images)]
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full(f"{folder}/features", "w+b"))
+        maps = [saliency for saliency, _ in stream(model, images, keep_features=9)]
+    np.testing.assert_array_equal(maps, expected)

@@ -1,8 +1,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from keras_recnet.errors import DataError
+from keras_recnet.imaging import writing
 from keras_recnet.inference.group_inputs import ImageGroup, find_groups
 from keras_recnet.inference.inputs import InputImage, find_images, plan_jobs
 
@@ -125,7 +128,7 @@ def test_images_with_the_same_name_keep_their_suffix(tree):
 def test_a_second_run_lists_the_same_images(tree):
     tree("in/a.jpg")
     first = planned(["in"], out="in/maps")
-    tree("in/maps/a.png")
+    writing.write(writing.encode(np.zeros((2, 2), np.uint8)), "in/maps/a.png")
     assert planned(["in"], out="in/maps") == first == {"in/a.jpg": ["in/maps/a.png"]}
 
 
@@ -165,3 +168,20 @@ def test_an_output_never_overwrites_its_image(tree):
     for out in ("in/a.png", "in/link.png"):
         with pytest.raises(ValueError, match="is the input image itself"):
             planned(["in/a.png"], out=out)
+
+
+def test_a_file_of_another_program_is_not_overwritten(tree):
+    tree("photos/raw/a.jpg", "photos/a.png")
+    with pytest.raises(DataError, match=r"^photos/a.png: exists, and was not written by keras-recnet"):
+        planned(["photos/raw"], out="photos")
+    assert planned(["photos/raw"], out="photos", skip_existing=True) == {"photos/raw/a.jpg": ["photos/a.png"]}
+    writing.write(writing.encode(np.zeros((2, 2), np.uint8)), "photos/a.png")
+    assert planned(["photos/raw"], out="photos") == {"photos/raw/a.jpg": ["photos/a.png"]}
+
+
+@pytest.mark.parametrize("out", [".", ".."])
+def test_a_pattern_finds_images_if_the_output_folder_is_above_it(tree, out):
+    tree("photos/a.jpg", "photos/sub/b.jpg")
+    assert list(planned(["photos/*.jpg"], out=out)) == ["photos/a.jpg"]
+    with pytest.raises(ValueError, match=r"'photos' is the folder of 'photos/a.jpg'"):
+        planned(["photos/*.jpg"], out="photos")

@@ -45,6 +45,7 @@ def make_clip(
     pix_fmt="yuv444p",
     start=0,
     pixels=(1, 1),
+    sample_rate=48000,
 ):
     """Write a clip of a red square that moves to the right, by 2 pixels per frame; times in milliseconds."""
     options = {"crf": "1"} if codec == "libx264" else {}
@@ -56,7 +57,7 @@ def make_clip(
         context.colorspace = context.color_primaries = context.color_trc = 1
         if rotation:
             stream.set_display_rotation(rotation)
-        sound = container.add_stream(audio, rate=48000) if audio else None
+        sound = container.add_stream(audio, rate=sample_rate) if audio else None
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(scene(4 + 2 * number, size), format="rgb24")
             frame = frame.reformat(format=pix_fmt, dst_colorspace="ITU709")
@@ -65,7 +66,7 @@ def make_clip(
         if sound:
             wave = np.sin(np.arange(15360) / 48000 * 2 * np.pi * 440).astype(np.float32)[None] / 2
             frame = av.AudioFrame.from_ndarray(np.repeat(wave, 2, axis=0), format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts, frame.time_base = 48000, start * 48, Fraction(1, 48000)
+            frame.sample_rate, frame.pts, frame.time_base = sample_rate, start * 48, Fraction(1, sample_rate)
             container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
         container.mux(stream.encode(None))
@@ -331,3 +332,10 @@ def test_a_missing_pyav_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(MissingExtraError, match=r'clip.mp4: videos need an extra: pip install "keras-recnet\[video\]"'):
         VideoReader(tmp_path / "clip.mp4")
+
+
+def test_audio_with_a_rate_that_aac_lacks_is_resampled(tmp_path):
+    clip = make_clip(tmp_path / "clip.mkv", audio="pcm_s16le", sample_rate=192_000)
+    convert(clip, tmp_path / "mask.mp4")
+    with av.open(str(tmp_path / "mask.mp4")) as container:
+        assert container.streams.audio[0].rate == 48000

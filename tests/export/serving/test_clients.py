@@ -97,8 +97,8 @@ def test_raises_an_error_in_place_of_a_map_that_is_missing(client, save_photo):
 
 def test_splits_a_batch_that_is_too_large_for_one_request(client, save_photo, monkeypatch):
     sizes = []
-    send = client.send
-    monkeypatch.setattr(client, "send", lambda files: sizes.append(len(files)) or send(files))
+    send = client._send
+    monkeypatch.setattr(client, "_send", lambda files, stop: sizes.append(len(files)) or send(files, stop))
     path = save_photo("a.png")
     monkeypatch.setattr(client, "max_request_bytes", 2 * path.stat().st_size)
     assert len(list(client.map([path] * 5, jobs=1))) == 5

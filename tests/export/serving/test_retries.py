@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,7 +152,8 @@ def test_waits_as_long_as_the_server_asks():
 @pytest.mark.parametrize("value", ["3600", "9" * 400, "Wed, 21 Oct 2037 07:28:00 GMT", "²", "-1"])
 def test_waits_no_longer_than_a_minute_if_a_server_asks_for_more(monkeypatch, value):
     pauses = []
-    monkeypatch.setattr(client_module.time, "sleep", pauses.append)
+    event = SimpleNamespace(wait=pauses.append)
+    monkeypatch.setattr(client_module, "threading", SimpleNamespace(Event=lambda: event))
     with connected(RestClient, [{"Retry-After": value}, GOOD]) as client:
         assert client.send([b"x"]) == ANSWER
     assert [pause == 60.0 for pause in pauses] == [value.startswith(("3", "9"))]
@@ -266,3 +268,21 @@ def png(array):
 def test_a_model_is_ready_when_tf_serving_or_kserve_says_so(answer, ready):
     with connected(RestClient, [answer]) as client:
         assert client.is_ready() == ready
+
+
+@pytest.mark.parametrize(("kind", "failure"), [(RestClient, None), (GrpcClient, ("UNAVAILABLE", "full"))])
+def test_after_an_interruption_requests_are_not_repeated(kind, failure, monkeypatch):
+    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 30)
+    with connected(kind, [failure], retries=5) as client:
+        maps = client.map(iter_interrupted(), batch_size=1, jobs=2)
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            next(maps)
+    assert time.monotonic() - start < 15
+
+
+def iter_interrupted():
+    """One image, and Ctrl-C while its request waits for a repetition."""
+    yield np.zeros((4, 4, 3), np.uint8)
+    time.sleep(1)
+    raise KeyboardInterrupt
