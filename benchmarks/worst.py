@@ -1,11 +1,11 @@
 """Show where a folder of maps is wrong: draw the images with the largest error, and print how the error is distributed.
 
     keras-recnet predict DUTS-TR/images -o maps
-    python benchmarks/worst.py DUTS-TR/images DUTS-TR/masks maps --names DUTS-TR/validation.txt -o worst.png
+    python benchmarks/worst.py DUTS-TR/images DUTS-TR/masks maps --names DUTS-TR/validation.txt
 
 Prints the mean absolute error (MAE), the MAE after thresholding the maps at 0.5 (the difference is softness, not
 mistakes), the share of the error in the worst images, and the share near the edges of the masks (within 3 % of the
-longer side). Writes the worst images with their masks and maps to one PNG file.
+longer side). Writes the worst images with their masks and maps to one PNG file, by default in the ignored folder runs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main():
     parser.add_argument("maps", type=Path)
     parser.add_argument("--names", type=Path, help="file with one name per line (default: all masks)")
     parser.add_argument("--count", type=int, default=20, help="number of images to draw and print (default: 20)")
-    parser.add_argument("-o", "--out", type=Path, default=Path("worst.png"))
+    parser.add_argument("-o", "--out", type=Path, default=Path("runs/worst.png"))
     arguments = parser.parse_args()
     data_set = DataSet("", arguments.masks, {"maps": arguments.maps}, arguments.images, names=arguments.names)
     pairs = pair(data_set, allow_missing=True)
