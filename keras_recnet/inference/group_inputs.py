@@ -6,7 +6,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_recnet.inference.inputs import ImageJob, InputImage, find_images, names_image_file, plan_jobs
+from keras_recnet.inference.inputs import (
+    ImageJob,
+    InputImage,
+    check_overwriting,
+    find_images,
+    names_image_file,
+    plan_jobs,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,14 +142,12 @@ def plan_group_jobs(
     # all groups in one call, so that clashes between groups are found
     images = [image for group in groups for image in group.images]
     jobs = iter(plan_jobs(images, out, image_kinds, skip_existing=skip_existing))
+    sheets = [Path(out, f"{group.name}.sheet.png") if "sheet" in kinds else None for group in groups]
+    for sheet in filter(None, [] if skip_existing else sheets):
+        check_overwriting(sheet)
     return [
-        GroupJob(
-            group.name,
-            group.source,
-            [next(jobs) for _ in group.images],
-            Path(out, f"{group.name}.sheet.png") if "sheet" in kinds else None,
-        )
-        for group in groups
+        GroupJob(group.name, group.source, [next(jobs) for _ in group.images], sheet)
+        for group, sheet in zip(groups, sheets, strict=True)
     ]
 
 

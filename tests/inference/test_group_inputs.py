@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_recnet.errors import DataError
 from keras_recnet.inference.group_inputs import find_groups, plan_group_jobs
 
 
@@ -65,3 +66,12 @@ def test_each_group_has_its_own_output_folder(tree):
     assert (task.sheet, [image.outputs for image in task.images]) == (Path("x.png"), [{}, {}])
     with pytest.raises(ValueError, match="takes one sheet"):
         plan_group_jobs(groups, "x.png", ["mask"])
+
+
+def test_a_sheet_does_not_overwrite_a_file_of_another_program(tree):
+    groups, _ = find_groups(["a/birds"])
+    (tree / "out").mkdir()
+    (tree / "out/birds.sheet.png").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"^out/birds.sheet.png: exists, and was not written by keras-recnet"):
+        plan_group_jobs(groups, "out", ["sheet"])
+    assert plan_group_jobs(groups, "out", ["sheet"], skip_existing=True)
