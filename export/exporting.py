@@ -115,6 +115,8 @@ def export_model(
         raise ConfigError(
             f"`input_dtype` is for LiteRT; a SavedModel accepts both. Received: input_dtype={input_dtype!r}"
         )
+    if max_pixels is not None and format != "savedmodel":
+        raise ConfigError(f"`max_pixels` is for SavedModels, which read image files. Received: format={format!r}")
     if group_preset is not None and format != "web":
         raise ConfigError(f"`group_preset` is for the format 'web'. Received: format={format!r}")
     require_tensorflow()

@@ -29,7 +29,7 @@ from keras_recnet.imaging import GROUP_KINDS
     show_default=True,
     help="Average the group state over this number of image orders.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random orders.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the random orders of --orders.  [default: 0]")
 @click.option("--preset", help="Name or folder of a preset.  [default: rcau_lite0]")
 @options.engine
 @options.precision
@@ -77,6 +77,8 @@ def cosal(
     """
     if not folders and not named:
         raise click.UsageError("Missing argument 'FOLDER…' (or --group NAME=GLOB).")
+    if seed is not None and orders == 1:
+        raise click.UsageError("--seed is for --orders.")
     kinds = options.selected_kinds(kinds, drawing)
     if out == "-":
         raise click.UsageError("-o -: a group is written to a folder, not to standard output.")
@@ -99,7 +101,7 @@ def cosal(
     max_pixels = pixel_limit(max_pixels)
     writer = output_writer(max_pixels, skip_existing=skip_existing, **drawing)
     predictor = load_predictor(GroupPredictor, preset, max_pixels=max_pixels, **network)
-    run = functools.partial(write_group_maps, predictor, tasks, writer, orders=orders, seed=seed, workers=jobs)
+    run = functools.partial(write_group_maps, predictor, tasks, writer, orders=orders, seed=seed or 0, workers=jobs)
     images = sum(len(task.images) for task in tasks)
     return report(
         run,

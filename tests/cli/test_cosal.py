@@ -176,6 +176,7 @@ def test_a_single_sheet_is_written_to_a_file(run, birds, tmp_path):
         (["data/birds", "-o", "out", "--threshold", "0.3"], "--threshold needs --type binary"),
         (["data/birds", "-o", "out", "--group", "../up=*.jpg"], "must be NAME=GLOB"),
         (["data/birds", "-o", "out", "--group", "birds=data/*/*.jpg"], "another group has this name"),
+        (["data/birds", "-o", "out", "--seed", "3"], "--seed is for --orders"),
         (["data/birds", "-o", "out", "--preset", "recnet_lite0"], "expected a preset of an RCAUNet"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -141,6 +141,8 @@ def test_invalid_arguments_are_refused(tiny_preset, tmp_path, monkeypatch):
         export_model(tiny_preset, tmp_path / "out", format="litert", input_dtype="int8")
     with pytest.raises(ConfigError, match="`input_dtype` is for LiteRT"):
         export_model(tiny_preset, tmp_path / "out", format="savedmodel", input_dtype="uint8")
+    with pytest.raises(ConfigError, match="`max_pixels` is for SavedModels"):
+        export_model(tiny_preset, tmp_path / "out", format="litert", max_pixels=100)
     with pytest.raises(PresetError, match="Did you mean 'recnet_lite0'"):
         export_model("recnet_lite", tmp_path / "out", format="litert")
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
