@@ -179,3 +179,9 @@ def test_a_missing_package_raises_an_error(monkeypatch, tmp_path, write_onnx):
         candidates.peer(file)
     with pytest.raises(MissingExtraError, match=r'pip install "keras-recnet\[tensorflow\]"'):
         candidates.product(8)
+
+
+def test_a_folder_does_not_hide_the_shipped_preset_of_the_same_name(tmp_path, monkeypatch):
+    (tmp_path / "recnet_lite0").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert {candidate.network for candidate in find("recnet_lite0", workspace=tmp_path / "work")} == {"recnet_lite0"}

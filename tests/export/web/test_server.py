@@ -49,7 +49,8 @@ def test_files_are_served_with_their_type(serve, folder, path, name, content_typ
 
 
 @pytest.mark.parametrize(
-    "path", ["/../secret.txt", "/%2e%2e/secret.txt", "/inner/../../secret.txt", "/..%2fsecret.txt", "//secret.txt"]
+    "path",
+    ["/../secret.txt", "/%2e%2e/secret.txt", "/inner/../../secret.txt", "/..%2fsecret.txt", "//secret.txt", "/%00"],
 )
 def test_files_outside_the_folder_are_not_served(serve, folder, path):
     response, body = request(serve(folder), path)
