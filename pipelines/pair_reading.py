@@ -166,9 +166,10 @@ def _mask_values(mask, path):
     else:
         gray = _gray(mask, path, "a mask. Are images and masks swapped?")
 
+    two_values = reading.object_of_two_values(gray)
+    if two_values is not None:
+        return np.where(two_values, np.uint8(255), np.uint8(0))
     levels = np.flatnonzero(np.bincount(gray.ravel(), minlength=256))
-    if list(levels) == [1] or (len(levels) == 2 and levels[0] == 0):
-        return np.where(gray > 0, np.uint8(255), np.uint8(0))
     if len(levels) > 2 and levels[-1] < LABEL_LEVELS:
         raise ImageError(f"{path}: contains label numbers 0…{levels[-1]}, not a mask of 0 and 255.")
     return gray

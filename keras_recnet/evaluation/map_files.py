@@ -11,6 +11,7 @@ from keras_recnet.imaging.reading import (
     SUFFIXES,
     gray_range,
     gray_values,
+    object_of_two_values,
     open_image,
     upright,
     without_alpha,
@@ -59,9 +60,9 @@ def read_mask(data: bytes, name: str) -> np.ndarray:
             values = _scaled(gray_values(image), name)[0] * 255
         else:
             values, _ = _gray(without_alpha(image))
-    zero, largest = values == 0, values.max()
-    if (largest == 1 or zero.any()) and (zero | (values == largest)).all():
-        return ~zero
+    two_values = object_of_two_values(values)
+    if two_values is not None:
+        return two_values
     mask = values > MASK_THRESHOLD
     if not mask.any():
         raise ImageError(

@@ -312,6 +312,17 @@ class _PillowSettings:
 _pillow_settings = _PillowSettings()
 
 
+def object_of_two_values(mask: np.ndarray) -> np.ndarray | None:
+    """Return the object of a mask `(H, W)` of 0 and one other value, or of 1 only: bool, True where it is not 0.
+
+    None if the mask has other values.
+    """
+    zero, largest = mask == 0, mask.max()
+    if (largest == 1 or zero.any()) and (zero | (mask == largest)).all():
+        return ~zero
+    return None
+
+
 def _name_of(source):
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
