@@ -1,18 +1,32 @@
 """Batches as a pure function of (seed, epoch, step): the base of the datasets in this package."""
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import tensorflow as tf
+import keras
+import numpy as np
 
-from keras_recnet.parallel import Shard
+try:
+    import tensorflow as tf
+except ModuleNotFoundError:
+    tf = None
+
+from keras_recnet.parallel import Shard, ordered_map
 from keras_recnet.pipelines.image_source import Source
+
+if TYPE_CHECKING:
+    Dataset: TypeAlias = "tf.data.Dataset | ThreadedBatches"
 
 
 class Batches:
-    """Base of datasets that yield `tf.data` batches, starting at any (epoch, step).
+    """Base of datasets that yield batches, starting at any (epoch, step).
+
+    The batches are a `tf.data.Dataset` or, where TensorFlow is not installed, `ThreadedBatches`. `model.fit` and
+    `model.evaluate` accept both, on every backend.
 
     A subclass defines `__len__`, `_training_batch` (returns the NumPy arrays of a step), `_dtypes` (the list of their
-    TensorFlow types) and `_to_tensors` (gives them static shapes).
+    types) and `_to_inputs` (converts them to what the model needs, with `tensor`).
 
     Args:
         source: an `ImageSource` or another `Source`.
@@ -31,7 +45,7 @@ class Batches:
     """
 
     shard: Shard | None = None
-    _dtypes: list[tf.DType]
+    _dtypes: list[type]
 
     def __init__(self, source: Source, batch_size, seed, drop_remainder, workers):
         self.source = source
@@ -64,7 +78,7 @@ class Batches:
         start = step * self.batch_size + (0 if self.shard is None else self.shard.index * self.local_batch_size)
         return range(start, min(start + self.local_batch_size, len(self)))
 
-    def epoch(self, epoch: int, start_step: int = 0) -> tf.data.Dataset:
+    def epoch(self, epoch: int, start_step: int = 0) -> "Dataset":
         """Return the batches of one epoch, starting at `start_step`.
 
         Args:
@@ -73,7 +87,7 @@ class Batches:
         """
         return self.training(epoch + 1, epoch, start_step)
 
-    def training(self, epochs: int, start_epoch: int = 0, start_step: int = 0) -> tf.data.Dataset:
+    def training(self, epochs: int, start_epoch: int = 0, start_step: int = 0) -> "Dataset":
         """Return the batches of several epochs, for `model.fit(…, steps_per_epoch=data.steps_per_epoch)`.
 
         Args:
@@ -94,8 +108,16 @@ class Batches:
         return self._training_batch(*divmod(int(step), self.steps_per_epoch))
 
     def _dataset(self, make_batch, first, end, *, training):
+        if tf is None:
+            steps = range(first, end)
+            if self.shard is not None and not training:
+                steps = self.shard.select(steps)
+            return ThreadedBatches(
+                lambda step: self._to_inputs(*make_batch(step), training=training), steps, self.workers
+            )
+
         def load(step):
-            return self._to_tensors(*tf.numpy_function(make_batch, [step], self._dtypes), training=training)
+            return self._to_inputs(*tf.numpy_function(make_batch, [step], self._dtypes), training=training)
 
         dataset = tf.data.Dataset.range(first, end)
         if self.shard is not None and not training:
@@ -106,3 +128,44 @@ class Batches:
         options.threading.private_threadpool_size = self.workers
         options.threading.max_intra_op_parallelism = 1
         return dataset.with_options(options)
+
+
+class ThreadedBatches(keras.utils.PyDataset):
+    """Batches prepared by threads, in order, for use without TensorFlow.
+
+    It has the methods of `tf.data.Dataset` that training uses.
+
+    Args:
+        load: called with a step; returns a batch of NumPy arrays.
+        steps: the steps, in order.
+        workers: number of threads.
+    """
+
+    def __init__(self, load: Callable[[int], tuple], steps: range, workers: int):
+        super().__init__(workers=workers, max_queue_size=2 * workers)
+        self.load = load
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> tuple:
+        return self.load(self.steps[index])
+
+    def __iter__(self):
+        return ordered_map(self.load, self.steps, workers=self.workers)
+
+    def take(self, count: int) -> "ThreadedBatches":
+        """Return the first `count` batches."""
+        return ThreadedBatches(self.load, self.steps[:count], self.workers)
+
+    def as_numpy_iterator(self):
+        """Return an iterator over the batches."""
+        return iter(self)
+
+
+def tensor(array, shape: tuple[int | None, ...], dtype: str = "float32"):
+    """Return an array of a batch with another dtype and, if it is a tensor of TensorFlow, with a static shape."""
+    if isinstance(array, np.ndarray):
+        return array.astype(dtype, copy=False)
+    return tf.cast(tf.ensure_shape(array, shape), dtype)

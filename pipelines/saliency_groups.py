@@ -3,11 +3,11 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
-from keras_recnet.pipelines.batches import Batches
+from keras_recnet.pipelines.batches import Batches, tensor
 from keras_recnet.pipelines.composites import CompositePair
 from keras_recnet.pipelines.distractors import DistractorSampler
 from keras_recnet.pipelines.groups import Group
@@ -15,9 +15,12 @@ from keras_recnet.pipelines.image_source import Source
 from keras_recnet.pipelines.pair_reading import Pair
 from keras_recnet.pipelines.seeding import AUGMENTATION, MEMBERS, ORDER, generator
 
+if TYPE_CHECKING:
+    from keras_recnet.pipelines.batches import Dataset
+
 
 class SaliencyGroups(Batches):
-    """Groups as `tf.data` batches; a batch is a pure function of (seed, epoch, step).
+    """Groups in batches; a batch is a pure function of (seed, epoch, step).
 
     Every epoch contains each group once, in an order drawn from `(seed, epoch)`. For each group,
     `(seed, epoch, position in the epoch)` determines the number of distractors, the choice of the group's images and of
@@ -127,7 +130,7 @@ class SaliencyGroups(Batches):
         self._probabilities = [_root_shares(groups) for groups in (self.groups, self._categories)]
         self.group_names = sorted({group.name for group in [*self.groups, *self._categories]})
         self._numbers = {name: number for number, name in enumerate(self.group_names)} if group_numbers else None
-        self._dtypes = [*(tf.as_dtype(dtype) for _, dtype in source.inputs.values()), tf.bool, tf.uint8, tf.int32]
+        self._dtypes = [*(dtype for _, dtype in source.inputs.values()), np.bool_, np.uint8, np.int32]
         pairs = [pair for group in self.groups for pair in group.pairs] + self.distractor_sampler.pairs
         pairs += composites
         source.open(list(dict.fromkeys(pairs)), workers)
@@ -160,7 +163,7 @@ class SaliencyGroups(Batches):
         pairs, objects = zip(*(images[i] for i in random.permutation(len(images))), strict=True)
         return group, list(pairs), list(objects)
 
-    def evaluation(self, images_per_group: int | None = None) -> tf.data.Dataset:
+    def evaluation(self, images_per_group: int | None = None) -> "Dataset":
         """Return all images of all groups in their order, without augmentation, including listed distractors.
 
         A batch is padded to its largest group; the last batch may be smaller. Each image is resized once from its file
@@ -238,18 +241,18 @@ class SaliencyGroups(Batches):
                     targets[i, n, ..., 0] = masks[index]
         return *inputs.values(), mask, targets
 
-    def _to_tensors(self, *arrays, training):
+    def _to_inputs(self, *arrays, training):
         *arrays, mask, targets, numbers = arrays
         size = self.local_batch_size if training and self.drop_remainder else None
         places = size, self.images_per_group if training else None
         inputs = {
-            name: tf.cast(tf.ensure_shape(array, (*places, *shape)), tf.float32)
+            name: tensor(array, (*places, *shape))
             for (name, (shape, _)), array in zip(self.source.inputs.items(), arrays, strict=True)
         }
-        inputs["mask"] = tf.ensure_shape(mask, places)
-        targets = tf.cast(tf.ensure_shape(targets, (*places, *self.image_size, 1)), tf.float32) / 255.0
+        inputs["mask"] = tensor(mask, places, "bool")
+        targets = tensor(targets, (*places, *self.image_size, 1)) / 255.0
         if training and self._numbers:
-            inputs |= {"group": tf.ensure_shape(numbers, (size,)), "objects": targets}
+            inputs |= {"group": tensor(numbers, (size,), "int32"), "objects": targets}
         return inputs, targets
 
 

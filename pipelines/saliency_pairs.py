@@ -3,20 +3,23 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from keras_recnet.pipelines.augment import Augment
-from keras_recnet.pipelines.batches import Batches
+from keras_recnet.pipelines.batches import Batches, tensor
 from keras_recnet.pipelines.checks import Progress
 from keras_recnet.pipelines.image_source import ImageSource
 from keras_recnet.pipelines.pair_reading import Pair
 from keras_recnet.pipelines.seeding import AUGMENTATION, ORDER, generator
 
+if TYPE_CHECKING:
+    from keras_recnet.pipelines.batches import Dataset
+
 
 class SaliencyPairs(Batches):
-    """Image-mask pairs as `tf.data` batches; a batch is a pure function of (seed, epoch, step).
+    """Image-mask pairs in batches; a batch is a pure function of (seed, epoch, step).
 
     Every epoch contains each pair once, in an order drawn from `(seed, epoch)`. The augmentation of a sample is drawn
     from `(seed, epoch, position in the epoch)`. Training can therefore resume at any step with the same batches, and
@@ -74,14 +77,14 @@ class SaliencyPairs(Batches):
                 f"{len(self.pairs)} pairs do not fill a batch: use a smaller `batch_size` or `drop_remainder=False`. "
                 f"Received: batch_size={batch_size}"
             )
-        self._dtypes = [tf.uint8, tf.uint8]
+        self._dtypes = [np.uint8, np.uint8]
         source.open(self.pairs, workers)
         self._plan = functools.lru_cache(maxsize=4)(self._make_plan)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def evaluation(self) -> tf.data.Dataset:
+    def evaluation(self) -> "Dataset":
         """Return all pairs in their order without augmentation; the last batch may be smaller.
 
         Each image is resized once from its file to `image_size`, as in prediction; the cache is used only if it holds
@@ -89,11 +92,9 @@ class SaliencyPairs(Batches):
         """
         return self._dataset(self._evaluation_batch, 0, math.ceil(len(self) / self.batch_size), training=False)
 
-    def _to_tensors(self, images, masks, *, training):
+    def _to_inputs(self, images, masks, *, training):
         size = self.local_batch_size if training and self.drop_remainder else None
-        images = tf.ensure_shape(images, (size, *self.image_size, 3))
-        masks = tf.ensure_shape(masks, (size, *self.image_size, 1))
-        return tf.cast(images, tf.float32), tf.cast(masks, tf.float32) / 255.0
+        return tensor(images, (size, *self.image_size, 3)), tensor(masks, (size, *self.image_size, 1)) / 255.0
 
     def _make_plan(self, epoch):
         """Draw the order of an epoch, and the augmentation of each position."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_recnet import pipelines
 from keras_recnet.errors import ConfigError, DataError
+from keras_recnet.parallel import cores
 from keras_recnet.training import sample_sheet, synthetic, teacher
 from keras_recnet.training.data import HELD_OUT, Data, ProgressLog, fingerprint, names_of, places
 from keras_recnet.training.task import TrainingTask
@@ -39,6 +40,7 @@ class SaliencyTask(TrainingTask):
     def build_data(self, files, model, log):
         config, (training, validation) = self.config, files
         options = {"batch_size": config.batch_size, "seed": config.seed, "cache": config.data.cache}
+        options["workers"] = max(2, cores())
         progress = ProgressLog(log, "Reading images")
         train_data = pipelines.SaliencyPairs(
             training, model.image_size, progress=progress, **options, **self._augmentation()
