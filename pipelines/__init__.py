@@ -1,4 +1,4 @@
-"""Training data: pairs and groups of images and masks on disk, read into `tf.data` batches."""
+"""Training data: pairs and groups of images and masks on disk, read into batches."""
 
 from keras_recnet import _lazy
 

@@ -253,6 +253,16 @@ def test_the_core_loads_no_tensorflow():
     assert "tensorflow" not in loaded
 
 
+def test_training_on_jax_needs_no_tensorflow():
+    loaded = loaded_by(
+        "import sys\nsys.modules['tensorflow'] = None\nimport keras_recnet.training.session\n"
+        "import keras_recnet.training.saliency_task, keras_recnet.training.cosaliency_task\n"
+        "from keras_recnet.pipelines import SaliencyGroups, SaliencyPairs",
+        KERAS_BACKEND="jax",
+    )
+    assert "jax" in loaded
+
+
 @pytest.mark.parametrize(
     "statements",
     [

@@ -16,6 +16,8 @@ from keras_recnet.files import atomic_path
 from keras_recnet.presets import _schema
 
 FLOAT16_MAX = float(np.finfo("float16").max)
+# Compact, and readable by HDF5 1.10 and later; "latest" would be the version of the writing library.
+HDF5_VERSIONS = ("v110", "v110")
 
 
 class PresetModel:
@@ -111,7 +113,7 @@ class PresetModel:
             full = temporary.with_name(f"{temporary.stem}.full.weights.h5")
             try:
                 fresh.save_weights(full)
-                with h5py.File(full) as source, h5py.File(temporary, "w", libver="latest") as target:
+                with h5py.File(full) as source, h5py.File(temporary, "w", libver=HDF5_VERSIONS) as target:
                     _copy(source, target)
             finally:
                 full.unlink(missing_ok=True)

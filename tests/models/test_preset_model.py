@@ -8,7 +8,7 @@ import pytest
 from keras_recnet import presets
 from keras_recnet.errors import PresetError
 from keras_recnet.losses import SaliencyLoss
-from keras_recnet.models import RecNet
+from keras_recnet.models import RecNet, preset_model
 
 SMALL = {
     "backbone": "efficientnet_lite0",
@@ -75,6 +75,20 @@ def test_the_weights_file_contains_only_the_model(folder):
         assert sum(item.size for _, item in arrays) == trained.count_params()
         assert not [name for name, _ in arrays if "optimizer" in name or "loss" in name]
         assert all(item.dtype == ("float16" if item.ndim > 1 else "float32") for _, item in arrays)
+
+
+def test_older_versions_of_hdf5_can_read_the_weights(model, tmp_path, monkeypatch):
+    bounds = []
+
+    class File(h5py.File):
+        def close(self):
+            if self.id.valid and self.mode == "r+" and str(tmp_path) in self.filename:
+                bounds.append(self.id.get_access_plist().get_libver_bounds())
+            super().close()
+
+    monkeypatch.setattr(preset_model.h5py, "File", File)
+    model.save_to_preset(tmp_path / "mine")
+    assert bounds[-1] == (h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
 
 
 def test_the_configuration_describes_the_preset(model, folder):

@@ -18,6 +18,7 @@ from keras_recnet.pipelines import (
     Pair,
     PipelineDataError,
     SaliencyGroups,
+    batches,
     find_groups,
     plan_composites,
     read_pair,
@@ -597,3 +598,17 @@ def test_the_parts_of_two_processes_form_the_batches(groups):
         assert_same([batch], [tuple(np.concatenate(halves) for halves in zip(first, second, strict=True))])
     first, second = (arrays(part.evaluation()) for part in parts)
     assert_same([first[0], second[0], first[1]], arrays(whole.evaluation()))
+
+
+def test_batches_without_tensorflow_are_the_same(groups, monkeypatch):
+    def all_batches():
+        data = make(groups, group_numbers=True)
+        return [*data.epoch(1).as_numpy_iterator(), *data.evaluation().as_numpy_iterator()]
+
+    with_tensorflow = all_batches()
+    monkeypatch.setattr(batches, "tf", None)
+    for (inputs, targets), (other_inputs, other_targets) in zip(with_tensorflow, all_batches(), strict=True):
+        assert list(inputs) == list(other_inputs)
+        for array, other in zip([*inputs.values(), targets], [*other_inputs.values(), other_targets], strict=True):
+            assert array.dtype == other.dtype
+            np.testing.assert_array_equal(array, other)

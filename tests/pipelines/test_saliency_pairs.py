@@ -9,7 +9,15 @@ from PIL import Image
 from keras_recnet.imaging import reading as imaging
 from keras_recnet.imaging.resizing import resize
 from keras_recnet.parallel import Shard
-from keras_recnet.pipelines import Augment, PipelineDataError, SaliencyPairs, find_pairs, image_source, read_pair
+from keras_recnet.pipelines import (
+    Augment,
+    PipelineDataError,
+    SaliencyPairs,
+    batches,
+    find_pairs,
+    image_source,
+    read_pair,
+)
 
 COUNT = 11
 CACHES = pytest.mark.parametrize("cache", ["memory", None])
@@ -39,6 +47,11 @@ def assert_same(one, other):
 
 def differ(one, other):
     return any((images != other_images).any() for (images, _), (other_images, _) in zip(one, other, strict=True))
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    monkeypatch.setattr(batches, "tf", None)
 
 
 # Contents of the batches
@@ -242,3 +255,47 @@ def test_the_parts_of_two_processes_form_the_batches(pairs):
     first, second = (arrays(part.evaluation()) for part in parts)
     assert [len(images) for images, _ in first] == [4, 3]
     assert_same([first[0], second[0], first[1]], arrays(whole.evaluation()))
+
+
+# Without TensorFlow
+
+
+def test_batches_without_tensorflow_are_the_same(pairs, monkeypatch):
+    def all_batches():
+        data = make(pairs, workers=3)
+        return [
+            [*data.epoch(1, 1).as_numpy_iterator()],
+            [*data.training(2).take(3).as_numpy_iterator()],
+            [*data.evaluation().as_numpy_iterator()],
+        ]
+
+    with_tensorflow = all_batches()
+    monkeypatch.setattr(batches, "tf", None)
+    without = all_batches()
+    assert [len(part) for part in without] == [1, 3, 3]
+    for one, other in zip(with_tensorflow, without, strict=True):
+        assert_same(one, other)
+    assert {array.dtype for part in without for batch in part for array in batch} == {np.dtype("float32")}
+
+
+@pytest.mark.usefixtures("without_tensorflow")
+def test_without_tensorflow_processes_read_every_second_batch_of_the_evaluation(pairs):
+    data = make(pairs)
+    whole = list(data.evaluation())
+    data.shard = Shard(1, 2)
+    assert_same(data.evaluation(), whole[1::2])
+
+
+@pytest.mark.usefixtures("without_tensorflow")
+def test_without_tensorflow_batches_are_indexed_for_fit(pairs):
+    dataset = make(pairs).training(3, start_epoch=1)
+    assert len(dataset) == 4
+    assert_same([dataset[index] for index in range(4)], list(dataset))
+
+
+@pytest.mark.usefixtures("without_tensorflow")
+def test_without_tensorflow_a_deleted_file_is_reported(pairs):
+    data = make(pairs, cache=None)
+    pairs[0].image.unlink()
+    with pytest.raises(PipelineDataError, match=pairs[0].image.name):
+        list(data.evaluation())

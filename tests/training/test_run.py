@@ -12,7 +12,7 @@ import pytest
 
 from keras_recnet.errors import ConfigError, DataError, DiskError, PresetError, RecNetError
 from keras_recnet.models import RecNet
-from keras_recnet.pipelines import image_source
+from keras_recnet.pipelines import batches, image_source
 from keras_recnet.pipelines.cache import fill_cache
 from keras_recnet.training import checkpoints, logs, loop, progress, session
 from keras_recnet.training.checkpoints import read
@@ -54,6 +54,16 @@ def test_a_finished_run_frees_its_cached_images(smoke, monkeypatch):
     gc.collect()
     assert len(caches) == 2  # training and validation
     assert [cache() for cache in caches] == [None, None]
+
+
+def test_a_run_without_tensorflow_data_is_the_same(smoke, tmp_path, monkeypatch):
+    smoke()
+    with_tensorflow = rows_of(tmp_path / "run")
+    monkeypatch.setattr(batches, "tf", None)
+    smoke(f"output={tmp_path / 'again'}")
+    for row, other in zip(with_tensorflow, rows_of(tmp_path / "again"), strict=True):
+        for key in ("step", "loss", "val_loss", "val_mae"):
+            assert float(row[key]) == pytest.approx(float(other[key]), rel=1e-4)
 
 
 def test_a_run_writes_a_preset_checkpoints_logs_and_sample_sheets(smoke, tmp_path):
