@@ -300,8 +300,16 @@ def describe_device(processes: int = 1) -> str:
     """Describe the devices and the backend used for training."""
     backend = keras.backend.backend()
     others = f", in {processes} processes" if processes > 1 else ""
-    # `list_devices("gpu")` is an error on JAX without a GPU
-    gpus = [device for device in keras.distribution.list_devices() if device.startswith("gpu")]
+    gpus = _gpus()
     if gpus:
         return f"Training on {', '.join(gpus)} with the {backend} backend{others}"
     return f"Training on the CPU ({os.cpu_count()} cores) with the {backend} backend{others}; no GPU was found"
+
+
+def _gpus() -> list[str]:
+    if keras.backend.backend() == "torch":  # has no `keras.distribution`
+        import torch
+
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    # `list_devices("gpu")` is an error on JAX without a GPU
+    return [device for device in keras.distribution.list_devices() if device.startswith("gpu")]

@@ -4,6 +4,8 @@ import gc
 import io
 import os
 import signal
+import sys
+import types
 import weakref
 
 import keras
@@ -399,3 +401,11 @@ def test_the_first_ctrl_c_says_that_it_was_noticed(capfd):
         assert "Stopping after this step" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_training_on_pytorch_names_its_gpus(monkeypatch):
+    monkeypatch.setattr(session.keras.backend, "backend", lambda: "torch")
+    for count, text in ((2, "cuda:0, cuda:1 with the torch backend"), (0, "the torch backend; no GPU was found")):
+        cuda = types.SimpleNamespace(device_count=lambda count=count: count)
+        monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+        assert text in session.describe_device()
