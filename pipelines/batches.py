@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-import keras
 import numpy as np
 
 try:
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 class Batches:
     """Base of datasets that yield batches, starting at any (epoch, step).
 
-    The batches are a `tf.data.Dataset` or, where TensorFlow is not installed, `ThreadedBatches`. `model.fit` and
-    `model.evaluate` accept both, on every backend.
+    The batches are a `tf.data.Dataset` or, where TensorFlow is not installed, `ThreadedBatches`.
 
     A subclass defines `__len__`, `_training_batch` (returns the NumPy arrays of a step), `_dtypes` (the list of their
     types) and `_to_inputs` (converts them to what the model needs, with `tensor`).
@@ -130,10 +128,10 @@ class Batches:
         return dataset.with_options(options)
 
 
-class ThreadedBatches(keras.utils.PyDataset):
+class ThreadedBatches:
     """Batches prepared by threads, in order, for use without TensorFlow.
 
-    It has the methods of `tf.data.Dataset` that training uses.
+    It has the methods of `tf.data.Dataset` that training uses. `model.fit` takes `iter(batches)`.
 
     Args:
         load: called with a step; returns a batch of NumPy arrays.
@@ -142,9 +140,9 @@ class ThreadedBatches(keras.utils.PyDataset):
     """
 
     def __init__(self, load: Callable[[int], tuple], steps: range, workers: int):
-        super().__init__(workers=workers, max_queue_size=2 * workers)
         self.load = load
         self.steps = steps
+        self.workers = workers
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_recnet import optimizers
 from keras_recnet.errors import RecNetError
+from keras_recnet.pipelines.batches import ThreadedBatches
 from keras_recnet.training import sample_sheet
 from keras_recnet.training.checkpoints import CheckpointFolder, training_variables
 from keras_recnet.training.config.loading import Config
@@ -169,7 +170,7 @@ class Loop:
                 batches = self.data.training.epoch(state.epoch, state.epoch_step)
                 with self.distribution.scope():
                     self.train_model.fit(
-                        batches.take(steps - state.epoch_step),
+                        _for_keras(batches.take(steps - state.epoch_step)),
                         initial_epoch=state.epoch,
                         epochs=state.epoch + 1,
                         verbose=0,
@@ -199,7 +200,7 @@ class Loop:
     def _evaluate(self, stop):
         """Return the scores of all validation data, or None if a stop was requested."""
         data = self.data.validation
-        results = self.eval_model.evaluate(data.evaluation(), verbose=0, return_dict=True, callbacks=[stop])
+        results = self.eval_model.evaluate(_for_keras(data.evaluation()), verbose=0, return_dict=True, callbacks=[stop])
         if self.distribution.any(stop.requested):
             return None
         if data.shard is not None:
@@ -257,6 +258,24 @@ class Loop:
             f"Epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.4f},{validation} "
             f"{format_duration(state.seconds)} elapsed"
         )
+
+
+class _KerasBatches(keras.utils.PyDataset):
+    """Batches of a pipeline without TensorFlow, as `fit` and `evaluate` expect them."""
+
+    def __init__(self, batches):
+        super().__init__(workers=batches.workers, max_queue_size=2 * batches.workers)
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def _for_keras(batches):
+    return _KerasBatches(batches) if isinstance(batches, ThreadedBatches) else batches
 
 
 class _StepCallback(keras.callbacks.Callback):
