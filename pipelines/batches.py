@@ -106,10 +106,10 @@ class Batches:
         return self._training_batch(*divmod(int(step), self.steps_per_epoch))
 
     def _dataset(self, make_batch, first, end, *, training):
+        steps = range(first, end)
+        if self.shard is not None and not training:
+            steps = self.shard.select(steps)
         if tf is None:
-            steps = range(first, end)
-            if self.shard is not None and not training:
-                steps = self.shard.select(steps)
             return ThreadedBatches(
                 lambda step: self._to_inputs(*make_batch(step), training=training), steps, self.workers
             )
@@ -117,9 +117,7 @@ class Batches:
         def load(step):
             return self._to_inputs(*tf.numpy_function(make_batch, [step], self._dtypes), training=training)
 
-        dataset = tf.data.Dataset.range(first, end)
-        if self.shard is not None and not training:
-            dataset = dataset.shard(self.shard.count, self.shard.index)
+        dataset = tf.data.Dataset.range(steps.start, steps.stop, steps.step)
         dataset = dataset.map(load, num_parallel_calls=self.workers, deterministic=True).prefetch(2)
         options = tf.data.Options()
         # training needs the cores; more threads than workers would only compete for them
@@ -134,7 +132,7 @@ class ThreadedBatches:
     It has the methods of `tf.data.Dataset` that training uses. `model.fit` takes `iter(batches)`.
 
     Args:
-        load: called with a step; returns a batch of NumPy arrays.
+        load: function that prepares the batch of a step, as a tuple of NumPy arrays.
         steps: the steps, in order.
         workers: number of threads.
     """

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class SaliencyGroups(Batches):
     """Groups in batches; a batch is a pure function of (seed, epoch, step).
 
-    The batches are a `tf.data.Dataset` or, where TensorFlow is not installed, an iterable of
-    NumPy arrays, whose iterator `model.fit` accepts.
+    The batches are a `tf.data.Dataset` or, where TensorFlow is not installed, an iterable of NumPy
+    arrays, whose iterator `model.fit` accepts.
 
     Every epoch contains each group once, in an order drawn from `(seed, epoch)`. For each group,
     `(seed, epoch, position in the epoch)` determines the number of distractors, the choice of the group's images and of

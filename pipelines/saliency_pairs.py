@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class SaliencyPairs(Batches):
     """Image-mask pairs in batches; a batch is a pure function of (seed, epoch, step).
 
-    The batches are a `tf.data.Dataset` or, where TensorFlow is not installed, an iterable of
-    NumPy arrays, whose iterator `model.fit` accepts.
+    The batches are a `tf.data.Dataset` or, where TensorFlow is not installed, an iterable of NumPy
+    arrays, whose iterator `model.fit` accepts.
 
     Every epoch contains each pair once, in an order drawn from `(seed, epoch)`. The augmentation of a sample is drawn
     from `(seed, epoch, position in the epoch)`. Training can therefore resume at any step with the same batches, and

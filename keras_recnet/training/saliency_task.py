@@ -39,8 +39,12 @@ class SaliencyTask(TrainingTask):
 
     def build_data(self, files, model, log):
         config, (training, validation) = self.config, files
-        options = {"batch_size": config.batch_size, "seed": config.seed, "cache": config.data.cache}
-        options["workers"] = max(2, cores())
+        options = {
+            "batch_size": config.batch_size,
+            "seed": config.seed,
+            "cache": config.data.cache,
+            "workers": max(2, cores()),
+        }
         progress = ProgressLog(log, "Reading images")
         train_data = pipelines.SaliencyPairs(
             training, model.image_size, progress=progress, **options, **self._augmentation()
